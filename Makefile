@@ -1,0 +1,35 @@
+# Two doors: `make demo` runs the main job, `make test` checks everything. Each works on a fresh clone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test format clean
+
+demo: .venv/.demo-installed
+	$(BIN)/blemish demo --output demo
+
+test: .venv/.test-installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: .venv/.test-installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv demo dist
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit('blemish needs Python 3.11 or newer; say make PYTHON=python3.11' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv .venv
+
+.venv/.demo-installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[train]"
+	touch $@
+
+.venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[train,onnx,dev]"
+	touch $@

@@ -1,0 +1,33 @@
+"""Errors a user can meet: each says what was wrong, what was expected and what to do."""
+
+
+class BlemishError(Exception):
+    """Base of every error that blemish raises on purpose; its text is meant for the user."""
+
+
+class DataError(BlemishError):
+    """A data set, an image, a mask or a csv file is missing, damaged or contradicts itself."""
+
+
+class ModelError(BlemishError):
+    """A model folder is missing, damaged, hostile or from a newer version."""
+
+
+class WeightsError(BlemishError):
+    """Pretrained weights are absent, unreachable or do not match their checksum."""
+
+
+class MethodError(BlemishError):
+    """A method is unknown, got an argument it cannot use, or cannot learn from the given images."""
+
+
+class NotLearnedError(MethodError):
+    """A method was asked to score before it has learned."""
+
+
+class MissingExtraError(BlemishError):
+    """An optional package is not installed; the text names the extra that brings it."""
+
+
+class BlemishWarning(UserWarning):
+    """Something the user should know about although the work goes on."""

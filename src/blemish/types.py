@@ -1,0 +1,102 @@
+"""The records that all parts of blemish exchange. They know numpy, never torch.
+
+Shape letters, everywhere: N images, C channels, H W pixels, h w feature grid, D embedding size,
+K neighbours, M patches in a memory bank.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+"""A decoded picture: (H, W, 3) RGB, uint8 or uint16, the full range of its type."""
+
+Map = NDArray[np.float32]
+"""An anomaly map: (H, W), higher is more anomalous, in the method's own unit."""
+
+Mask = NDArray[np.bool_]
+"""Defective pixels: (H, W), True where defective."""
+
+Split = Literal["train", "test"]
+Verdict = Literal["OK", "NG"]
+
+ArrayT = TypeVar("ArrayT")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a data set."""
+
+    path: Path
+    label: int
+    """0 normal, 1 anomalous."""
+    split: Split
+    defect_type: str = "good"
+    """"good" for normal images, otherwise the name of the defect (MVTec's test folder)."""
+    mask_path: Path | None = None
+    category: str = ""
+
+
+class Prediction(NamedTuple, Generic[ArrayT]):
+    """What a method says of a batch; holds no threshold. Tensors inside methods, numpy arrays outside."""
+
+    score: ArrayT
+    """(N,) float32, higher is more anomalous, in the method's own unit."""
+    anomaly_map: ArrayT
+    """(N, H, W) float32 at the size of the network's input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected part of the defect mask (8-connected), in pixels of the original image."""
+
+    x: int
+    """Left edge of the bounding box."""
+    y: int
+    """Top edge of the bounding box."""
+    width: int
+    height: int
+    area: int
+    """Number of pixels."""
+    peak: float
+    """Largest value of the anomaly map inside."""
+    peak_x: int
+    peak_y: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The verdict on one image."""
+
+    path: Path | None
+    score: float
+    threshold: float
+    verdict: Verdict
+    regions: tuple[Region, ...]
+    """Largest peak first."""
+    anomaly_map: Map = field(repr=False)
+    """(H, W) at the original image's size."""
+    defect_mask: Mask = field(repr=False)
+    """(H, W): the anomaly map above the pixel threshold."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict without its arrays, ready for JSON."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "score": self.score,
+            "verdict": self.verdict,
+            "threshold": self.threshold,
+            "regions": [asdict(region) for region in self.regions],
+        }
+
+
+Progress = Callable[[str, int, int | None], None]
+"""Called as progress(phase, done, total) while something lasts; total is None where unknown."""
+
+
+def no_progress(phase: str, done: int, total: int | None) -> None:
+    """The silent default of every `progress` argument."""
