@@ -1,0 +1,239 @@
+"""A data set opened: its samples, checks that can be made before learning, and batches for a network."""
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from os import cpu_count
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.images import content_fingerprint, read_image
+from blemish.data.layouts import LAYOUTS, find_layout
+from blemish.data.preprocess import Preprocess
+from blemish.errors import DataError
+from blemish.types import Progress, Sample, no_progress
+
+Source = Sample | Path
+"""Something that names an image file."""
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The samples of one data set, sorted by path."""
+
+    root: Path
+    layout: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def train(self) -> tuple[Sample, ...]:
+        """The normal images to learn from."""
+        return tuple(sample for sample in self.samples if sample.split == "train")
+
+    @property
+    def test(self) -> tuple[Sample, ...]:
+        """The images to evaluate on, normal and anomalous."""
+        return tuple(sample for sample in self.samples if sample.split == "test")
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the products in it, sorted."""
+        return tuple(sorted({sample.category for sample in self.samples}))
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are anomalous test images and each has a mask, so that pixel metrics exist."""
+        anomalous = [sample for sample in self.test if sample.label]
+        return bool(anomalous) and all(sample.mask_path for sample in anomalous)
+
+    def select(self, category: str) -> "Dataset":
+        """The data set of one category.
+
+        Raises:
+            DataError: There is no such category; the text lists those that are.
+        """
+        chosen = tuple(sample for sample in self.samples if sample.category == category)
+        if not chosen:
+            raise DataError(
+                f"{self.root} has no category {category!r}. Choose one of {', '.join(self.categories)}."
+            )
+        return replace(self, samples=chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class BadImage:
+    """A file that could not be decoded."""
+
+    path: Path
+    reason: str
+    """Names the file, the problem and the remedy."""
+
+
+def open_dataset(path: Path | str, *, layout: str | None = None, category: str | None = None) -> Dataset:
+    """The samples of one category, found by looking at folder and file names; no image is opened.
+
+    Args:
+        path: Folder of a data set, or a csv file.
+        layout: A name in `layouts.LAYOUTS`, where looking would find another one.
+        category: Which product, where there are several.
+
+    Raises:
+        DataError: Nothing there, no or an unknown layout, several categories and none chosen, or a set with
+            masks that lacks some.
+    """
+    dataset = _open_all(Path(path), layout)
+    if category is not None:
+        dataset = dataset.select(category)
+    elif len(dataset.categories) > 1:
+        raise DataError(
+            f"{path} has {len(dataset.categories)} categories: {', '.join(dataset.categories)}. "
+            "Choose one with --category NAME."
+        )
+    _require_all_masks(dataset)
+    return dataset
+
+
+def list_categories(path: Path | str, *, layout: str | None = None) -> tuple[str, ...]:
+    """Names of all categories, sorted; any of them can be given to `open_dataset`.
+
+    Raises:
+        DataError: Nothing there, or no or an unknown layout.
+    """
+    return _open_all(Path(path), layout).categories
+
+
+def check_images(paths: Iterable[Path], progress: Progress = no_progress) -> list[BadImage]:
+    """Decode every file and list all that cannot be, in the order given."""
+    listed = list(paths)
+    bad = []
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        for done, reason in enumerate(pool.map(_unreadable, listed), 1):
+            if reason:
+                bad.append(BadImage(listed[done - 1], reason))
+            progress("checking images", done, len(listed))
+    return bad
+
+
+def find_shared_content(train: Iterable[Source], test: Iterable[Source]) -> list[tuple[Path, Path]]:
+    """Pairs of a training and a test file with the same bytes.
+
+    Only files of equal length are read. A picture saved again with another encoder is not noticed.
+    """
+    by_length: dict[int, list[Path]] = {}
+    for path in map(_path_of, train):
+        by_length.setdefault(path.stat().st_size, []).append(path)
+    hashes: dict[Path, str] = {}
+    shared = []
+    for path in map(_path_of, test):
+        for candidate in by_length.get(path.stat().st_size, ()):
+            for file in (candidate, path):
+                if file not in hashes:
+                    hashes[file] = content_fingerprint(file)
+            if hashes[candidate] == hashes[path]:
+                shared.append((candidate, path))
+    return shared
+
+
+def fingerprint(samples: Iterable[Sample]) -> str:
+    """SHA-256 in hex over file names and contents: equal wherever the data lies and in whatever order."""
+    lines = sorted(f"{content_fingerprint(sample.path)} {sample.path.name}\n" for sample in samples)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class ImageBatches:
+    """Preprocessed images in batches (N, 3, H, W); each pass decodes them anew, ahead, in threads.
+
+    Args:
+        sources: Samples or paths, kept in this order.
+        preprocess: Applied to each decoded image.
+        batch_size: Images per batch; the last batch may be smaller.
+
+    Raises:
+        DataError: An image cannot be decoded; raised where its batch would come.
+    """
+
+    def __init__(self, sources: Sequence[Source], preprocess: Preprocess, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        self.sources = sources
+        self.preprocess = preprocess
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.sources) / self.batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        inputs = prefetch(map(_path_of, self.sources), lambda path: self.preprocess(read_image(path)))
+        for batch in in_batches(inputs, self.batch_size):
+            yield np.stack(batch)
+
+
+def prefetch(items: Iterable[Item], load: Callable[[Item], Loaded], ahead: int = 8) -> Iterator[Loaded]:
+    """`load` of every item in order, computed in threads; at most `ahead` results wait to be taken.
+
+    What `load` raises is raised where its result would come.
+    """
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        waiting: deque[Future[Loaded]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(load, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items; the last may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _open_all(path: Path, layout: str | None) -> Dataset:
+    found = find_layout(path) if layout is None else layout
+    if found not in LAYOUTS:
+        raise DataError(f"There is no layout {found!r}. Choose one of {', '.join(LAYOUTS)}.")
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
+    return Dataset(path, found, tuple(LAYOUTS[found].read(path)))
+
+
+def _require_all_masks(dataset: Dataset) -> None:
+    """Some masks but not all would make pixel metrics wrong without a word.
+
+    mvtec always has masks; if none is found there, they are named in another way.
+    """
+    anomalous = [sample for sample in dataset.test if sample.label]
+    without = [sample.path for sample in anomalous if sample.mask_path is None]
+    if without and (len(without) < len(anomalous) or dataset.layout == "mvtec"):
+        raise DataError(
+            f"{len(without)} of {len(anomalous)} defective test images have no mask, "
+            f"the first is {without[0]}. Add the masks, or {LAYOUTS[dataset.layout].without_masks}."
+        )
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        read_image(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _path_of(source: Source) -> Path:
+    return source.path if isinstance(source, Sample) else source

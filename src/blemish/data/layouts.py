@@ -1,0 +1,303 @@
+"""How data sets lie on disk: one function per layout, each from a path to sorted samples."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from blemish.data.images import is_image_file
+from blemish.errors import DataError
+from blemish.types import Sample, Split
+
+_NORMAL_WORDS = {"good", "ok", "normal", "0"}
+_UNNAMED_DEFECT_WORDS = {"1", "anomaly", "anomalous", "abnormal", "bad", "ng", "ko"}
+_VISA_TEST_EVERY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One way in which data sets lie on disk."""
+
+    looks_like: str
+    """What `detects` looks for, to end the sentence "looked for …"."""
+    without_masks: str
+    """What to do when some masks are missing, to end the sentence "Add them, or …"."""
+    detects: Callable[[Path], bool]
+    """Whether a path looks like this layout, from names alone."""
+    read: Callable[[Path], list[Sample]]
+    """All samples of all categories, sorted; DataError where the layout is broken."""
+
+
+def natural_order(path: Path) -> tuple[list[tuple[str, int]], str]:
+    """Sort key of a path in which image2 comes before image10."""
+    text = path.as_posix()
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", text)], text
+
+
+def read_mvtec(path: Path) -> list[Sample]:
+    """MVTec AD: one category folder, or a root of several.
+
+    A category holds train/good, test/good, test/<defect type> and ground_truth/<defect type>, where the mask
+    of 000.png is 000_mask.png or 000.png, with any image suffix.
+    """
+    samples = []
+    for folder in _categories(path, _is_mvtec_category):
+        samples += _train_and_test(folder, "good", folder / "ground_truth")
+    return _found(samples, path)
+
+
+def read_folder(path: Path) -> list[Sample]:
+    """A folder of train/good, test/good and test/<anything>; masks, if any, are passed over."""
+    return _found(_train_and_test(path, "good", None), path)
+
+
+def read_flat(path: Path) -> list[Sample]:
+    """A folder whose own images, not those of subfolders, are all normal and for training."""
+    category = path.resolve().name
+    return _found([Sample(file, 0, "train", category=category) for file in _images(path)], path)
+
+
+def read_btad(path: Path) -> list[Sample]:
+    """BTAD: train/ok, test/ok, test/ko and ground_truth/ko; one category folder, or a root of several."""
+    samples = []
+    for folder in _categories(path, _is_btad_category):
+        samples += _train_and_test(folder, "ok", folder / "ground_truth")
+    return _found(samples, path)
+
+
+def read_visa(path: Path) -> list[Sample]:
+    """VisA: a root with split_csv/1cls.csv, or category folders with image_anno.csv.
+
+    image_anno.csv has no split; then every fifth normal image (in natural order) and every anomalous one is
+    for testing.
+    """
+    split_csv = path / "split_csv" / "1cls.csv"
+    if split_csv.is_file():
+        names = {"path": "image", "label": "label", "mask": "mask", "split": "split", "category": "object"}
+        return _found(list(_read_table(split_csv, names, (path,))), path)
+    samples = []
+    for folder in _categories(path, _is_visa_category):
+        names = {"path": "image", "label": "label", "mask": "mask"}
+        # Official paths begin with the category's name; those of a folder moved on its own may not.
+        listed = list(_read_table(folder / "image_anno.csv", names, (folder.resolve().parent, folder)))
+        normal = sorted((s for s in listed if s.label == 0), key=lambda s: natural_order(s.path))
+        tested = {sample.path for sample in normal[_VISA_TEST_EVERY - 1 :: _VISA_TEST_EVERY]}
+        samples += [
+            Sample(
+                sample.path,
+                sample.label,
+                "test" if sample.label or sample.path in tested else "train",
+                sample.defect_type,
+                sample.mask_path,
+                folder.resolve().name,
+            )
+            for sample in listed
+        ]
+    return _found(samples, path)
+
+
+def read_csv(path: Path) -> list[Sample]:
+    """A csv file with the columns path and label, and optionally mask, split and category.
+
+    Paths are absolute or relative to the csv's folder. The labels good, ok, normal and 0 are normal, any
+    other is the name of the defect. Rows without a split: normal ones are for training, anomalous ones for
+    testing.
+    """
+    names = {"path": "path", "label": "label", "mask": "mask", "split": "split", "category": "category"}
+    return _found(list(_read_table(path, names, (path.parent,), required=("path", "label"))), path)
+
+
+def find_layout(path: Path) -> str:
+    """The name of the layout that a path looks like, most specific first.
+
+    Raises:
+        DataError: Nothing is there, or it looks like no layout; the text lists what was looked for and found.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
+    for name, layout in LAYOUTS.items():
+        if layout.detects(path):
+            return name
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else [path.name]
+    found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
+    sought = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
+    raise DataError(
+        f"{path} looks like no known data set. Found: {found}. Looked for: {sought}. "
+        "Arrange the images like one of these, or name the layout with --layout."
+    )
+
+
+def _train_and_test(folder: Path, good: str, masks: Path | None) -> list[Sample]:
+    """Samples of train/<good>, test/<good> and test/<defect type>, with masks where the folder has them."""
+    category = folder.resolve().name
+    samples = [Sample(file, 0, "train", category=category) for file in _images(folder / "train" / good)]
+    for kind in _subfolders(folder / "test"):
+        if kind.name == good:
+            samples += [Sample(file, 0, "test", category=category) for file in _images(kind)]
+            continue
+        by_stem = {mask.stem: mask for mask in _images(masks / kind.name)} if masks else {}
+        for file in _images(kind):
+            mask = by_stem.get(f"{file.stem}_mask", by_stem.get(file.stem))
+            samples.append(Sample(file, 1, "test", kind.name, mask, category))
+    return samples
+
+
+def _read_table(
+    table: Path, names: dict[str, str], roots: tuple[Path, ...], required: Iterable[str] | None = None
+) -> Iterator[Sample]:
+    """Samples of a csv whose columns are called `names`; all are required unless said otherwise."""
+    needed = [names[key] for key in (names if required is None else required)]
+    for line, row in _rows(table, needed):
+        here = f"{table}, line {line}"
+        cells = {key: row.get(column, "") for key, column in names.items()}
+        for key in ("path", "label"):
+            if not cells[key]:
+                raise DataError(f"{here}: the column {names[key]!r} is empty. Fill it in or remove the row.")
+        label, defect_type = _parse_label(cells["label"])
+        split = _parse_split(cells.get("split", ""), label, here)
+        yield Sample(
+            path=_existing(cells["path"], roots, here),
+            label=label,
+            split=split,
+            defect_type=defect_type,
+            mask_path=_existing(cells["mask"], roots, here) if label and cells["mask"] else None,
+            category=cells.get("category", "") or table.resolve().stem,
+        )
+
+
+def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of each row that is not blank; column names in lower case."""
+    try:
+        text = table.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{table} is not UTF-8 text. Save it as “CSV UTF-8”.") from None
+    except OSError as error:
+        raise DataError(
+            f"{table} cannot be read: {error.strerror}. Check that it is a file you may read."
+        ) from None
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    try:
+        columns = [name.strip().lower() for name in next(reader, [])]
+        missing = [name for name in needed if name not in columns]
+        if missing:
+            raise DataError(
+                f"{table}, line 1: no column {' and '.join(map(repr, missing))} among "
+                f"{', '.join(map(repr, columns)) or 'nothing'}. "
+                "Name the columns in the first line, with commas between."
+            )
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) > len(columns):
+                raise DataError(
+                    f"{table}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns. "
+                    "Put quotes around a cell that holds a comma."
+                )
+            yield reader.line_num, dict(zip(columns, map(str.strip, cells), strict=False))
+    except csv.Error as error:
+        raise DataError(
+            f"{table}, line {reader.line_num}: not valid csv ({error}). Check its quotes."
+        ) from None
+
+
+def _parse_label(text: str) -> tuple[int, str]:
+    """Label and defect type."""
+    word = text.lower()
+    if word in _NORMAL_WORDS:
+        return 0, "good"
+    return 1, "defect" if word in _UNNAMED_DEFECT_WORDS else text
+
+
+def _parse_split(text: str, label: int, here: str) -> Split:
+    match text.lower():
+        case "":
+            return "test" if label else "train"
+        case "test":
+            return "test"
+        case "train" if label:
+            raise DataError(
+                f"{here}: an anomalous image is marked for training, which uses normal images only. "
+                "Mark it test, or correct its label."
+            )
+        case "train":
+            return "train"
+    raise DataError(f"{here}: the split is {text!r}. Write train or test, or leave it empty.")
+
+
+def _existing(text: str, roots: tuple[Path, ...], here: str) -> Path:
+    for root in roots:
+        file = root / text
+        if "\0" not in text and file.is_file():
+            return file
+    raise DataError(f"{here}: the file {roots[0] / text} does not exist. Correct the path or remove the row.")
+
+
+def _categories(path: Path, is_category: Callable[[Path], bool]) -> list[Path]:
+    """The path itself if it is a category, otherwise those of its subfolders that are."""
+    return [path] if is_category(path) else [folder for folder in _subfolders(path) if is_category(folder)]
+
+
+def _is_mvtec_category(path: Path) -> bool:
+    return (path / "train" / "good").is_dir() and (path / "ground_truth").is_dir()
+
+
+def _is_btad_category(path: Path) -> bool:
+    return (path / "train" / "ok").is_dir()
+
+
+def _is_visa_category(path: Path) -> bool:
+    return (path / "image_anno.csv").is_file()
+
+
+def _is_visa(path: Path) -> bool:
+    return (path / "split_csv" / "1cls.csv").is_file() or bool(_categories(path, _is_visa_category))
+
+
+def _subfolders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    folders = (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(folders, key=natural_order)
+
+
+def _images(path: Path) -> list[Path]:
+    """The images directly in a folder; empty where there is no such folder."""
+    return [entry for entry in path.iterdir() if is_image_file(entry)] if path.is_dir() else []
+
+
+def _found(samples: list[Sample], path: Path) -> list[Sample]:
+    if not samples:
+        raise DataError(f"{path} holds no images in this layout. Check the path and the layout.")
+    return sorted(samples, key=lambda sample: natural_order(sample.path))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "csv": Layout(
+        "a .csv file with the columns path and label",
+        "empty the mask column",
+        lambda path: path.is_file() and path.suffix.lower() == ".csv",
+        read_csv,
+    ),
+    "visa": Layout(
+        "split_csv/1cls.csv or image_anno.csv",
+        "list the images without masks in a csv of your own (--layout csv)",
+        _is_visa,
+        read_visa,
+    ),
+    "mvtec": Layout(
+        "train/good beside ground_truth",
+        "use --layout folder to go without pixel metrics",
+        lambda path: bool(_categories(path, _is_mvtec_category)),
+        read_mvtec,
+    ),
+    "btad": Layout(
+        "train/ok",
+        "move ground_truth away to go without pixel metrics",
+        lambda path: bool(_categories(path, _is_btad_category)),
+        read_btad,
+    ),
+    "folder": Layout("train/good", "", lambda path: (path / "train" / "good").is_dir(), read_folder),
+    "flat": Layout("images directly in the folder", "", lambda path: bool(_images(path)), read_flat),
+}

@@ -1,0 +1,40 @@
+"""Setting normal images aside, for thresholds that never see test data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from blemish.data.layouts import natural_order
+from blemish.errors import DataError
+from blemish.types import Sample
+
+
+def hold_out(
+    samples: Sequence[Sample], share: float = 0.1, seed: int = 0
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split normal samples into those to learn from and those held out.
+
+    Depends on the paths, the share and the seed, not on the order given. Both parts are sorted by path and
+    hold at least one sample.
+
+    Args:
+        samples: Normal training samples.
+        share: Part to hold out, in (0, 1); rounded to whole images.
+        seed: Decides which ones.
+
+    Raises:
+        DataError: Fewer than two samples.
+        ValueError: The share is outside (0, 1).
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share}.")
+    if len(samples) < 2:
+        raise DataError(
+            f"Found {len(samples)} normal training image(s), but at least 2 are needed: "
+            "one to learn from and one held out for the threshold. Add normal images."
+        )
+    ordered = sorted(samples, key=lambda sample: natural_order(sample.path))
+    count = min(max(1, round(share * len(ordered))), len(ordered) - 1)
+    chosen = set(np.random.default_rng(seed).permutation(len(ordered))[:count].tolist())
+    learned = tuple(sample for index, sample in enumerate(ordered) if index not in chosen)
+    return learned, tuple(ordered[index] for index in sorted(chosen))

@@ -1,0 +1,213 @@
+"""Checks before learning, batches and held-out samples."""
+
+import gc
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blemish.data import dataset as dataset_module
+from blemish.data.dataset import (
+    ImageBatches,
+    check_images,
+    find_shared_content,
+    fingerprint,
+    in_batches,
+    open_dataset,
+    prefetch,
+)
+from blemish.data.images import image_size, read_image, read_mask, write_image
+from blemish.data.preprocess import Preprocess
+from blemish.data.splits import hold_out
+from blemish.errors import DataError
+from blemish.types import Sample
+
+SMALL = Preprocess(size=(8, 6))
+
+
+def make_images(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(count)
+    paths = [folder / f"{index}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        write_image(path, rng.integers(0, 256, (10 + index, 12, 3)).astype(np.uint8))
+    return paths
+
+
+def test_all_unreadable_files_are_listed(tmp_path: Path) -> None:
+    paths = make_images(tmp_path, 5)
+    paths[1].write_bytes(b"")
+    paths[3].write_text("text")
+    seen: list[tuple[str, int, int | None]] = []
+    bad = check_images([*paths, tmp_path / "gone.png"], lambda *args: seen.append(args))
+    assert [item.path for item in bad] == [paths[1], paths[3], tmp_path / "gone.png"]
+    for item, words in zip(bad, ("is empty", "is not a PNG", "does not exist"), strict=True):
+        assert str(item.path) in item.reason
+        assert words in item.reason
+    assert seen == [("checking images", done, 6) for done in range(1, 7)]
+
+
+def test_shared_content_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = make_images(tmp_path / "train", 4), make_images(tmp_path / "test", 3)
+    assert find_shared_content(train, test) == []
+    shutil.copy(train[2], test[0])
+    shutil.copy(train[2], tmp_path / "test" / "copy.png")
+    samples = [Sample(path, 0, "train") for path in train]
+    expected = [(train[2], test[0]), (train[2], tmp_path / "test" / "copy.png")]
+    assert find_shared_content(samples, [*test, tmp_path / "test" / "copy.png"]) == expected
+    same_length = tmp_path / "other.png"
+    same_length.write_bytes(train[2].read_bytes()[:-1] + b"x")
+    assert find_shared_content(train, [same_length]) == []
+    same_length.write_bytes(b"of another length")
+    monkeypatch.setattr(dataset_module, "content_fingerprint", lambda path: pytest.fail("hashed needlessly"))
+    assert find_shared_content(train, [same_length]) == []
+
+
+def test_fingerprint_follows_names_and_contents_only(tmp_path: Path) -> None:
+    def samples(folder: Path) -> list[Sample]:
+        return [Sample(path, 0, "train") for path in sorted(folder.iterdir())]
+
+    make_images(tmp_path / "a", 3)
+    shutil.copytree(tmp_path / "a", tmp_path / "moved 数据")
+    before = fingerprint(samples(tmp_path / "a"))
+    assert len(before) == 64
+    assert fingerprint(samples(tmp_path / "moved 数据")[::-1]) == before
+    assert fingerprint(samples(tmp_path / "a")[:2]) != before
+    (tmp_path / "a/1.png").rename(tmp_path / "a/7.png")
+    assert fingerprint(samples(tmp_path / "a")) != before
+    write_image(tmp_path / "moved 数据/1.png", np.zeros((4, 4), np.uint8))
+    assert fingerprint(samples(tmp_path / "moved 数据")) != before
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+def test_batches_keep_order_and_can_be_repeated(tmp_path: Path, batch_size: int) -> None:
+    paths = make_images(tmp_path, 7)
+    expected = np.stack([SMALL(read_image(path)) for path in paths])
+    batches = ImageBatches([Sample(path, 0, "train") for path in paths], SMALL, batch_size)
+    for _ in range(2):
+        found = list(batches)
+        assert len(found) == len(batches)
+        assert {len(batch) for batch in found[:-1]} <= {batch_size}
+        assert found[0].dtype == np.float32
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_no_images_are_no_batches() -> None:
+    assert len(ImageBatches([], SMALL, 4)) == 0
+    assert list(ImageBatches([], SMALL, 4)) == []
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        ImageBatches([], SMALL, 0)
+
+
+def test_an_unreadable_image_stops_where_its_batch_would_come(tmp_path: Path) -> None:
+    paths = make_images(tmp_path, 9)
+    paths[4].write_bytes(b"")
+    batches = iter(ImageBatches(paths, SMALL, 2))
+    assert [len(next(batches)), len(next(batches))] == [2, 2]
+    with pytest.raises(DataError, match=r"4\.png is empty"):
+        next(batches)
+
+
+def test_results_come_in_order_though_later_ones_are_ready_first() -> None:
+    last_done = threading.Event()
+
+    def load(number: int) -> int:
+        if number == 0:
+            assert last_done.wait(10)
+        if number == 1:
+            last_done.set()
+        return number * number
+
+    assert list(prefetch(range(30), load, ahead=3)) == [number * number for number in range(30)]
+
+
+def test_working_ahead_is_bounded_and_stops() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    threads = threading.active_count()
+    results = prefetch(items(), lambda number: number, ahead=5)
+    assert next(results) == 0
+    assert len(taken) == 6
+    assert [next(results) for _ in range(10)] == list(range(1, 11))
+    assert len(taken) == 16
+    del results
+    gc.collect()
+    assert threading.active_count() == threads
+
+
+def test_leaving_the_batches_early_ends_their_threads(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    for _ in ImageBatches(make_images(tmp_path, 3) * 50, SMALL, 4):
+        break
+    gc.collect()
+    assert threading.active_count() == threads
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_in_batches_loses_nothing(items: list[int], size: int) -> None:
+    batches = list(in_batches(iter(items), size))
+    assert [item for batch in batches for item in batch] == items
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert all(batches)
+
+
+def samples_named(names: list[str]) -> list[Sample]:
+    return [Sample(Path(f"{name}.png"), 0, "train") for name in names]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 9999), min_size=2, max_size=60, unique=True),
+    st.floats(0.001, 0.999),
+    st.integers(0, 2**31),
+    st.randoms(use_true_random=False),
+)
+def test_hold_out_is_a_stable_partition(names: list[int], share: float, seed: int, random: "object") -> None:
+    samples = samples_named([str(name) for name in names])
+    learned, held = hold_out(samples, share, seed)
+    assert {*learned, *held} == set(samples)
+    assert len(learned) + len(held) == len(samples)
+    assert len(held) == min(max(1, round(share * len(samples))), len(samples) - 1)
+    random.shuffle(samples)  # type: ignore[attr-defined]
+    assert hold_out(samples, share, seed) == (learned, held)
+
+
+def test_hold_out_depends_on_the_seed_and_needs_two() -> None:
+    samples = samples_named([str(index) for index in range(40)])
+    assert len({hold_out(samples, seed=seed)[1] for seed in range(5)}) == 5
+    assert len(hold_out(samples)[1]) == 4
+    for count in (0, 1):
+        with pytest.raises(
+            DataError, match=rf"Found {count} normal training image\(s\), but at least 2 are needed"
+        ):
+            hold_out(samples[:count])
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="share must lie between 0 and 1"):
+            hold_out(samples, share)
+
+
+@pytest.mark.skipif("BLEMISH_DATA" not in os.environ, reason="BLEMISH_DATA is not set: no real images")
+@pytest.mark.parametrize("name", ["mvtec_ad/bottle", "magnetic_tile"])
+def test_real_images_and_masks_decode(name: str) -> None:
+    data = open_dataset(Path(os.environ["BLEMISH_DATA"]) / name)
+    assert check_images(sample.path for sample in data.test[::8]) == []
+    for sample in data.test[::8]:
+        size = image_size(sample.path)
+        assert read_image(sample.path).shape == (*size, 3)
+        if sample.mask_path:
+            assert read_mask(sample.mask_path, size=size).shape == size
+    batches = ImageBatches(data.test[:20], Preprocess(resize="fit"), 8)
+    assert sum(len(batch) for batch in batches) == 20
+    assert find_shared_content(data.train, data.test) == []

@@ -1,0 +1,341 @@
+"""Each layout built on disk and read back."""
+
+import csv
+import io
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blemish.data.dataset import list_categories, open_dataset
+from blemish.data.layouts import LAYOUTS, find_layout, natural_order, read_csv
+from blemish.errors import DataError
+from blemish.types import Sample
+
+
+def touch(root: Path, *names: str) -> None:
+    """Layouts look at names only, so empty files will do."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def brief(samples: tuple[Sample, ...], root: Path) -> list[tuple[str, int, str, str, str]]:
+    return [
+        (
+            s.path.relative_to(root).as_posix(),
+            s.label,
+            s.split,
+            s.defect_type,
+            s.mask_path.relative_to(root).as_posix() if s.mask_path else "",
+        )
+        for s in samples
+    ]
+
+
+def make_mvtec(root: Path) -> None:
+    touch(
+        root,
+        "train/good/10.png",
+        "train/good/9.png",
+        "test/good/0.png",
+        "test/hole/0.png",
+        "test/刮 痕/1.jpg",
+    )
+    touch(root, "ground_truth/hole/0_mask.png", "ground_truth/刮 痕/1.bmp")
+    touch(
+        root,
+        "train/good/Thumbs.db",
+        "train/good/.x.png",
+        "train/good/._9.png",
+        "test/.DS_Store",
+        "readme.txt",
+    )
+
+
+def test_mvtec_category(tmp_path: Path) -> None:
+    root = tmp_path / "螺 丝"
+    make_mvtec(root)
+    data = open_dataset(root)
+    assert data.layout == "mvtec"
+    assert data.categories == ("螺 丝",)
+    assert data.has_masks
+    assert brief(data.samples, root) == [
+        ("test/good/0.png", 0, "test", "good", ""),
+        ("test/hole/0.png", 1, "test", "hole", "ground_truth/hole/0_mask.png"),
+        ("test/刮 痕/1.jpg", 1, "test", "刮 痕", "ground_truth/刮 痕/1.bmp"),
+        ("train/good/9.png", 0, "train", "good", ""),
+        ("train/good/10.png", 0, "train", "good", ""),
+    ]
+    assert [s.path.name for s in data.train] == ["9.png", "10.png"]
+    assert len(data.test) == 3
+
+
+def test_mvtec_root_of_many(tmp_path: Path) -> None:
+    for name in ("cable", "bottle"):
+        make_mvtec(tmp_path / name)
+    touch(tmp_path, "license.txt", "other/file.txt")
+    with pytest.raises(DataError, match=r"has 2 categories: bottle, cable\. Choose one with --category NAME"):
+        open_dataset(tmp_path)
+    assert list_categories(tmp_path) == ("bottle", "cable")
+    data = open_dataset(tmp_path, category="cable")
+    assert data.categories == ("cable",)
+    assert len(data.samples) == 5
+    with pytest.raises(DataError, match=r"has no category 'nut'\. Choose one of bottle, cable"):
+        open_dataset(tmp_path, category="nut")
+
+
+def test_category_of_a_relative_path_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_mvtec(tmp_path / "screw")
+    monkeypatch.chdir(tmp_path / "screw")
+    assert open_dataset(".").categories == ("screw",)
+
+
+@pytest.mark.parametrize(
+    ("removed", "count"), [(["hole/0_mask.png"], 1), (["hole/0_mask.png", "刮 痕/1.bmp"], 2)]
+)
+def test_missing_masks_are_counted(tmp_path: Path, removed: list[str], count: int) -> None:
+    make_mvtec(tmp_path)
+    for name in removed:
+        (tmp_path / "ground_truth" / name).unlink()
+    problem = rf"{count} of 2 defective test images have no mask, the first is .*0\.png\. "
+    with pytest.raises(DataError, match=problem + "Add the masks, or use --layout folder"):
+        open_dataset(tmp_path)
+    data = open_dataset(tmp_path, layout="folder")
+    assert not data.has_masks
+    assert len(data.samples) == 5
+
+
+def test_one_damaged_category_does_not_stop_another(tmp_path: Path) -> None:
+    for name in ("cable", "bottle"):
+        make_mvtec(tmp_path / name)
+    (tmp_path / "cable/ground_truth/hole/0_mask.png").unlink()
+    assert open_dataset(tmp_path, category="bottle").has_masks
+    with pytest.raises(DataError, match="1 of 2 defective"):
+        open_dataset(tmp_path, category="cable")
+
+
+def test_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "train/good/a.png", "test/good/b.png", "test/NG 批/c.png", "test/NG 批/notes.txt")
+    data = open_dataset(tmp_path)
+    assert data.layout == "folder"
+    assert not data.has_masks
+    assert brief(data.samples, tmp_path) == [
+        ("test/NG 批/c.png", 1, "test", "NG 批", ""),
+        ("test/good/b.png", 0, "test", "good", ""),
+        ("train/good/a.png", 0, "train", "good", ""),
+    ]
+
+
+def test_flat_takes_direct_images_only(tmp_path: Path) -> None:
+    touch(tmp_path, "2.png", "10.jpg", "1.webp", "sub/3.png", "notes.txt")
+    data = open_dataset(tmp_path)
+    assert data.layout == "flat"
+    assert [s.path.name for s in data.train] == ["1.webp", "2.png", "10.jpg"]
+    assert not data.test
+    assert not data.has_masks
+
+
+def test_btad(tmp_path: Path) -> None:
+    touch(tmp_path, "01/train/ok/0.bmp", "01/test/ok/1.bmp", "01/test/ko/2.bmp", "01/ground_truth/ko/2.png")
+    touch(tmp_path, "02/train/ok/0.png", "02/test/ko/3.png", "02/ground_truth/ko/3.bmp")
+    assert list_categories(tmp_path) == ("01", "02")
+    data = open_dataset(tmp_path, category="01")
+    assert data.layout == "btad"
+    assert brief(data.samples, tmp_path / "01") == [
+        ("test/ko/2.bmp", 1, "test", "ko", "ground_truth/ko/2.png"),
+        ("test/ok/1.bmp", 0, "test", "good", ""),
+        ("train/ok/0.bmp", 0, "train", "good", ""),
+    ]
+    single = open_dataset(tmp_path / "02")
+    assert (single.layout, single.categories, single.has_masks) == ("btad", ("02",), True)
+
+
+def make_visa(root: Path) -> None:
+    normal = [f"candle/Data/Images/Normal/{index:04}.JPG" for index in range(12)]
+    touch(root, *normal, "candle/Data/Images/Anomaly/000.JPG", "candle/Data/Masks/Anomaly/000.png")
+    rows = [f"{name},normal," for name in normal]
+    rows.append('candle/Data/Images/Anomaly/000.JPG,"bent,melted",candle/Data/Masks/Anomaly/000.png')
+    (root / "candle/image_anno.csv").write_text("\n".join(["image,label,mask", *rows]))
+
+
+def test_visa_with_the_official_split(tmp_path: Path) -> None:
+    make_visa(tmp_path)
+    image = "candle/Data/Images"
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text(
+        "object,split,label,image,mask\n"
+        f"candle,train,normal,{image}/Normal/0003.JPG,\n"
+        f"candle,test,normal,{image}/Normal/0001.JPG,\n"
+        f"candle,test,anomaly,{image}/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\n"
+    )
+    data = open_dataset(tmp_path, category="candle")
+    assert data.layout == "visa"
+    assert data.has_masks
+    assert brief(data.samples, tmp_path) == [
+        (f"{image}/Anomaly/000.JPG", 1, "test", "defect", "candle/Data/Masks/Anomaly/000.png"),
+        (f"{image}/Normal/0001.JPG", 0, "test", "good", ""),
+        (f"{image}/Normal/0003.JPG", 0, "train", "good", ""),
+    ]
+
+
+@pytest.mark.parametrize("inside", ["", "candle"], ids=["root", "category"])
+def test_visa_without_a_split_tests_every_fifth(tmp_path: Path, inside: str) -> None:
+    make_visa(tmp_path)
+    data = open_dataset(tmp_path / inside)
+    assert data.layout == "visa"
+    assert data.categories == ("candle",)
+    assert [s.path.stem for s in data.test if not s.label] == ["0004", "0009"]
+    assert len(data.train) == 10
+    assert [s.defect_type for s in data.test if s.label] == ["bent,melted"]
+    assert data.has_masks
+
+
+def test_csv(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "好 b.png", "c.png", "d.png", "m/d.png", "elsewhere/e.png")
+    table = tmp_path / "lists" / "parts.csv"
+    table.parent.mkdir()
+    outside = (tmp_path / "elsewhere" / "e.png").as_posix()
+    table.write_text(
+        "\ufeffPath, label ,mask,split,category,remark\r\n"
+        "../a.png,OK,,train,nut,\r\n"
+        '"../好 b.png",normal,,,nut,"a, b"\r\n'
+        "\r\n"
+        "../c.png,0,../c.png,test,nut,\r\n"
+        "../d.png,scratch,../m/d.png,test,nut\r\n"
+        f"{outside},1,../m/d.png,,nut\r\n",
+        encoding="utf-8",
+        newline="",
+    )
+    data = open_dataset(table)
+    assert (data.layout, data.categories, data.has_masks) == ("csv", ("nut",), True)
+    found = {s.path.name: (s.label, s.split, s.defect_type, s.mask_path is not None) for s in data.samples}
+    assert found == {
+        "a.png": (0, "train", "good", False),
+        "好 b.png": (0, "train", "good", False),
+        "c.png": (0, "test", "good", False),
+        "d.png": (1, "test", "scratch", True),
+        "e.png": (1, "test", "defect", True),
+    }
+
+
+def test_csv_without_optional_columns(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    (tmp_path / "t.csv").write_text("label,path\ngood,a.png\nbad,b.png\n")
+    data = open_dataset(tmp_path / "t.csv")
+    assert [(s.split, s.defect_type, s.category) for s in data.samples] == [
+        ("train", "good", "t"),
+        ("test", "defect", "t"),
+    ]
+    assert not data.has_masks
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,kind\na.png,ok\n",
+            r"t\.csv, line 1: no column 'label' among 'path', 'kind'\. Name the columns",
+        ),
+        ("", "line 1: no column 'path' and 'label' among nothing"),
+        ("path;label\na.png;ok\n", "no column 'path' and 'label' among 'path;label'.*commas between"),
+        (
+            "path,label\na.png,ok\ngone.png,ok\n",
+            r"line 3: the file .*gone\.png does not exist\. Correct the path",
+        ),
+        ("path,label,mask\na.png,hole,gone.png\n", r"line 2: the file .*gone\.png does not exist"),
+        ("path,label\na.png,\n", "line 2: the column 'label' is empty"),
+        ("path,label\n,ok\n", "line 2: the column 'path' is empty"),
+        ("path,label\na.png,ok,\n", "line 2: 3 cells under 2 columns. Put quotes"),
+        ("path,label,split\na.png,ok,valid\n", "line 2: the split is 'valid'. Write train or test"),
+        ("path,label,split\n\na.png,hole,train\n", "line 3: an anomalous image is marked for training"),
+        ('path,label\n"a.png,ok\n', r"line 2: not valid csv \(unexpected end of data\)\. Check its quotes"),
+        ("path,label\n", "holds no images in this layout"),
+        ("path,label\na\0.png,ok\n", "does not exist"),
+        ("path,label,mask\na.png,hole,a.png\na.png,dent,\n", "1 of 2 .* no mask.*or empty the mask column"),
+    ],
+)
+def test_csv_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        open_dataset(tmp_path / "t.csv")
+
+
+def test_csv_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,label\n好.png,ok\n".encode("gbk"))
+    with pytest.raises(DataError, match=r"t\.csv is not UTF-8 text\. Save it as “CSV UTF-8”"):
+        open_dataset(tmp_path / "t.csv")
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        open_dataset(tmp_path, layout="csv")
+
+
+cell = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(st.booleans(), cell, cell), min_size=1, max_size=6))
+def test_csv_round_trip(tmp_path: Path, rows: list[tuple[bool, str, str]]) -> None:
+    touch(tmp_path, "a.png")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["remark", "label", "path", "category"])
+    for normal, remark, category in rows:
+        writer.writerow([remark, "good" if normal else f"x {remark}", "a.png", category])
+    (tmp_path / "t.csv").write_text(buffer.getvalue(), encoding="utf-8", newline="")
+    samples = read_csv(tmp_path / "t.csv")
+    expected = Counter(
+        ((0, "train", "good") if normal else (1, "test", f"x {remark}".strip()), category.strip() or "t")
+        for normal, remark, category in rows
+    )
+    assert Counter(((s.label, s.split, s.defect_type), s.category) for s in samples) == expected
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from('path,label\n"\r;ok\0 \x85.'), max_size=60))
+def test_any_text_is_samples_or_a_data_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text("path,label\n" + text, encoding="utf-8", newline="")
+    with pytest.raises(DataError, match=r"t\.csv"):  # no file of any name is there
+        read_csv(tmp_path / "t.csv")
+
+
+def test_unknown_places(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone does not exist\. Give the folder"):
+        open_dataset(tmp_path / "gone")
+    with pytest.raises(DataError, match="does not exist"):
+        open_dataset(tmp_path / "gone", layout="mvtec")
+    with pytest.raises(
+        DataError, match=r"looks like no known data set\. Found: nothing\. Looked for: a \.csv file"
+    ):
+        open_dataset(tmp_path)
+    touch(tmp_path, "notes.txt", *(f"sub{index}/x.txt" for index in range(9)))
+    with pytest.raises(
+        DataError, match=r"Found: notes\.txt, sub0, .*, …\. Looked for: .*train/good \(folder\)"
+    ):
+        find_layout(tmp_path)
+    with pytest.raises(DataError, match=r"There is no layout 'coco'\. Choose one of csv, visa, mvtec, btad"):
+        open_dataset(tmp_path, layout="coco")
+    for layout in LAYOUTS.keys() - {"csv"}:
+        with pytest.raises(DataError, match="holds no images in this layout"):
+            open_dataset(tmp_path, layout=layout)
+
+
+def test_natural_order() -> None:
+    names = ["b/1.png", "a/10.png", "a/9.png", "a/09.png", "a/x.png", "10/a.png", "9/a.png"]
+    ordered = [path.as_posix() for path in sorted(map(Path, names), key=natural_order)]
+    assert ordered == ["9/a.png", "10/a.png", "a/09.png", "a/9.png", "a/10.png", "a/x.png", "b/1.png"]
+
+
+@pytest.mark.skipif("BLEMISH_DATA" not in os.environ, reason="BLEMISH_DATA is not set: no real images")
+@pytest.mark.parametrize(
+    ("name", "train", "test", "masks"),
+    [("mvtec_ad/bottle", 209, 83, 63), ("magnetic_tile", 762, 582, 392)],
+)
+def test_real_data(name: str, train: int, test: int, masks: int) -> None:
+    data = open_dataset(Path(os.environ["BLEMISH_DATA"]) / name)
+    assert (data.layout, data.has_masks) == ("mvtec", True)
+    assert (len(data.train), len(data.test)) == (train, test)
+    assert sum(s.mask_path is not None for s in data.test) == masks
