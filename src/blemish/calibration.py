@@ -1,0 +1,223 @@
+"""Thresholds and score scale, learned from normal images that the method has not learned from.
+
+Of n held-out normal images the k-th smallest score is the threshold, k = ⌈(n + 1)(1 − rate)⌉. The
+false-alarm rate on further images of the same kind is then Beta(n + 1 − k, k) distributed whatever the
+distribution of the scores, as long as it is continuous; with ties it is lower still. With k > n the
+largest score is taken and the rate asked for is out of reach.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from blemish.errors import DataError, ModelError
+from blemish.types import Map
+
+_ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Thresholds and scale of scores; an image is NG when its score is strictly above the threshold."""
+
+    normal_scores: tuple[float, ...]
+    """Scores of the held-out normal images, rising; kept so that thresholds can be changed later."""
+    normal_peaks: tuple[float, ...]
+    """The largest value of each of their anomaly maps, rising."""
+    false_alarm_rate: float
+    """The share of normal images that may be called NG, as asked for."""
+    image_threshold: float
+    pixel_threshold: float
+    """Above the peaks of the same share of normal maps as the image threshold is above scores."""
+    map_typical: float
+    """Median over the images of the median of the anomaly map."""
+
+    @classmethod
+    def from_normal(
+        cls, scores: ArrayLike, map_peaks: ArrayLike, map_typical: ArrayLike, false_alarm_rate: float = 0.01
+    ) -> Self:
+        """Calibrate on held-out normal images.
+
+        Args:
+            scores: (n,) image scores.
+            map_peaks: (n,) maximum of each anomaly map.
+            map_typical: (n,) median of each anomaly map.
+            false_alarm_rate: Share of normal images that may be called NG, in (0, 1).
+
+        Raises:
+            DataError: There is no image, or a number is not finite.
+        """
+        _check_rate(false_alarm_rate)
+        columns = [np.asarray(column, dtype=np.float64) for column in (scores, map_peaks, map_typical)]
+        if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
+            raise ValueError("Scores, map peaks and map medians must be three lists of one length.")
+        if not len(columns[0]):
+            raise DataError(
+                "Calibration needs at least one held-out normal image; hold out more normal images."
+            )
+        if not np.isfinite(columns).all():
+            raise DataError(
+                "A held-out normal image has a score or an anomaly map that is NaN or infinite, so no "
+                "threshold can be set; check the normal images and fit again."
+            )
+        normal_scores, normal_peaks = (tuple(np.sort(column).tolist()) for column in columns[:2])
+        place = _rank(len(normal_scores), false_alarm_rate) - 1
+        return cls(
+            normal_scores,
+            normal_peaks,
+            false_alarm_rate,
+            normal_scores[place],
+            normal_peaks[place],
+            float(np.median(columns[2])),
+        )
+
+    def with_false_alarm_rate(self, rate: float) -> Self:
+        """The same images, thresholds for another false-alarm rate in (0, 1)."""
+        _check_rate(rate)
+        place = _rank(self.images, rate) - 1
+        return replace(
+            self,
+            false_alarm_rate=rate,
+            image_threshold=self.normal_scores[place],
+            pixel_threshold=self.normal_peaks[place],
+        )
+
+    def with_thresholds(self, *, image: float | None = None, pixel: float | None = None) -> Self:
+        """The same images, one or both thresholds set by hand."""
+        image = self.image_threshold if image is None else float(image)
+        pixel = self.pixel_threshold if pixel is None else float(pixel)
+        if not (math.isfinite(image) and math.isfinite(pixel)):
+            raise ValueError(f"Thresholds must be finite numbers, got {image} and {pixel}.")
+        return replace(self, image_threshold=image, pixel_threshold=pixel)
+
+    @property
+    def images(self) -> int:
+        """How many held-out normal images the thresholds rest on."""
+        return len(self.normal_scores)
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether the image threshold is another than the asked false-alarm rate gives."""
+        return self.image_threshold != self.normal_scores[_rank(self.images, self.false_alarm_rate) - 1]
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are images enough for the asked false-alarm rate."""
+        return self.images >= _images_needed(self.false_alarm_rate)
+
+    @property
+    def expected_false_alarm_rate(self) -> float:
+        """Mean false-alarm rate to expect of such a threshold on new normal images."""
+        return (self.images + 1 - self._images_below) / (self.images + 1)
+
+    @property
+    def false_alarm_bound(self) -> float:
+        """The false-alarm rate on new normal images is below this with 95 % confidence."""
+        from scipy.special import betaincinv  # here, since it loads slowly and no inspection needs it
+
+        below = self._images_below
+        return float(betaincinv(self.images + 1 - below, below, 0.95)) if below else 1.0
+
+    @property
+    def _images_below(self) -> int:
+        """How many normal images the rule, or a threshold set by hand, leaves at or below the threshold."""
+        if self.is_by_hand:
+            return int(np.searchsorted(self.normal_scores, self.image_threshold, side="right"))
+        return _rank(self.images, self.false_alarm_rate)
+
+    def relative(self, score: float) -> float:
+        """The score on a scale where a typical normal image has 0 and the threshold is 1."""
+        typical = float(np.median(self.normal_scores))
+        return 1 + (score - self.image_threshold) / _span(typical, self.image_threshold)
+
+    def relative_map(self, anomaly_map: Map) -> Map:
+        """The map on a scale where a typical normal pixel has 0 and the pixel threshold is 1."""
+        relative = (anomaly_map - self.pixel_threshold) / _span(self.map_typical, self.pixel_threshold) + 1
+        return relative.astype(np.float32)
+
+    def summary(self) -> str:
+        """One sentence on what the thresholds rest on and what to expect of them."""
+        images = f"{self.images} held-out normal image{'s' if self.images > 1 else ''}"
+        expected = f"{_percent(self.expected_false_alarm_rate)} of good images called NG"
+        bound = f"below {_percent(self.false_alarm_bound)} with 95 % confidence"
+        if self.is_by_hand:
+            return f"The image threshold was set by hand; by {images}, expect about {expected} ({bound})."
+        if self.is_enough:
+            return f"Thresholds rest on {images}: expect up to {expected} ({bound})."
+        return (
+            f"Thresholds rest on {images}: too few for the asked false-alarm rate of "
+            f"{_percent(self.false_alarm_rate)}; expect up to {expected} ({bound}); "
+            f"hold out at least {_images_needed(self.false_alarm_rate)} images for it."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; `from_dict` gives an equal calibration."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Rebuild from what `to_dict` gave, trusting nothing; ModelError says what is wrong."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ModelError(
+                f"The calibration of the model must hold exactly {', '.join(sorted(names))}; it is "
+                "damaged or from another version: fit the model again."
+            )
+        built = cls(
+            _rising("normal_scores", values["normal_scores"]),
+            _rising("normal_peaks", values["normal_peaks"]),
+            _finite("false_alarm_rate", values["false_alarm_rate"]),
+            _finite("image_threshold", values["image_threshold"]),
+            _finite("pixel_threshold", values["pixel_threshold"]),
+            _finite("map_typical", values["map_typical"]),
+        )
+        if len(built.normal_scores) != len(built.normal_peaks):
+            raise ModelError("The model's calibration has normal_scores and normal_peaks of unequal length.")
+        if not 0 < built.false_alarm_rate < 1:
+            raise ModelError("The model's calibration has a false_alarm_rate outside 0 to 1.")
+        return built
+
+
+def _rank(images: int, rate: float) -> int:
+    """Which smallest score is the threshold, counted from 1."""
+    return min(math.ceil((images + 1) * (1 - rate) - _ROUNDING), images)
+
+
+def _images_needed(rate: float) -> int:
+    return math.ceil(1 / rate - _ROUNDING) - 1
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {rate}.")
+
+
+def _span(typical: float, threshold: float) -> float:
+    """Width of the scale; the size of the threshold where it is not clearly above the typical value."""
+    span = threshold - typical
+    return span if span > 1e-6 * abs(threshold) else abs(threshold) or 1.0
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2g} %" if rate < 0.995 else "100 %"
+
+
+def _finite(name: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+        return float(value)
+    raise ModelError(f"The model's calibration has {name} = {value!r:.40}, which is not a finite number.")
+
+
+def _rising(name: str, values: object) -> tuple[float, ...]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ModelError(f"The model's calibration must have a list of at least one number as {name}.")
+    numbers = tuple(_finite(name, value) for value in values)
+    if any(later < earlier for earlier, later in pairwise(numbers)):
+        raise ModelError(f"The model's calibration must list {name} from small to large.")
+    return numbers

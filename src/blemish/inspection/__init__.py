@@ -1,0 +1,1 @@
+"""From an anomaly map to findings: the defect mask and its regions."""

@@ -1,0 +1,1 @@
+"""How well scores and anomaly maps agree with the truth: ranking, overlap, and their streaming evaluation."""
