@@ -1,0 +1,58 @@
+"""`compact`: the small network that comes with blemish, so that nothing has to be downloaded.
+
+A residual network of our own with 1.3 M parameters. `tools/distill_compact.py` taught it, on natural photos
+and textures, to predict the stage-2 and stage-3 features of two ImageNet ResNets from one trunk.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+STEM = (32, 48)
+WIDTHS = {2: 128, 3: 192}
+
+
+class Compact(nn.Module):
+    """Feature maps at strides 8 (layer 2) and 16 (layer 3).
+
+    Each map is a linear read-out of its stage. The read-out is triangular: it holds the distances that the
+    predicted teacher features would have, in as few channels as the stage has (see the tool).
+    """
+
+    def __init__(self, last_layer: int = 3) -> None:
+        super().__init__()
+        self.channels = {k: width for k, width in WIDTHS.items() if k <= last_layer}
+        self.stem = nn.Sequential(
+            _conv(3, STEM[0], stride=2), nn.ReLU(), _conv(STEM[0], STEM[1], stride=2), nn.ReLU()
+        )
+        self.layer1 = nn.Sequential(Residual(STEM[1], STEM[1], 1))
+        inputs = STEM[1]
+        for k, width in self.channels.items():
+            self.add_module(f"layer{k}", nn.Sequential(Residual(inputs, width, 2), Residual(width, width, 1)))
+            self.add_module(f"readout{k}", nn.Conv2d(width, width, 1))
+            inputs = width
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        maps = {}
+        x = self.layer1(self.stem(images))
+        for k in self.channels:
+            x = self.get_submodule(f"layer{k}")(x)
+            maps[k] = self.get_submodule(f"readout{k}")(x)  # (N, C_k, H / 2^(k+1), W / 2^(k+1))
+        return maps
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, outputs, stride=stride)
+        self.conv2 = _conv(outputs, outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.conv2(functional.relu(self.conv1(x))) + self.shortcut(x))
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)

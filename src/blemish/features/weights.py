@@ -1,0 +1,199 @@
+"""Where pretrained weights come from.
+
+Looked for in this order: the folder `$BLEMISH_WEIGHTS`, the user's cache, the package itself; then downloaded
+into the cache. In a folder, `NAME.safetensors` (torchvision's tensor names) goes before torchvision's own
+file, which is read without unpickling it. `$BLEMISH_WEIGHTS_URL` names another address to download from, such
+as a mirror inside the factory that holds the same files.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from platformdirs import user_cache_path
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from blemish.errors import WeightsError
+from blemish.features.torch_file import read_state_dict
+
+logger = logging.getLogger("blemish")
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialFile:
+    """A file of torchvision's (ImageNet-1k, first version of its weights)."""
+
+    name: str
+    sha256: str
+    """Hexadecimal. Where only its beginning is published (in the file's name), these 8 digits are compared:
+    enough against damage, while the transport (https) answers for the origin."""
+
+
+OFFICIAL: dict[str, OfficialFile] = {
+    "resnet18": OfficialFile(
+        "resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+    ),
+    "resnet34": OfficialFile(
+        "resnet34-b627a593.pth", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"
+    ),
+    "resnet50": OfficialFile(
+        "resnet50-0676ba61.pth", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
+    ),
+    "resnet101": OfficialFile(
+        "resnet101-63fe2227.pth", "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"
+    ),
+    "resnet152": OfficialFile(
+        "resnet152-394f9c45.pth", "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"
+    ),
+    "wide_resnet50_2": OfficialFile("wide_resnet50_2-95faca4d.pth", "95faca4d"),
+    "wide_resnet101_2": OfficialFile("wide_resnet101_2-32ee1156.pth", "32ee1156"),
+}
+ADDRESS = "https://download.pytorch.org/models"
+EMBEDDED = Path(__file__).parent
+LARGEST_DOWNLOAD = 2**30
+TIMEOUT_SECONDS = 30.0
+CHUNK = 2**20
+
+_loads = ContextVar("loads_pretrained", default=True)
+
+
+def loads_pretrained() -> bool:
+    """Whether a new backbone fills itself with pretrained weights; see `without_pretrained`."""
+    return _loads.get()
+
+
+@contextmanager
+def without_pretrained() -> Iterator[None]:
+    """Build backbones without looking for weights, because a model folder is about to bring them."""
+    token = _loads.set(False)
+    try:
+        yield
+    finally:
+        _loads.reset(token)
+
+
+def cache_folder() -> Path:
+    """Where downloaded weights are kept."""
+    return user_cache_path("blemish", appauthor=False) / "weights"
+
+
+def folders() -> tuple[Path, ...]:
+    """Where weights are looked for, in this order."""
+    given = os.environ.get("BLEMISH_WEIGHTS")
+    return (*([Path(given)] if given else []), cache_folder(), EMBEDDED)
+
+
+def pretrained_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of network `name` that `shapes` asks for; the file may hold others, or no others.
+
+    Raises:
+        WeightsError: If there is no file and no download, or the file is damaged or does not fit.
+    """
+    path = _find(name) or _download(name)
+    state = _read(path, name)
+    missing = [key for key in shapes if key not in state]
+    if missing:
+        more = f" and {len(missing) - 1} other tensors" if len(missing) > 1 else ""
+        raise WeightsError(
+            f"{path} lacks {missing[0]} of shape {tuple(shapes[missing[0]])}{more}. "
+            f"Ask for earlier layers of {name}, or replace the file by one that has them all."
+        )
+    for key, shape in shapes.items():
+        if tuple(state[key].shape) != tuple(shape):
+            raise WeightsError(
+                f"{path} holds {key} with shape {tuple(state[key].shape)}, but {name} needs {tuple(shape)}. "
+                f"Replace the file by one of {name}."
+            )
+    return {key: state[key] for key in shapes}
+
+
+def _find(name: str) -> Path | None:
+    files = [f"{name}.safetensors"]
+    if name in OFFICIAL:
+        files.append(OFFICIAL[name].name)
+    candidates = [folder / file for folder in folders() for file in files]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read(path: Path, name: str) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        _check_sha256(path, OFFICIAL[name].sha256)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}. Replace it by an undamaged file.") from error
+    return read_state_dict(path)
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise WeightsError(f"{path} is damaged: its sha256 is {found}, expected {expected}. Delete the file.")
+
+
+def _download(name: str) -> Path:
+    """Fetch the official file into the cache: whole and checked, or not at all."""
+    official = OFFICIAL.get(name)
+    file = official.name if official else f"{name}.safetensors"
+    given = os.environ.get("BLEMISH_WEIGHTS") or "not set"
+    absent = (
+        f"No pretrained weights for {name}: {file} is not in {cache_folder()} or $BLEMISH_WEIGHTS ({given})"
+    )
+    remedy = "Put the file into one of these folders."
+    if official is None:
+        raise WeightsError(f"{absent}, and cannot be downloaded from anywhere. {remedy}")
+    url = f"{(os.environ.get('BLEMISH_WEIGHTS_URL') or ADDRESS).rstrip('/')}/{official.name}"
+    try:
+        _fetch(url, official)
+    except (OSError, HTTPException, ValueError) as error:
+        raise WeightsError(f"{absent}, and downloading {url} failed: {error}. {remedy}") from error
+    return cache_folder() / official.name
+
+
+def _fetch(url: str, official: OfficialFile) -> None:
+    folder = cache_folder()
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("the address must start with http:// or https://")
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f"{official.name}.", suffix=".part")
+    part = Path(name)  # under a name of its own, so that two downloads at once do not meet
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            digest = _stream(url, file)
+        if not digest.startswith(official.sha256):
+            raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
+        part.replace(folder / official.name)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _stream(url: str, file: BinaryIO) -> str:
+    """Copy what is at the address into the file; its sha256."""
+    digest = hashlib.sha256()
+    with urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # the scheme has been checked
+        promised: int | None = response.length
+        size = "unknown size" if promised is None else f"{promised / 1e6:.0f} MB"
+        logger.warning("Downloading %s (%s) into %s", url, size, cache_folder())
+        received = 0
+        while chunk := response.read(CHUNK):
+            received += len(chunk)
+            if max(received, promised or 0) > LARGEST_DOWNLOAD:
+                raise ValueError(f"it is larger than {LARGEST_DOWNLOAD} bytes")
+            file.write(chunk)
+            digest.update(chunk)
+    if promised is not None and received != promised:
+        raise ValueError(f"the connection was cut after {received} of {promised} bytes")
+    return digest.hexdigest()
