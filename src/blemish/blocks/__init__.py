@@ -1,0 +1,1 @@
+"""Parts that several methods share; they know tensors, never a method, a data set or a file."""

@@ -1,0 +1,104 @@
+"""The contract of a method: what it must say of itself, what it may learn through, how it scores."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import NotLearnedError
+from blemish.types import Prediction, Progress, no_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named configuration of a method, usually that of a paper."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the method's constructor that differ from the defaults."""
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `Preprocess` that differ from the defaults."""
+
+
+class Method(nn.Module):
+    """Learns from normal images and scores any image; higher means more anomalous.
+
+    A subclass MUST take keyword-only arguments and store each, unchanged, under its own name. What it learns
+    MUST be a parameter or a buffer; a buffer whose shape is known only after learning starts with no elements.
+
+    It learns through the hooks below, called in their order with image batches (N, 3, H, W) and nothing else.
+    `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
+    in every channel; no score may come from them (see `blemish.blocks.maps.split_padding`).
+    """
+
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    exports: ClassVar[bool] = True
+    """Whether `forward` can be exported to ONNX; if not, `exports_reason` says why."""
+    exports_reason: ClassVar[str] = ""
+    epochs: int = 0
+    """Passes of `training_loss` over the training images; 0 for methods without gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress: Progress = no_progress
+        """Where a hook that lasts may report; set by whoever runs the hooks."""
+        self.learned: Tensor
+        self.register_buffer("learned", torch.empty(0))
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        """Look once at all training images, without gradients, before any training."""
+
+    def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """The loss of a batch; with several optimizers, one loss under each optimizer's name."""
+        raise NotImplementedError(
+            f"{type(self).__name__} trains for {self.epochs} epochs but has no training_loss."
+        )
+
+    def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
+        """What lowers the training loss; Adam at 1e-3 unless overridden."""
+        return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=1e-3)
+
+    def finish(self, batches: Iterable[Tensor]) -> None:
+        """Look once more at all training images, without gradients, after training."""
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        """Score images (N, 3, H, W); the map has the input's height and width."""
+        raise NotImplementedError
+
+    def __call__(self, images: Tensor) -> Prediction[Tensor]:
+        if not self.has_learned:
+            name = type(self).__name__
+            raise NotLearnedError(
+                f"{name} has not learned yet: call blemish.fit({name}(...), images) before scoring."
+            )
+        prediction: Prediction[Tensor] = super().__call__(images)
+        return prediction
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether all hooks have run, here or before the model was saved."""
+        return self.learned.numel() > 0
+
+    @classmethod
+    def argument_names(cls) -> tuple[str, ...]:
+        """Names of the constructor's arguments, in their order."""
+        return tuple(inspect.signature(cls).parameters)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, from which an equal method can be built."""
+        return {name: getattr(self, name) for name in self.argument_names()}
+
+    def load_learned(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what an equal method has learned (its `state_dict`).
+
+        Raises:
+            RuntimeError: If names or shapes differ; only buffers still without elements take any shape.
+        """
+        for name, buffer in list(self.named_buffers()):
+            if buffer.numel() == 0 and name in state:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.get_submodule(owner), leaf, torch.empty_like(state[name], device=buffer.device))
+        self.load_state_dict(state)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from blemish.blocks.maps import upsample
+from blemish.blocks.patches import stack_layers
+from blemish.errors import MethodError
+from blemish.features.backbone import Backbone
+from blemish.methods.padim import SIGMA, PaDiM
+from blemish.testing.parts import defective_part, normal_parts
+from blemish.training import learn
+
+RANDOM = "resnet18:random"
+
+
+def learned(**arguments: object) -> PaDiM:
+    method = PaDiM(**{"backbone": RANDOM, "layers": (1, 2), "dimensions": 12, **arguments})  # type: ignore[arg-type]
+    images = normal_parts(20)
+    learn(method, [images[:7], images[7:]])
+    return method.eval()
+
+
+@torch.no_grad()
+def test_map_is_the_mahalanobis_distance_of_the_drawn_channels() -> None:
+    method = learned()
+    image = torch.from_numpy(defective_part(1.0))[None]
+    train = torch.from_numpy(normal_parts(20))
+    stacked = stack_layers(Backbone(RANDOM, (1, 2))(torch.cat([train, image])), "nearest")[:, method.channels].double()
+    data, query = stacked[:-1].flatten(2), stacked[-1].flatten(1)
+    centred = data - data.mean(0)
+    covariance = torch.einsum("nip,njp->pij", centred, centred) / 19
+    ridge = 0.01 * covariance.diagonal(dim1=1, dim2=2).mean()
+    difference = (query - data.mean(0)).T
+    solved = torch.linalg.solve(covariance + ridge * torch.eye(12, dtype=torch.float64), difference[..., None])
+    grid = (difference[:, None] @ solved).flatten().sqrt().reshape(1, 16, 24).float()
+    expected = upsample(grid, (64, 96), SIGMA)
+    prediction = method(image)
+    assert torch.allclose(prediction.anomaly_map, expected, rtol=5e-3, atol=5e-3)
+    assert float(prediction.score) == pytest.approx(float(expected.max()), rel=5e-3)
+
+
+def test_channels_are_drawn_once_by_the_seed_and_kept_with_the_model() -> None:
+    first, second = learned(), learned()
+    assert torch.equal(first.channels, second.channels)
+    assert len(first.channels.unique()) == 12
+    assert "channels" in first.state_dict()
+
+
+def test_asking_for_more_dimensions_than_there_are_takes_all() -> None:
+    assert learned(dimensions=10_000).channels.tolist() == list(range(64 + 128))
+
+
+@torch.no_grad()
+def test_ridge_follows_the_feature_scale() -> None:
+    """Features a thousand times larger give the same distances: the ridge is relative."""
+    small, large = learned(), PaDiM(backbone=RANDOM, layers=(1, 2), dimensions=12)
+    handle = large.features.register_forward_hook(lambda module, inputs, maps: [m * 1000 for m in maps])
+    images = normal_parts(20)
+    learn(large, [images[:7], images[7:]])
+    image = torch.from_numpy(defective_part(1.0))[None]
+    assert torch.allclose(large.eval()(image).anomaly_map, small(image).anomaly_map, rtol=1e-2)
+    handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"dimensions": 0}, r"dimensions must be at least 1, got 0; the paper uses 100 for ResNet-18\."),
+        ({"ridge": 0.0}, r"ridge must be positive, got 0\.0: without it few images give no invertible covariance\."),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, object], text: str) -> None:
+    with pytest.raises(MethodError, match=text):
+        PaDiM(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]

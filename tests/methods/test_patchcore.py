@@ -1,0 +1,112 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from blemish.blocks.maps import upsample
+from blemish.errors import MethodError
+from blemish.methods.patchcore import SIGMA, PatchCore
+from blemish.testing.parts import defective_part, normal_parts
+from blemish.training import learn
+
+RANDOM = "compact:random"
+
+
+def learned(**arguments: object) -> PatchCore:
+    method = PatchCore(**{"backbone": RANDOM, "coreset_ratio": 0.2, **arguments})  # type: ignore[arg-type]
+    learn(method, [normal_parts(6)])
+    return method.eval()
+
+
+def patches_of(method: PatchCore, image: Tensor) -> Tensor:
+    with torch.no_grad():
+        return method.embed(image[None])[0]
+
+
+def test_image_score_equals_equation_7_by_brute_force() -> None:
+    """s = (1 - exp(d*) / Σ exp(d_k)) · d* over the nine bank neighbours of the worst patch's neighbour."""
+    method = learned()
+    image = torch.from_numpy(defective_part(1.0))
+    bank = method.memory_bank.double()
+    patches = patches_of(method, image).flatten(0, 1).double()
+    distances = torch.cdist(patches, bank)
+    worst = int(distances.amin(1).argmax())
+    neighbour = int(distances[worst].argmin())
+    support = torch.cdist(bank[neighbour][None], bank)[0].argsort()[:9]
+    exponentials = [math.exp(float(distances[worst, k])) for k in support]
+    d = float(distances[worst, neighbour])
+    expected = (1 - math.exp(d) / sum(exponentials)) * d
+    with torch.no_grad():
+        assert float(method(image[None]).score) == pytest.approx(expected, rel=1e-3)
+
+
+def test_map_is_the_enlarged_and_blurred_distance_to_the_nearest_bank_patch() -> None:
+    method = learned()
+    image = torch.from_numpy(defective_part(1.0))
+    patches = patches_of(method, image)
+    grid = torch.cdist(patches.flatten(0, 1), method.memory_bank).amin(1).reshape(1, *patches.shape[:2])
+    with torch.no_grad():
+        found = method(image[None]).anomaly_map
+    assert torch.allclose(found, upsample(grid, (64, 96), SIGMA), rtol=1e-3, atol=1e-3)
+
+
+def test_amazon_way_is_the_squared_distance_and_the_plain_maximum() -> None:
+    method = learned(squared=True, neighbours=1, mean_mapped=64)
+    image = torch.from_numpy(defective_part(1.0))
+    patches = patches_of(method, image)
+    assert patches.shape[-1] == 64
+    squared = torch.cdist(patches.flatten(0, 1), method.memory_bank).amin(1).square()
+    with torch.no_grad():
+        prediction = method(image[None])
+    assert float(prediction.score) == pytest.approx(float(squared.max()), rel=1e-3)
+
+
+def test_bank_holds_the_share_of_training_patches_and_only_those() -> None:
+    method = learned(coreset_ratio=0.1)
+    with torch.no_grad():
+        every = method.embed(torch.from_numpy(normal_parts(6))).flatten(0, 2)
+    assert len(method.memory_bank) == round(0.1 * len(every))
+    assert float(torch.cdist(method.memory_bank.double(), every.double()).amin(1).max()) < 1e-4
+
+
+def test_a_training_image_scores_zero_when_every_patch_is_kept() -> None:
+    method = learned(coreset_ratio=1.0, neighbours=1)
+    with torch.no_grad():
+        prediction = method(torch.from_numpy(normal_parts(6))[:1])
+    assert float(prediction.score) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_padding_does_not_enter_the_bank() -> None:
+    images = normal_parts(4)
+    images[:, :, :32] = np.nan
+    method = PatchCore(backbone=RANDOM, coreset_ratio=1.0)
+    learn(method, [images])
+    assert len(method.memory_bank) == 4 * 4 * 12  # half of the 8 × 12 cells of each image
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"coreset_ratio": 0.0}, r"coreset_ratio must be in \(0, 1\], got 0\.0; 0\.01 keeps one patch in 100\."),
+        ({"neighbours": 0}, r"neighbours must be at least 1 \(which means no re-weighting\), got 0\."),
+        ({"patch_size": 4}, r"patch_size must be odd and positive, got 4; the paper uses 3\."),
+        ({"layers": (3, 2)}, r"Backbone compact has the layers \(2, 3\), finest first, but \(3, 2\)"),
+        ({"mean_mapped": 0}, r"mean_mapped must be between 1 and 8192, got 0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, object], text: str) -> None:
+    with pytest.raises(MethodError, match=text):
+        PatchCore(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preset", ["paper", "amazon"])
+def test_presets_build_on_random_weights(preset: str) -> None:
+    chosen = PatchCore.presets[preset]
+    arguments = {**chosen.arguments, "backbone": "wide_resnet50_2:random"}
+    method = PatchCore(**arguments)
+    with torch.no_grad():
+        width = method.embed(torch.zeros(1, 3, 64, 64)).shape[-1]
+    assert width == (1024 if preset == "amazon" else 1536)
+    assert chosen.preprocess == {"size": (256, 256), "crop": (224, 224)}
