@@ -1,0 +1,98 @@
+"""An evaluation as a report: watches the images go by, then writes what is worth showing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from blemish.manifest import Manifest
+from blemish.metrics.evaluation import NUMBERS, Evaluation
+from blemish.reports.gallery import GalleryPicker, Pictures
+from blemish.reports.html import ReportData, write_report
+from blemish.types import Image, Inspection, Mask, Sample
+
+PACKAGES = ("blemish", "numpy", "torch", "onnxruntime")
+"""Whose versions a report states, where they are installed."""
+
+
+class ReportBuilder:
+    """Hand `observe` to `evaluate`, then `write`.
+
+    Args:
+        manifest: Of the model that is evaluated.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._picker = GalleryPicker()
+
+    def observe(self, sample: Sample, image: Image, inspection: Inspection, mask: Mask | None) -> None:
+        """Take one image; few are kept, as thumbnails."""
+        self._picker.offer(
+            "/".join(sample.path.parts[-3:]),
+            sample.defect_type,
+            sample.label,
+            inspection.score,
+            inspection.verdict,
+            lambda: Pictures(
+                image,
+                self.manifest.calibration.relative_map(inspection.anomaly_map),
+                inspection.defect_mask,
+                mask,
+            ),
+        )
+
+    def write(self, path: Path, evaluation: Evaluation) -> Path:
+        """Write the report as one HTML file, making its folder if need be."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        manifest = self.manifest
+        category = str(manifest.data.get("category") or "")
+        preprocess = {f"input {name}": value for name, value in manifest.preprocess.to_dict().items()}
+        report = ReportData(
+            title=f"{category}: {manifest.method}" if category else manifest.method,
+            method=manifest.method,
+            category=category,
+            date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
+            arguments={**manifest.arguments, **preprocess},
+            dataset=_facts(manifest, evaluation),
+            metrics={name: getattr(evaluation, name) for name in ("images", *NUMBERS, "seconds_per_image")},
+            reasons=evaluation.reasons,
+            by_type=evaluation.by_type,
+            scores=np.asarray(evaluation.image_scores),
+            labels=np.asarray(evaluation.image_labels),
+            threshold=manifest.calibration.image_threshold,
+            roc=evaluation.image_roc,
+            pro=evaluation.pro,
+            calibration_text=manifest.calibration.summary(),
+            gallery=self._picker.items(),
+            environment=dict(_environment()),
+        )
+        return write_report(path, report)
+
+
+def _facts(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:
+    anomalous = sum(evaluation.image_labels)
+    return {
+        "learned from": manifest.data.get("learned_from"),
+        "held out": manifest.data.get("held_out"),
+        "skipped as unreadable": manifest.data.get("skipped"),
+        "training data": str(manifest.data.get("fingerprint"))[:16],
+        "seed": manifest.seed,
+        "tested, good": evaluation.images - anomalous,
+        "tested, defective": anomalous,
+    }
+
+
+def _environment() -> Iterator[tuple[str, str]]:
+    yield "python", platform.python_version()
+    yield "system", f"{platform.system()} {platform.machine()}"
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue

@@ -1,0 +1,233 @@
+"""An evaluation as one HTML file that needs nothing else: styles, charts and pictures are inside it."""
+
+from __future__ import annotations
+
+import base64
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from blemish.reports import charts
+from blemish.reports.gallery import GalleryItem, shrink_mask, shrink_picture
+from blemish.reports.heatmap import colour_bar
+from blemish.types import Mask
+
+MOST_PICTURES = 24
+"""Gallery entries in a report; with thumbnails of 320 pixels the file stays far below 8 MB."""
+
+OVERLAP_LIMIT = 0.3
+"""False-positive rate at which the region-overlap curve ends, as AUPRO does."""
+
+LABELS = {
+    "images": ("Images", "图像数"),
+    "image_auroc": ("Image AUROC", "图像级"),
+    "image_ap": ("Image average precision", "图像级"),
+    "image_f1_max": ("Image best F1", "图像级"),
+    "pixel_auroc": ("Pixel AUROC", "像素级"),
+    "pixel_ap": ("Pixel average precision", "像素级"),
+    "pixel_f1_max": ("Pixel best F1", "像素级"),
+    "aupro": ("Region overlap (AUPRO)", "区域重叠"),
+    "false_alarm_rate": ("False-alarm rate", "误报率"),
+    "miss_rate": ("Miss rate", "漏检率"),
+    "seconds_per_image": ("Time per image", "单张耗时"),
+}
+"""What a metric is called in the report, in English and Chinese."""
+
+_SHORT = {"aupro": "AUPRO", "miss_rate": "Missed"}
+_MASK_GROUND, _MASK_TRUE, _MASK_FOUND = (244, 245, 247), (112, 122, 138), (196, 22, 110)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """Everything a report shows."""
+
+    title: str
+    method: str
+    category: str
+    date: str
+    """As it should read."""
+    arguments: Mapping[str, Any]
+    """Of the method and of its preprocessing."""
+    dataset: Mapping[str, Any]
+    """Facts such as the number of images; name to value."""
+    metrics: Mapping[str, float | None]
+    """In the order to show; None is absent."""
+    reasons: Mapping[str, str]
+    """Why a metric is absent, under its name."""
+    by_type: Mapping[str, Mapping[str, float | None]]
+    """Per defect type, the columns of its row."""
+    scores: NDArray[np.floating] = field(repr=False)
+    """(N,) of the test images."""
+    labels: NDArray[np.integer] = field(repr=False)
+    """(N,) 0 normal, 1 anomalous."""
+    threshold: float
+    """An image is NG when its score is above."""
+    roc: tuple[NDArray[np.floating], NDArray[np.floating]] | None = field(repr=False)
+    """False-positive rates and true-positive rates of the images; None with one class only."""
+    pro: tuple[NDArray[np.floating], NDArray[np.floating]] | None = field(repr=False)
+    """False-positive rates and mean region overlaps of the pixels; None without masks."""
+    calibration_text: str
+    gallery: Sequence[GalleryItem] = field(repr=False)
+    """In the order to show; at most `MOST_PICTURES` are."""
+    environment: Mapping[str, str]
+    """Versions; name to value."""
+
+
+def write_report(path: Path, report: ReportData) -> Path:
+    """Writes the report as HTML; the file appears whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        report: What to show.
+    """
+    # File names that are not valid Unicode reach Python as lone surrogates, which UTF-8 cannot hold.
+    data = _render(report).encode("utf-8", "replace")
+    draft = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _render(report: ReportData) -> str:
+    environment = Environment(
+        loader=PackageLoader("blemish.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    columns = list(dict.fromkeys(name for row in report.by_type.values() for name in row))
+    shown = report.gallery[:MOST_PICTURES]
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        summary=_summarize(report),
+        numbers=[_describe_metric(report, name) for name in report.metrics],
+        columns=[(name, *_name_metric(name, short=True)) for name in columns],
+        rows=[
+            (defect_type, [(name, row.get(name), format_metric(name, row.get(name))) for name in columns])
+            for defect_type, row in report.by_type.items()
+        ],
+        histogram=charts.draw_histogram(report.scores, report.labels, report.threshold),
+        roc=None if report.roc is None else charts.draw_curve(*report.roc),
+        pro=None if report.pro is None else charts.draw_curve(*report.pro, x_end=OVERLAP_LIMIT),
+        groups=_group_gallery(shown),
+        colour_bar=_encode(colour_bar(640, 20)),
+        plot=charts,
+    )
+
+
+def _summarize(report: ReportData) -> dict[str, Any]:
+    labels, is_called = np.asarray(report.labels), np.asarray(report.scores) > report.threshold
+    good, defective = int((labels == 0).sum()), int((labels == 1).sum())
+    return {
+        "good": good,
+        "defective": defective,
+        "missed": int((~is_called[labels == 1]).sum()),
+        "false_alarms": int(is_called[labels == 0].sum()),
+        "headlines": [
+            (*_name_metric(name, short=True), format_metric(name, report.metrics[name]))
+            for name in ("image_auroc", "pixel_auroc", "aupro")
+            if report.metrics.get(name) is not None
+        ],
+    }
+
+
+def _describe_metric(report: ReportData, name: str) -> dict[str, str | None]:
+    value = report.metrics[name]
+    english, chinese = _name_metric(name)
+    return {
+        "english": english,
+        "chinese": chinese,
+        "value": format_metric(name, value),
+        "reason": report.reasons.get(name, "not measured") if value is None else None,
+    }
+
+
+def _name_metric(name: str, *, short: bool = False) -> tuple[str, str]:
+    english, chinese = LABELS.get(name, (name, ""))
+    return (_SHORT.get(name, english) if short else english), chinese
+
+
+def format_metric(name: str, value: float | None) -> str:
+    """The number as people read it: rates in per cent, times in milliseconds, shares to four places."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if name == "images":
+        return f"{value:.0f}"
+    if name.endswith("_rate"):
+        return f"{100 * value:.1f} %"
+    if name.startswith("seconds"):
+        return f"{1000 * value:.1f} ms"
+    return f"{value:.4f}"
+
+
+def _group_gallery(items: Sequence[GalleryItem]) -> list[dict[str, Any]]:
+    """Misses, false alarms and the rest, each with heading and entries; empty groups are left out."""
+    groups = (
+        ("Missed defects", "漏检", "Defective images called OK, lowest score first.", "miss"),
+        ("False alarms", "误报", "Good images called NG, highest score first.", "alarm"),
+        (
+            "Typical detections",
+            "典型检出",
+            "Defective images called NG; a random sample of each type.",
+            "hit",
+        ),
+        ("Passed", "合格", "Good images called OK.", "pass"),
+    )
+    return [
+        {
+            "english": english,
+            "chinese": chinese,
+            "note": note,
+            "kind": kind,
+            "entries": [
+                {
+                    "item": item,
+                    "image": _encode(shrink_picture(item.image)),
+                    "overlay": _encode(shrink_picture(item.overlay)),
+                    "mask": _encode(_draw_masks(item)),
+                }
+                for item in items
+                if _kind(item) == kind
+            ],
+        }
+        for english, chinese, note, kind in groups
+        if any(_kind(item) == kind for item in items)
+    ]
+
+
+def _kind(item: GalleryItem) -> str:
+    if item.is_miss:
+        return "miss"
+    if item.is_false_alarm:
+        return "alarm"
+    return "hit" if item.label else "pass"
+
+
+def _draw_masks(item: GalleryItem) -> NDArray[np.uint8]:
+    """The true mask filled, the model's outlined, on a light ground."""
+    found = shrink_mask(item.defect_mask)
+    picture = np.full((*found.shape, 3), _MASK_GROUND, np.uint8)
+    if item.mask is not None:
+        true: Mask = shrink_mask(item.mask)
+        picture[true] = _MASK_TRUE
+    contours, _ = cv2.findContours(found.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, _MASK_FOUND, 1)
+    return picture
+
+
+def _encode(picture: NDArray[np.uint8]) -> str:
+    """The RGB picture as a data URI."""
+    data = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])[1]
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")

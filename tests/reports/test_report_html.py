@@ -1,0 +1,236 @@
+"""The report is one safe, self-contained file that says what it shows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blemish.reports import GalleryItem, ReportData, write_report
+from blemish.reports.html import MOST_PICTURES, format_metric
+from blemish.types import Verdict
+
+HOSTILE = "<script>alert('x')</script>\"onerror=alert(1) {{ 7*7 }} & 划痕.png"
+
+
+def make_item(
+    name: str = "test/dent/000.png",
+    *,
+    defect_type: str = "dent",
+    label: int = 1,
+    score: float = 3.0,
+    verdict: Verdict = "NG",
+    size: tuple[int, int] = (60, 80),
+    masked: bool = True,
+) -> GalleryItem:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), np.uint8)
+    mask = np.zeros(size, np.bool_)
+    mask[10:20, 10:30] = True
+    return GalleryItem(
+        name, defect_type, label, score, verdict, image, image.copy(), mask if masked else None, mask
+    )
+
+
+def make_report() -> ReportData:
+    return ReportData(
+        title="Plate",
+        method="patchcore",
+        category="plate",
+        date="2025-03-14",
+        arguments={"coreset_ratio": 0.01, "layers": ("stage2", "stage3")},
+        dataset={"training images": 60},
+        metrics={"images": 6, "image_auroc": 0.98765, "aupro": None, "false_alarm_rate": 0.25},
+        reasons={"aupro": "3 of 3 anomalous images have no mask"},
+        by_type={"dent": {"images": 3, "image_auroc": 0.9, "aupro": None, "miss_rate": 1 / 3}},
+        scores=np.array([1.0, 1.2, 2.5, 1.4, 3.0, 4.0]),
+        labels=np.array([0, 0, 0, 1, 1, 1]),
+        threshold=2.0,
+        roc=(np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.9, 1.0])),
+        pro=(np.array([0.0, 0.1, 0.3]), np.array([0.0, 0.8, 0.9])),
+        calibration_text="Thresholds rest on 6 held-out normal images.",
+        gallery=[
+            make_item("test/good/7.png", defect_type="good", label=0, score=2.5, masked=False),
+            make_item("test/dent/4.png", score=1.4, verdict="OK"),
+            make_item("test/dent/5.png"),
+        ],
+        environment={"blemish": "0.1.0"},
+    )
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text of a page; fails on tags that are not closed in order."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "report.html", make_report())
+    source = path.read_text(encoding="utf-8")
+    assert not re.search(r"https?://|//[a-z]|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", source))
+    page = read(path)
+    assert not {"script", "link", "iframe", "object", "form", "a"} & set(page.tags)
+    sources = [value for name, value in page.attributes if name in {"src", "href", "srcset", "action"}]
+    assert len(sources) == 1 + 3 * 3
+    assert all(value.startswith("data:image/webp;base64,") for value in sources)
+    policy = [value for name, value in page.attributes if value.startswith("default-src")]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_numbers_verdicts_and_reasons_are_said(tmp_path: Path) -> None:
+    text = read(write_report(tmp_path / "报告 1.html", make_report())).text
+    for expected in (
+        "Missed defects 漏检 1 of 3",
+        "False alarms 误报 1 of 3",
+        "Image AUROC 图像级 0.9877",
+        "– 3 of 3 anomalous images have no mask",
+        "False-alarm rate 误报率 25.0 %",
+        "dent 3 0.9000 – 33.3 %",
+        "threshold 2",
+        "score 1.4 · threshold 2",
+        "Thresholds rest on 6 held-out normal images.",
+        "coreset_ratio 0.01",
+    ):
+        assert expected in re.sub(r" +", " ", text), expected
+
+
+def test_mistakes_come_before_detections(tmp_path: Path) -> None:
+    text = read(write_report(tmp_path / "report.html", make_report())).text
+    places = [text.index(name) for name in ("test/dent/4.png", "test/good/7.png", "test/dent/5.png")]
+    assert places == sorted(places)
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    plain = make_report()
+    hostile = replace(
+        plain,
+        title=HOSTILE,
+        method=HOSTILE,
+        category=HOSTILE,
+        date=HOSTILE,
+        arguments={HOSTILE: HOSTILE},
+        dataset={HOSTILE: HOSTILE},
+        metrics={HOSTILE: None},
+        reasons={HOSTILE: HOSTILE},
+        by_type={HOSTILE: {HOSTILE: 0.5}},
+        calibration_text=HOSTILE,
+        gallery=[make_item(HOSTILE, defect_type=HOSTILE)],
+        environment={HOSTILE: HOSTILE},
+    )
+    page = read(write_report(tmp_path / "report.html", hostile))
+    assert "script" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert page.texts.count(HOSTILE) >= 12
+    assert "49" not in [text.strip() for text in page.texts]
+
+
+def test_a_name_that_is_no_unicode_does_not_stop_the_report(tmp_path: Path) -> None:
+    report = replace(make_report(), gallery=[make_item("test/\udcff.png")])
+    assert "test/?.png" in read(write_report(tmp_path / "report.html", report)).text
+
+
+def test_absent_curves_and_types_are_said(tmp_path: Path) -> None:
+    reasons = {"image_auroc": "the test set has no anomalous image", "aupro": "no mask"}
+    report = replace(
+        make_report(),
+        roc=None,
+        pro=None,
+        by_type={},
+        gallery=[],
+        metrics=dict.fromkeys(reasons),
+        reasons=reasons,
+    )
+    report = replace(report, scores=np.array([1.0, 1.0]), labels=np.array([0, 0]))
+    page = read(write_report(tmp_path / "report.html", report))
+    assert "polyline" not in page.tags
+    assert page.text.count("the test set has no anomalous image") == 2
+    assert "The test set has no defective image." in page.text
+    assert "No picture was chosen." in page.text
+
+
+def test_a_defective_image_without_mask_says_so(tmp_path: Path) -> None:
+    report = replace(make_report(), gallery=[make_item(masked=False)])
+    assert "no mask was drawn for it" in read(write_report(tmp_path / "report.html", report)).text
+
+
+def test_the_file_stays_small_whatever_is_put_in(tmp_path: Path) -> None:
+    # Noise is the worst case for the encoder.
+    gallery = [make_item(f"{index}.png", size=(700, 900)) for index in range(MOST_PICTURES + 6)]
+    path = write_report(tmp_path / "report.html", replace(make_report(), gallery=gallery))
+    assert path.stat().st_size < 8_000_000
+    assert read(path).tags.count("figure") == MOST_PICTURES
+
+
+def test_a_report_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("the old one")
+
+    def fail(self: Path, target: Path) -> Path:
+        assert self.stat().st_size > 1000
+        assert path.read_text() == "the old one"
+        raise OSError("disk gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="disk gone"):
+            write_report(path, make_report())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text() == "the old one"
+    write_report(path, make_report())
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("image_auroc", 1.0, "1.0000"),
+        ("images", 56, "56"),
+        ("miss_rate", 0.0833, "8.3 %"),
+        ("seconds_per_image", 0.0312, "31.2 ms"),
+        ("aupro", None, "–"),
+        ("aupro", float("nan"), "–"),
+    ],
+)
+def test_numbers_read_well(name: str, value: float | None, expected: str) -> None:
+    assert format_metric(name, value) == expected
