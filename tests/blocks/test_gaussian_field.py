@@ -15,7 +15,9 @@ ALL = torch.ones(1, 1, 1, dtype=torch.bool)
 def features(count: int, d: int, height: int, width: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(d, d, generator=generator)
-    return torch.einsum("ij,njhw->nihw", mixing, torch.randn(count, d, height, width, generator=generator)) + 5
+    return (
+        torch.einsum("ij,njhw->nihw", mixing, torch.randn(count, d, height, width, generator=generator)) + 5
+    )
 
 
 def fitted(batches: list[Tensor], ridge: float) -> GaussianField:

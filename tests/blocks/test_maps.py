@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from blemish.blocks.maps import gaussian_blur, mask_grid, split_padding, upsample, visible_grid
+from blemish.blocks.maps import gaussian_blur, upsample
 
 
 @pytest.mark.parametrize("sigma", [0.7, 2.0, 4.0])
@@ -25,23 +25,3 @@ def test_upsampled_cell_stays_in_its_place() -> None:
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     centre = (float((full * rows).sum() / full.sum()), float((full * columns).sum() / full.sum()))
     assert centre == pytest.approx((2.5 * 8 - 0.5, 5.5 * 8 - 0.5), abs=0.1)
-
-
-def test_padding_is_told_from_the_image_and_filled() -> None:
-    images = torch.rand(2, 3, 8, 8)
-    images[0, :, :, 6:] = torch.nan
-    filled, visible = split_padding(images)
-    assert torch.isfinite(filled).all()
-    assert torch.equal(visible[0, 0, 0], torch.tensor([True] * 6 + [False] * 2))
-    assert visible[1].all()
-    assert torch.equal(filled[0, :, :, :6], images[0, :, :, :6])
-
-
-def test_cells_outside_never_win() -> None:
-    visible = torch.ones(1, 1, 16, 16, dtype=torch.bool)
-    visible[..., 8:] = False
-    grid = torch.arange(16.0).reshape(1, 4, 4)
-    masked = mask_grid(grid, visible)
-    assert torch.equal(visible_grid(visible, (4, 4))[0, 0], torch.tensor([True, True, False, False]))
-    assert float(masked.max()) == 13.0
-    assert float(masked[0, :, 2:].max()) == 0.0

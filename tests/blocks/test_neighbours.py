@@ -37,13 +37,17 @@ def test_blocks_give_the_same_as_one_product(monkeypatch: pytest.MonkeyPatch) ->
 def test_distance_of_a_bank_row_to_itself_is_exactly_zero() -> None:
     bank = 1000 + torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
     distances, indices = nearest(bank, bank, bank.square().sum(1))
-    assert torch.equal(distances[indices == torch.arange(50)], torch.zeros(int((indices == torch.arange(50)).sum())))
+    assert torch.equal(
+        distances[indices == torch.arange(50)], torch.zeros(int((indices == torch.arange(50)).sum()))
+    )
 
 
 def test_neighbour_lists_equal_scikit_learn_with_the_row_itself_first() -> None:
     bank = torch.randn(80, 10, generator=torch.Generator().manual_seed(3))
     found = neighbour_lists(bank, bank.square().sum(1), 9).numpy()
-    expected = NearestNeighbors(n_neighbors=9).fit(bank.numpy()).kneighbors(return_distance=True, X=bank.numpy())[1]
+    expected = (
+        NearestNeighbors(n_neighbors=9).fit(bank.numpy()).kneighbors(return_distance=True, X=bank.numpy())[1]
+    )
     assert np.array_equal(found, expected)
     assert np.array_equal(found[:, 0], np.arange(80))
 

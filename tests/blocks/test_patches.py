@@ -7,12 +7,12 @@ from torch.nn import functional
 from blemish.blocks.patches import adaptive_mean, local_mean, mean_map, stack_layers
 
 
-def test_local_mean_counts_only_cells_that_exist() -> None:
+def test_local_mean_counts_zeros_beyond_the_border() -> None:
     features = torch.arange(9.0).reshape(1, 1, 3, 3)
     averaged = local_mean(features, 3)
     assert float(averaged[0, 0, 1, 1]) == pytest.approx(4.0)
-    assert float(averaged[0, 0, 0, 0]) == pytest.approx((0 + 1 + 3 + 4) / 4)
-    assert local_mean(features, 1) is features
+    assert float(averaged[0, 0, 0, 0]) == pytest.approx((0 + 1 + 3 + 4) / 9)
+    assert torch.equal(local_mean(features, 1), features)
 
 
 @settings(deadline=None, max_examples=40)
@@ -26,7 +26,10 @@ def test_adaptive_mean_equals_torch(inputs: int, outputs: int, seed: int) -> Non
 def test_mean_map_equals_the_steps_of_the_description() -> None:
     """Flatten (channel, row, column) per patch, average to D, enlarge, concatenate, average again."""
     generator = torch.Generator().manual_seed(0)
-    fine, coarse = torch.randn(2, 20, 6, 8, generator=generator), torch.randn(2, 36, 3, 4, generator=generator)
+    fine, coarse = (
+        torch.randn(2, 20, 6, 8, generator=generator),
+        torch.randn(2, 36, 3, 4, generator=generator),
+    )
     reduced = []
     for features in (fine, coarse):
         n, c, h, w = features.shape

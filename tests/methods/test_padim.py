@@ -24,13 +24,17 @@ def test_map_is_the_mahalanobis_distance_of_the_drawn_channels() -> None:
     method = learned()
     image = torch.from_numpy(defective_part(1.0))[None]
     train = torch.from_numpy(normal_parts(20))
-    stacked = stack_layers(Backbone(RANDOM, (1, 2))(torch.cat([train, image])), "nearest")[:, method.channels].double()
+    stacked = stack_layers(Backbone(RANDOM, (1, 2))(torch.cat([train, image])), "nearest")[
+        :, method.channels
+    ].double()
     data, query = stacked[:-1].flatten(2), stacked[-1].flatten(1)
     centred = data - data.mean(0)
     covariance = torch.einsum("nip,njp->pij", centred, centred) / 19
     ridge = 0.01 * covariance.diagonal(dim1=1, dim2=2).mean()
     difference = (query - data.mean(0)).T
-    solved = torch.linalg.solve(covariance + ridge * torch.eye(12, dtype=torch.float64), difference[..., None])
+    solved = torch.linalg.solve(
+        covariance + ridge * torch.eye(12, dtype=torch.float64), difference[..., None]
+    )
     grid = (difference[:, None] @ solved).flatten().sqrt().reshape(1, 16, 24).float()
     expected = upsample(grid, (64, 96), SIGMA)
     prediction = method(image)
@@ -65,7 +69,10 @@ def test_ridge_follows_the_feature_scale() -> None:
     ("arguments", "text"),
     [
         ({"dimensions": 0}, r"dimensions must be at least 1, got 0; the paper uses 100 for ResNet-18\."),
-        ({"ridge": 0.0}, r"ridge must be positive, got 0\.0: without it few images give no invertible covariance\."),
+        (
+            {"ridge": 0.0},
+            r"ridge must be positive, got 0\.0: without it few images give no invertible covariance\.",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, object], text: str) -> None:

@@ -89,7 +89,10 @@ def test_padding_does_not_enter_the_bank() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"coreset_ratio": 0.0}, r"coreset_ratio must be in \(0, 1\], got 0\.0; 0\.01 keeps one patch in 100\."),
+        (
+            {"coreset_ratio": 0.0},
+            r"coreset_ratio must be in \(0, 1\], got 0\.0; 0\.01 keeps one patch in 100\.",
+        ),
         ({"neighbours": 0}, r"neighbours must be at least 1 \(which means no re-weighting\), got 0\."),
         ({"patch_size": 4}, r"patch_size must be odd and positive, got 4; the paper uses 3\."),
         ({"layers": (3, 2)}, r"Backbone compact has the layers \(2, 3\), finest first, but \(3, 2\)"),

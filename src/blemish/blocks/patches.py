@@ -8,10 +8,12 @@ from torch.nn import functional
 
 
 def local_mean(features: Tensor, size: int) -> Tensor:
-    """Mean of each cell's size × size neighbourhood, (N, C, h, w); cells beyond the border do not count."""
-    if size == 1:
-        return features
-    return functional.avg_pool2d(features, size, stride=1, padding=size // 2, count_include_pad=False)
+    """Mean of each cell's size × size neighbourhood, (N, C, h, w); cells beyond the border count as zeros.
+
+    The zeros shrink the patches at the border, so that the network's own border effects do not outweigh
+    everything else: on pictures that differ in their borders the image score depends on it.
+    """
+    return functional.avg_pool2d(features, size, stride=1, padding=size // 2)
 
 
 def stack_layers(maps: Sequence[Tensor], mode: str = "bilinear") -> Tensor:

@@ -1,6 +1,6 @@
 """`compact`: the small network that comes with blemish, so that nothing has to be downloaded.
 
-A residual network of our own with 1.3 M parameters. `tools/distill_compact.py` taught it, on natural photos
+A residual network of our own with 1.9 M parameters. `tools/distill_compact.py` taught it, on natural photos
 and textures, to predict the stage-2 and stage-3 features of two ImageNet ResNets from one trunk.
 """
 

@@ -30,7 +30,7 @@ class Method(nn.Module):
 
     It learns through the hooks below, called in their order with image batches (N, 3, H, W) and nothing else.
     `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
-    in every channel; no score may come from them (see `blemish.blocks.maps.split_padding`).
+    in every channel; no score may come from them (see `blemish.blocks.padding.split_padding`).
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {}

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from blemish.blocks.gaussian_field import GaussianField
-from blemish.blocks.maps import mask_grid, split_padding, upsample, visible_grid
+from blemish.blocks.maps import upsample
+from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone

@@ -1,9 +1,9 @@
 """PatchCore: the distance of image patches to a coreset of normal patches.
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
-Differs from the paper: no centre crop unless the preset asks for it; neighbourhoods at the border average the
-cells that exist; the default backbone is the embedded one. The preset `amazon` follows the authors' code
-instead: squared distances, the plain maximum as image score, embeddings averaged down to 1024 numbers.
+Differs from the paper: no centre crop unless the preset asks for it; the default backbone is the embedded one.
+The preset `amazon` follows the authors' code instead: squared distances, the plain maximum as image score,
+embeddings averaged down to 1024 numbers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from blemish.blocks.coreset import greedy_coreset
-from blemish.blocks.maps import mask_grid, split_padding, upsample, visible_grid
+from blemish.blocks.maps import upsample
 from blemish.blocks.neighbours import nearest, neighbour_lists
+from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, mean_map, stack_layers
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
@@ -76,7 +77,9 @@ class PatchCore(Method):
         if patch_size < 1 or patch_size % 2 == 0:
             raise MethodError(f"patch_size must be odd and positive, got {patch_size}; the paper uses 3.")
         if mean_mapped is not None and not 1 <= mean_mapped <= 8192:
-            raise MethodError(f"mean_mapped must be between 1 and 8192, got {mean_mapped}; the authors use 1024.")
+            raise MethodError(
+                f"mean_mapped must be between 1 and 8192, got {mean_mapped}; the authors use 1024."
+            )
         self.backbone = backbone
         self.layers = layers
         self.coreset_ratio = coreset_ratio

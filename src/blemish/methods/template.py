@@ -1,0 +1,133 @@
+"""Template: the difference from a golden template that is laid onto each image.
+
+The golden-template comparison of machine-vision practice, on a template that is the median of aligned normal
+images. Differs from the practice: the template moves onto the image, so the map needs no way back; brightness is
+matched over the whole image, since a match within small surroundings also matches large defects away.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from blemish.blocks.maps import upsample
+from blemish.blocks.padding import mask_grid, split_padding
+from blemish.blocks.registration import coverage, register, warp
+from blemish.blocks.sampling import evenly_spaced
+from blemish.errors import MethodError
+from blemish.methods.base import Method
+from blemish.types import Prediction
+
+AT_ONCE = 8
+"""Training images registered together."""
+OUTLYING = 0.2
+"""Difference, in units of the normalised image (11 grey levels), that halves a pixel's weight."""
+
+
+class Template(Method):
+    """Smallest difference between a pixel and the template within a few pixels of the same place.
+
+    Where no rigid motion makes image and template clearly more alike, they are compared as they lie. The image
+    score is the maximum of the anomaly map, whose unit is that of the normalised image. At most `images` training
+    images stay in memory (twice 50 MB at the defaults and 256 px).
+
+    Args:
+        tolerance: How far an edge may lie from the template's, in pixels.
+        match_brightness: Whether one gain and one offset bring an image's brightness to the template's first.
+        largest_angle: Rotations that the registration looks for, in degrees to either side.
+        images: Training images used at most, evenly spaced over all.
+        sigma: Gaussian blur of the anomaly map, in pixels.
+    """
+
+    exports: ClassVar[bool] = False
+    exports_reason: ClassVar[str] = (
+        "it registers each image to its template, which searches with Fourier transforms."
+    )
+
+    def __init__(
+        self,
+        *,
+        tolerance: int = 1,
+        match_brightness: bool = True,
+        largest_angle: float = 10.0,
+        images: int = 64,
+        sigma: float = 4.0,
+    ) -> None:
+        super().__init__()
+        if min(tolerance, largest_angle, sigma) < 0:
+            raise MethodError(
+                "tolerance, largest_angle and sigma must not be negative, got "
+                f"{tolerance}, {largest_angle} and {sigma}. Use 1, 10 and 4."
+            )
+        if images < 1:
+            raise MethodError(f"images must be at least 1, got {images}. Use 64.")
+        self.tolerance = tolerance
+        self.match_brightness = match_brightness
+        self.largest_angle = largest_angle
+        self.images = images
+        self.sigma = sigma
+
+        self.template: Tensor  # (3, H, W)
+        self.register_buffer("template", torch.empty(0))
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        kept = evenly_spaced(batches, self.images)
+        distance = (kept - kept.nanmedian(0).values).abs().nanmean((1, 2, 3))
+        reference = kept[distance.argmin()]
+        aligned = torch.cat([self._aligned(part, reference) for part in torch.split(kept, AT_ONCE)])
+        median = aligned.nanmedian(0, keepdim=True).values
+        self.template = split_padding(median)[0][0]
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        filled, visible = split_padding(images)
+        template = self.template.expand_as(filled)
+        motion = register(filled.mean(1), template.mean(1), visible[:, 0], self.largest_angle)
+        template = warp(template, motion)
+        compared = coverage(motion, images.shape[2], images.shape[3]) & visible[:, 0]
+        if self.match_brightness:
+            filled = matched_brightness(filled, template, compared)
+        grid = smallest_difference(filled, template, self.tolerance) * compared
+        anomaly_map = upsample(mask_grid(grid, visible), (images.shape[2], images.shape[3]), self.sigma)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+    def _aligned(self, images: Tensor, reference: Tensor) -> Tensor:
+        """Images laid onto the reference (3, H, W), NaN where they show nothing."""
+        filled, visible = split_padding(images)
+        target, seen = (part.expand(len(images), -1, -1, -1) for part in split_padding(reference[None]))
+        motion = register(target.mean(1), filled.mean(1), seen[:, 0], self.largest_angle)
+        shown = (warp(visible.to(filled), motion) > 0.5) & coverage(motion, *images.shape[2:])[:, None]
+        laid = warp(filled, motion)
+        return torch.where(shown, laid, torch.full_like(laid, torch.nan))
+
+
+def smallest_difference(images: Tensor, template: Tensor, radius: int) -> Tensor:
+    """Smallest mean over channels of |image(p) - template(p + d)| for d up to `radius` along each axis: (N, H, W)."""
+    height, width = images.shape[2:]
+    wide = functional.pad(template, (radius,) * 4, mode="replicate")
+    smallest = torch.full_like(images[:, 0], torch.inf)
+    for y in range(2 * radius + 1):
+        for x in range(2 * radius + 1):
+            difference = (images - wide[:, :, y : y + height, x : x + width]).abs().mean(1)
+            smallest = torch.minimum(smallest, difference)
+    return smallest
+
+
+def matched_brightness(images: Tensor, template: Tensor, compared: Tensor) -> Tensor:
+    """Images times one gain plus one offset each, by least squares that give way where a defect differs.
+
+    Weights fall with the difference (Cauchy's function); `compared` (N, H, W) are the pixels that count. The gain
+    stays within half and double, as no defect may be matched away.
+    """
+    matched = images
+    for _ in range(3):
+        weight = compared[:, None] / (1 + ((matched - template) / OUTLYING) ** 2)
+        total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1)
+        mean = (weight * images).sum((1, 2, 3), keepdim=True) / total
+        target = (weight * template).sum((1, 2, 3), keepdim=True) / total
+        covariance = (weight * (images - mean) * (template - target)).sum((1, 2, 3), keepdim=True)
+        variance = (weight * (images - mean) ** 2).sum((1, 2, 3), keepdim=True)
+        gain = ((covariance + 1) / (variance + 1)).clamp(0.5, 2)  # 1 for images without contrast
+        matched = (images - mean) * gain + target
+    return matched

@@ -1,0 +1,88 @@
+"""Texture: how unlike the product's texture the surroundings of each pixel are.
+
+A filter-bank texture model in the tradition of Gabor and Laws energies (Jain and Farrokhnia, "Unsupervised
+texture segmentation using Gabor filters", Pattern Recognition 1991), with one Gaussian for all positions.
+Differs from the source: it detects novelty instead of clustering, and energies are logarithms.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from blemish.blocks.filters import FilterBank
+from blemish.blocks.maps import upsample
+from blemish.blocks.padding import mask_grid, split_padding, visible_grid
+from blemish.errors import MethodError
+from blemish.methods.base import Method
+from blemish.types import Prediction
+
+STRIDE = 4
+AT_ONCE = 4
+"""Images filtered together while learning; more only fall out of the processor's cache."""
+RIDGE = 1e-3
+"""Share of each feature's own variance that is added to it."""
+
+
+class Texture(Method):
+    """Mahalanobis distance of local filter statistics to their one Gaussian over all positions.
+
+    Needs no alignment and no two images alike, which suits surfaces; on objects it takes every rare part for
+    anomalous. The image score is the maximum of the anomaly map.
+
+    Args:
+        orientations: Directions of the Gabor filters.
+        levels: Pyramid levels on which they look, each half as large as the one before.
+        sigma: Gaussian blur of the anomaly map, in pixels.
+    """
+
+    def __init__(self, *, orientations: int = 6, levels: int = 3, sigma: float = 4.0) -> None:
+        super().__init__()
+        if orientations < 1 or levels < 1:
+            raise MethodError(
+                f"orientations and levels must be at least 1, got {orientations} and {levels}. Use 6 and 3."
+            )
+        if sigma < 0:
+            raise MethodError(f"sigma must not be negative, got {sigma}. Use 0 for no blur.")
+        self.orientations = orientations
+        self.levels = levels
+        self.sigma = sigma
+
+        self.filters = FilterBank(orientations, levels, STRIDE)
+        self.mean: Tensor  # (D,)
+        self.whitening: Tensor  # (D, D): inverse of the covariance's Cholesky factor
+        self.register_buffer("mean", torch.empty(0))
+        self.register_buffer("whitening", torch.empty(0))
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        dim = self.filters.channels
+        count = 0
+        total = torch.zeros(dim, dtype=torch.float64)
+        outer = torch.zeros(dim, dim, dtype=torch.float64)
+        for images in (part for batch in batches for part in torch.split(batch, AT_ONCE)):
+            statistics, visible = self._statistics(images)
+            inside = statistics[visible_grid(visible, (statistics.shape[1], statistics.shape[2]))].double()
+            count += len(inside)
+            total = total.to(inside) + inside.sum(0)
+            outer = outer.to(inside) + inside.T @ inside
+        if count < 2:
+            raise MethodError("There is no image to learn from. Give at least one normal image.")
+        mean = total / count
+        covariance = outer / count - mean[:, None] * mean
+        variance = covariance.diagonal().clamp_min(0)
+        # A feature that never varies (a grey image's colours) gets the ridge of the average one.
+        ridge = RIDGE * torch.maximum(variance, 0.01 * variance.mean().clamp_min(1e-6))
+        self.mean = mean.float()
+        factor = torch.linalg.cholesky(covariance + ridge.diag())
+        self.whitening = torch.linalg.solve_triangular(factor, torch.eye(dim).to(factor), upper=False).float()
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        statistics, visible = self._statistics(images)
+        grid = ((statistics - self.mean) @ self.whitening.T).square().sum(-1).sqrt()
+        anomaly_map = upsample(mask_grid(grid, visible), (images.shape[2], images.shape[3]), self.sigma)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+    def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Filter statistics (N, h, w, D) and visible pixels (N, 1, H, W)."""
+        filled, visible = split_padding(images)
+        return self.filters(filled).permute(0, 2, 3, 1), visible
