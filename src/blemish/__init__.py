@@ -1,0 +1,89 @@
+"""Finds defects on industrial products after learning from good images only.
+
+import blemish
+
+data = blemish.open_dataset("bottle/")
+model = blemish.fit("patchcore", data.train)
+print(blemish.evaluate(model, data.test))
+model.save("bottle.blemish")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type checkers and editors
+    from blemish.calibration import Calibration as Calibration
+    from blemish.data.dataset import Dataset as Dataset
+    from blemish.data.dataset import list_categories as list_categories
+    from blemish.data.dataset import open_dataset as open_dataset
+    from blemish.data.images import read_image as read_image
+    from blemish.data.preprocess import Preprocess as Preprocess
+    from blemish.errors import BlemishError as BlemishError
+    from blemish.errors import BlemishWarning as BlemishWarning
+    from blemish.methods.base import Method as Method
+    from blemish.methods.base import Preset as Preset
+    from blemish.methods.padim import PaDiM as PaDiM
+    from blemish.methods.patchcore import PatchCore as PatchCore
+    from blemish.methods.pca import PCA as PCA
+    from blemish.methods.template import Template as Template
+    from blemish.methods.texture import Texture as Texture
+    from blemish.methods.variation import Variation as Variation
+    from blemish.metrics.evaluation import Evaluation as Evaluation
+    from blemish.model import Model as Model
+    from blemish.model import load as load
+    from blemish.model import recalibrate as recalibrate
+    from blemish.plugins import method_names as method_names
+    from blemish.plugins import register_method as register_method
+    from blemish.types import Inspection as Inspection
+    from blemish.types import Prediction as Prediction
+    from blemish.types import Region as Region
+    from blemish.types import Sample as Sample
+    from blemish.workflow import create_method as create_method
+    from blemish.workflow import evaluate as evaluate
+    from blemish.workflow import fit as fit
+
+    __version__: str
+
+_HOMES = {
+    name: module
+    for module, names in {
+        "blemish.calibration": ("Calibration",),
+        "blemish.data.dataset": ("Dataset", "list_categories", "open_dataset"),
+        "blemish.data.images": ("read_image",),
+        "blemish.data.preprocess": ("Preprocess",),
+        "blemish.errors": ("BlemishError", "BlemishWarning"),
+        "blemish.methods.base": ("Method", "Preset"),
+        "blemish.methods.padim": ("PaDiM",),
+        "blemish.methods.patchcore": ("PatchCore",),
+        "blemish.methods.pca": ("PCA",),
+        "blemish.methods.template": ("Template",),
+        "blemish.methods.texture": ("Texture",),
+        "blemish.methods.variation": ("Variation",),
+        "blemish.metrics.evaluation": ("Evaluation",),
+        "blemish.model": ("Model", "load", "recalibrate"),
+        "blemish.plugins": ("method_names", "register_method"),
+        "blemish.types": ("Inspection", "Prediction", "Region", "Sample"),
+        "blemish.workflow": ("create_method", "evaluate", "fit"),
+    }.items()
+    for name in names
+}
+"""Public name → module that is imported when the name is first used, so that `import blemish` costs nothing."""
+
+__all__ = ["__version__", *_HOMES]
+
+if not TYPE_CHECKING:  # or else every name would seem to exist
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("blemish")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'blemish' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,86 @@
+"""Finding a method by its name: those of blemish, of installed plug-ins, and of the running program."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, cast
+
+from blemish.errors import MethodError, MissingExtraError
+from blemish.methods import CATALOGUE
+
+if TYPE_CHECKING:
+    from blemish.methods.base import Method
+
+ENTRY_POINTS = "blemish.methods"
+"""A package offers a method with the entry point `NAME = "module:class"` in this group."""
+
+_registered: dict[str, "type[Method]"] = {}
+
+
+def register_method(name: str, method: "type[Method]") -> None:
+    """Make a method of the running program known under a name, for fitting and for loading.
+
+    Raises:
+        MethodError: If the name already stands for something else.
+    """
+    if name in method_names() and _registered.get(name) is not method:
+        raise MethodError(f"A method called {name!r} exists already. Register yours under another name.")
+    _registered[name] = method
+
+
+def method_names() -> tuple[str, ...]:
+    """All names, those of the catalogue first."""
+    return (*dict.fromkeys((*CATALOGUE, *sorted(_installed()), *sorted(_registered))),)
+
+
+def find_method(name: str) -> "type[Method]":
+    """The class behind a name.
+
+    Raises:
+        MethodError: If there is none, or what a plug-in declares cannot be imported.
+        MissingExtraError: If torch is not installed.
+    """
+    if name in _registered:
+        return _registered[name]
+    target = CATALOGUE.get(name) or _installed().get(name)
+    if target is None:
+        close = get_close_matches(name, method_names(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise MethodError(f"No method is called {name!r}.{hint} Choose one of: {', '.join(method_names())}.")
+    module, _, attribute = target.partition(":")
+    try:
+        return cast("type[Method]", getattr(import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, ImportError) and error.name == "torch":
+            raise MissingExtraError(
+                "Methods need the extra `train`: pip install 'blemish[train]'."
+            ) from error
+        raise MethodError(
+            f"The method {name!r} cannot be loaded from {target}: {error}. Update or remove the package that "
+            "declares it."
+        ) from error
+
+
+def name_of(method: "type[Method]") -> str:
+    """The name under which `find_method` gives this class.
+
+    Raises:
+        MethodError: If it is not registered.
+    """
+    for name, target in {**_installed(), **CATALOGUE}.items():
+        # Only what is called like it is imported; it may be declared at another address than its home.
+        if target.rpartition(":")[2] == method.__qualname__ and find_method(name) is method:
+            return name
+    for name, registered in _registered.items():
+        if registered is method:
+            return name
+    raise MethodError(
+        f"{method.__qualname__} has no name a saved model could find it by. Call "
+        f"blemish.register_method('name', {method.__qualname__}) first, or declare it as an entry point of "
+        f"the group {ENTRY_POINTS}."
+    )
+
+
+def _installed() -> Mapping[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}

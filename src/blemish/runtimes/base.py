@@ -1,0 +1,17 @@
+"""What every runtime offers."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.types import Prediction
+
+
+class Runtime(Protocol):
+    """Runs a learned method."""
+
+    name: str
+
+    def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+        """Score network inputs (N, 3, h, w); padded pixels are NaN."""

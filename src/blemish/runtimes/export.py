@@ -1,0 +1,92 @@
+"""Writing a learned method as an ONNX graph that gives the same scores."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from blemish.errors import MissingExtraError, ModelError
+from blemish.methods.base import Method
+from blemish.runtimes.onnx import OnnxRuntime
+from blemish.runtimes.torch import TorchRuntime
+
+TOLERANCE = 1e-3
+"""Largest difference allowed between the graph's and torch's scores, as a share of the score."""
+
+
+def require_exportable(method: Method) -> None:
+    """Whether `export_onnx` can be asked for, to be known before a long fit.
+
+    Raises:
+        ModelError: If the method declines export.
+        MissingExtraError: If the extra `onnx` is not installed.
+    """
+    if not method.exports:
+        raise ModelError(
+            f"{type(method).__name__} cannot be exported: {method.exports_reason} Use the torch runtime."
+        )
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("Export needs the extra `onnx`: pip install 'blemish[onnx]'.") from error
+
+
+def export_onnx(method: Method, path: Path, size: tuple[int, int]) -> None:
+    """Write `path`, for inputs of `size` (h, w) and any batch size, and prove it against torch.
+
+    Raises:
+        ModelError: If the method declines export, torch fails at it, or the graph's scores differ from torch's.
+        MissingExtraError: If the extra `onnx` is not installed.
+    """
+    require_exportable(method)
+    aside = path.with_suffix(".part")
+    device = method.learned.device
+    try:
+        _traced(method.cpu(), size).save(aside, external_data=False)
+        _prove(method, aside, size)
+        aside.replace(path)
+    finally:
+        method.to(device)
+        aside.unlink(missing_ok=True)
+
+
+def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
+    """The method's `forward` as a graph whose batch size is open."""
+    batch = torch.export.Dim("batch", min=1, max=256)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations are not the user's business
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            program = torch.onnx.export(
+                method.eval(),
+                (torch.zeros(2, 3, *size),),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["score", "anomaly_map"],
+                dynamic_shapes=({0: batch},),
+                verbose=False,
+            )
+        except Exception as error:  # whatever a method of somebody's makes of a tensor without values
+            raise ModelError(
+                f"torch cannot trace {type(method).__name__} ({type(error).__name__}). Use the torch runtime; "
+                "if the method is yours, mend its forward or set `exports = False` and say why."
+            ) from error
+    return cast("torch.onnx.ONNXProgram", program)
+
+
+def _prove(method: Method, path: Path, size: tuple[int, int]) -> None:
+    """Compare graph and torch on noise, at another batch size, with padding."""
+    images = np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32)
+    images[0, :, : size[0] // 4] = np.nan
+    expected = TorchRuntime(method).predict(images)
+    found = OnnxRuntime(path).predict(images)
+    for name, a, b in zip(("score", "anomaly_map"), expected, found, strict=True):
+        difference = float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-12))
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                f"The exported graph's {name} differs from torch's by {difference:.1e} of its size (allowed "
+                f"{TOLERANCE:.0e}), so it was not written. Please report it with the method and its arguments."
+            )

@@ -1,0 +1,34 @@
+"""The ONNX runtime: runs an exported graph, without torch."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import MissingExtraError, ModelError
+from blemish.types import Prediction
+
+
+class OnnxRuntime:
+    """An exported graph in ONNX Runtime on the CPU."""
+
+    name = "onnx"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError(
+                "The ONNX runtime needs the extra `onnx`: pip install 'blemish[onnx]'."
+            ) from error
+        try:
+            self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its own without a common base
+            raise ModelError(
+                f"{path} is not a graph ONNX Runtime can run: {error}. Export the model again."
+            ) from error
+
+    def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+        """Score network inputs (N, 3, h, w)."""
+        score, anomaly_map = self.session.run(["score", "anomaly_map"], {"images": images})
+        return Prediction(score, anomaly_map)

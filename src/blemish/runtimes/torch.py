@@ -1,0 +1,61 @@
+"""The torch runtime: runs the method itself."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from blemish.errors import ModelError
+from blemish.features.weights import without_pretrained
+from blemish.methods.base import Method
+from blemish.types import Prediction
+
+
+class TorchRuntime:
+    """A learned method and the device it runs on."""
+
+    name = "torch"
+
+    def __init__(self, method: Method, device: str = "cpu") -> None:
+        self.method = method.to(device).eval()
+        self.device = device
+
+    def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+        """Score network inputs (N, 3, h, w)."""
+        with torch.inference_mode():
+            score, anomaly_map = self.method(torch.from_numpy(images).to(self.device))
+        return Prediction(score.cpu().numpy(), anomaly_map.cpu().numpy())
+
+
+def available_devices() -> tuple[str, ...]:
+    """Names that `device` arguments take on this computer: cpu, and cuda, cuda:0, … where there are any."""
+    count = torch.cuda.device_count()
+    return ("cpu", *(("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()))
+
+
+def save_weights(method: Method, path: Path) -> None:
+    """Write everything learned, and the frozen parts, as one safetensors file."""
+    save_file({name: tensor.cpu().contiguous() for name, tensor in method.state_dict().items()}, path)
+
+
+def load_method(cls: type[Method], arguments: Mapping[str, Any], path: Path) -> Method:
+    """Build a method from its arguments and its weights file; no pretrained weights are looked for.
+
+    Raises:
+        ModelError: If the file is damaged or does not belong to such a method.
+    """
+    try:
+        with without_pretrained():
+            method = cls(**arguments)
+        method.load_learned(load_file(os.fspath(path)))
+    except Exception as error:  # a hostile manifest's arguments can make a constructor raise anything
+        raise ModelError(
+            f"{path} does not hold the weights of {cls.__name__} with the arguments in the manifest: {error}. "
+            "The model folder is damaged; copy it again or fit anew."
+        ) from error
+    return method.eval()

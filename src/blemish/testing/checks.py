@@ -1,0 +1,211 @@
+"""What every method must do, one function per sentence; each gets a function that builds a fresh method."""
+
+import inspect
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.errors import MethodError, NotLearnedError
+from blemish.methods.base import Method
+from blemish.runtimes.export import export_onnx
+from blemish.runtimes.onnx import OnnxRuntime
+from blemish.runtimes.torch import TorchRuntime, load_method, save_weights
+from blemish.testing.parts import DEFECT, SIZE, defective_part, normal_parts, padded
+from blemish.training import learn
+from blemish.types import Prediction
+
+Make = Callable[[], Method]
+Arrays = NDArray[np.float32]
+
+SAME = 1e-4
+"""Relative difference allowed between two ways to the same score."""
+
+
+def learned(make: Make) -> Method:
+    """A method that has learned twelve normal parts in batches of five."""
+    method = make()
+    images = normal_parts(12)
+    learn(method, [images[:5], images[5:10], images[10:]], seed=0)
+    return method
+
+
+def predict(method: Method, images: Arrays) -> Prediction[Arrays]:
+    """Scores and maps as arrays."""
+    return TorchRuntime(method).predict(images)
+
+
+def assert_same(a: Prediction[Arrays], b: Prediction[Arrays], what: str, tolerance: float = SAME) -> None:
+    """Equal scores and maps, up to rounding."""
+    for name, x, y in zip(a._fields, a, b, strict=True):
+        gap = float(np.abs(x - y).max())
+        assert gap <= tolerance * max(float(np.abs(x).max()), 1e-6), f"{what}: the {name} differs by {gap}"
+
+
+def check_arguments_rebuild_the_method(make: Make) -> None:
+    """The constructor takes keyword-only arguments and stores each unchanged under its own name."""
+    method = make()
+    for parameter in inspect.signature(type(method)).parameters.values():
+        assert parameter.kind is parameter.KEYWORD_ONLY, f"{parameter.name} must be keyword-only"
+        assert hasattr(method, parameter.name), f"{parameter.name} is not stored under its own name"
+    again = type(method)(**method.arguments)
+    assert again.arguments == method.arguments, f"{method.arguments} became {again.arguments}"
+    before, after = ({k: v.shape for k, v in m.state_dict().items()} for m in (method, again))
+    assert before == after, f"parameters and buffers {before} became {after}"
+
+
+def check_hooks_see_images_only(make: Make) -> None:
+    """No hook takes labels, masks or paths, so nothing can be selected on them."""
+    for hook in ("collect", "training_loss", "finish"):
+        parameters = list(inspect.signature(getattr(make(), hook)).parameters)
+        assert len(parameters) == 1, f"{hook} takes {parameters}; it may take image batches only"
+
+
+def check_not_learned_error(make: Make) -> None:
+    """Scoring before learning raises an error that names the next call."""
+    try:
+        make().eval()(torch.from_numpy(normal_parts(1)))
+    except NotLearnedError as error:
+        assert "blemish.fit" in str(error), f"the error does not name the next call: {error}"
+    else:
+        raise AssertionError("a method that has not learned gave a score")
+
+
+def check_seed_decides_everything(make: Make) -> None:
+    """The same seed learns the same, whatever random numbers were drawn before, even by the constructor."""
+    torch.rand(1)  # so that the two constructors, at the latest here, do not draw the same
+    first, second = learned(make), learned(make)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), f"{name} differs between two runs of one seed"
+
+
+def check_map_has_the_input_size(make: Make) -> None:
+    """Scores are (N,), maps (N, H, W) with the input's (here not square) size, all finite float32."""
+    score, anomaly_map = predict(learned(make), normal_parts(2, seed=9))
+    assert score.shape == (2,), f"two images have scores of the shape {score.shape}"
+    assert anomaly_map.shape == (2, *SIZE), f"two images of {SIZE} have maps of the shape {anomaly_map.shape}"
+    for values in (score, anomaly_map):
+        assert values.dtype == np.float32, f"scores and maps must be float32, not {values.dtype}"
+        assert np.isfinite(values).all(), "a score or a map is NaN or infinite"
+
+
+def check_bigger_defect_bigger_score(make: Make) -> None:
+    """A growing defect on the same part never lowers the score, and a big one raises it above a good part's."""
+    scores = predict(
+        learned(make), np.stack([defective_part(strength) for strength in (0.0, 0.5, 1.0)])
+    ).score
+    assert scores[2] > scores[0], f"a strong defect scores {scores[2]}, the good part {scores[0]}"
+    assert scores[2] >= scores[1] * (1 - SAME), f"scores for a growing defect: {scores.tolist()}"
+
+
+def check_map_shows_the_defect(make: Make) -> None:
+    """The map is higher inside a defect than outside, on average."""
+    anomaly_map = predict(learned(make), defective_part(1.0)[None]).anomaly_map[0]
+    inside = np.zeros(SIZE, bool)
+    inside[DEFECT] = True
+    in_defect, elsewhere = anomaly_map[inside].mean(), anomaly_map[~inside].mean()
+    assert in_defect > elsewhere, f"the map's mean is {in_defect} in the defect, {elsewhere} elsewhere"
+
+
+def check_one_by_one_equals_batch(make: Make) -> None:
+    """An image's score does not depend on the batch it came in."""
+    method = learned(make)
+    images = np.concatenate([normal_parts(4, seed=5), defective_part(1.0)[None]])
+    single = [predict(method, images[i : i + 1]) for i in range(len(images))]
+    joined = Prediction(*(np.concatenate(values) for values in zip(*single, strict=True)))
+    assert_same(predict(method, images), joined, "one by one")
+
+
+def check_permuting_images_permutes_scores(make: Make) -> None:
+    """No statistic of the test images enters a score."""
+    method = learned(make)
+    images = np.concatenate([normal_parts(4, seed=5), defective_part(1.0)[None]])
+    order = np.array([3, 0, 4, 2, 1])
+    expected = Prediction(*(values[order] for values in predict(method, images)))
+    assert_same(expected, predict(method, images[order]), "another order")
+
+
+def check_scoring_is_pure(make: Make) -> None:
+    """Scoring leaves no trace: the same again, the same state, no random number drawn."""
+    method = learned(make)
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    generator = torch.get_rng_state()
+    images = normal_parts(2, seed=3)
+    assert_same(predict(method, images), predict(method, images), "a second time", tolerance=0.0)
+    assert torch.equal(torch.get_rng_state(), generator), "scoring drew random numbers"
+    changed = [name for name, tensor in method.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert not changed, f"scoring changed {changed}"
+
+
+def check_padding_never_scores(make: Make) -> None:
+    """NaN pixels are outside the image: nothing becomes NaN, and the map's peak lies on the image."""
+    method = learned(make)
+    image = padded(defective_part(1.0))
+    score, anomaly_map = predict(method, image[None])
+    assert np.isfinite(score).all(), "padding makes the score NaN or infinite"
+    assert np.isfinite(anomaly_map).all(), "padding makes the map NaN or infinite"
+    outside = np.isnan(image[0])
+    peak, rest = anomaly_map[0][~outside].max(), anomaly_map[0][outside].max()
+    assert peak >= rest * (1 - SAME), f"the padding reaches {rest}, the image {peak}"
+    normal_score = predict(method, padded(normal_parts(1, seed=5)[0])[None]).score[0]
+    assert normal_score < score[0], "with padding, a good part scores as high as a defective one"
+
+
+def check_save_load_is_identical(make: Make) -> None:
+    """The weights file and the arguments give the same scores to the bit."""
+    method = learned(make)
+    images = normal_parts(2, seed=3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_weights(method, path)
+        loaded = load_method(type(method), method.arguments, path)
+    assert_same(predict(method, images), predict(loaded, images), "after loading", tolerance=0.0)
+
+
+def check_frozen_parts_do_not_move(make: Make) -> None:
+    """Parameters that require no gradient are the same after learning."""
+    method = make()
+    frozen = {name: p.clone() for name, p in method.named_parameters() if not p.requires_grad}
+    learn(method, [normal_parts(4)], seed=0)
+    parameters: dict[str, Tensor] = dict(method.named_parameters())
+    moved = [name for name, before in frozen.items() if not torch.equal(before, parameters[name])]
+    assert not moved, f"frozen parameters moved: {moved}"
+
+
+def check_exported_graph_agrees(make: Make) -> None:
+    """The ONNX graph scores as torch does, at batch sizes it was not traced with; or the method says why not."""
+    method = learned(make)
+    if not method.exports:
+        assert method.exports_reason.endswith("."), "a method that declines export says why in exports_reason"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(method, path, SIZE)
+        runtime = OnnxRuntime(path)
+        for count in (1, 5):
+            images = normal_parts(count, seed=count)
+            assert_same(
+                predict(method, images), runtime.predict(images), f"ONNX, batch {count}", tolerance=1e-3
+            )
+
+
+def check_one_training_image(make: Make) -> None:
+    """One image is enough to learn from, or the error says what is needed."""
+    method = make()
+    try:
+        learn(method, [normal_parts(1)], seed=0)
+    except MethodError as error:
+        assert "at least" in str(error), f"the error does not say how many images are needed: {error}"
+        return
+    score = predict(method, normal_parts(1, seed=4)).score
+    assert np.isfinite(score).all(), f"after one training image the score is {score}"
+
+
+CHECKS: tuple[Callable[[Make], None], ...] = tuple(
+    value for name, value in list(globals().items()) if name.startswith("check_")
+)
+"""Every check, in the order above."""

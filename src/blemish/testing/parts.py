@@ -1,0 +1,39 @@
+"""Small images for the checks: a part with a hole on a brushed plate, as network input."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = (64, 96)
+"""(H, W), not square on purpose."""
+DEFECT = (slice(16, 48), slice(44, 84))
+"""Where `defective_part` puts its defect."""
+
+
+def normal_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Good parts (count, 3, H, W): same drawing, other light and grain."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float32)
+    hole = ((rows - 32) ** 2 + (columns - 22) ** 2 < 12**2).astype(np.float32)
+    stripes = 0.3 * np.sin(columns / 3.0) * (columns > 40)
+    drawing = 0.4 - 1.2 * hole + stripes
+    light = 1 + 0.05 * rng.normal(size=(count, 1, 1)).astype(np.float32)
+    grain = 0.05 * rng.normal(size=(count, *SIZE)).astype(np.float32)
+    return np.repeat((drawing * light + grain)[:, None], 3, axis=1).astype(np.float32)
+
+
+def defective_part(strength: float) -> NDArray[np.float32]:
+    """One part (3, H, W) with a bright checkered blot of a given strength; 0 is a good part."""
+    image: NDArray[np.float32] = normal_parts(1, seed=5)[0]
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    blot = 1.5 + np.where((rows // 4 + columns // 4) % 2, 1.5, -1.5)
+    image[:, DEFECT[0], DEFECT[1]] += strength * blot[DEFECT].astype(np.float32)
+    return image
+
+
+def padded(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The image with its uppermost and lowest eighth declared outside (NaN)."""
+    image = image.copy()
+    edge = SIZE[0] // 8
+    image[:, :edge] = np.nan
+    image[:, -edge:] = np.nan
+    return image

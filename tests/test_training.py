@@ -1,0 +1,289 @@
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from blemish.errors import MethodError
+from blemish.methods.base import Method
+from blemish.training import learn
+from blemish.types import Prediction
+
+Arrays = NDArray[np.float32]
+
+
+def batches(*counts: int) -> list[Arrays]:
+    random = np.random.default_rng(0)
+    return [random.normal(size=(count, 3, 8, 8)).astype(np.float32) for count in counts]
+
+
+class Diary(Method):
+    """Writes down what happens to it."""
+
+    def __init__(self, *, epochs: int = 0) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self.diary: list[tuple[str, list[int], bool, bool]] = []
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def note(self, hook: str, passed: Iterable[Tensor]) -> None:
+        counts = [len(images) for images in passed]
+        self.diary.append((hook, counts, torch.is_grad_enabled(), self.training))
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        self.note("collect", batches)
+
+    def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
+        self.note("training_loss", [images])
+        return (self.weight - images.mean()).square().sum()
+
+    def finish(self, batches: Iterable[Tensor]) -> None:
+        self.note("finish", batches)
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        grid = images.mean(1) - self.weight
+        return Prediction(grid.flatten(1).amax(1), grid)
+
+
+def test_hooks_come_in_order_with_gradients_only_for_the_loss() -> None:
+    method = Diary(epochs=2)
+    assert not method.has_learned
+    learn(method, batches(4, 3))
+    epoch = [("training_loss", [4], True, True), ("training_loss", [3], True, True)]
+    assert method.diary == [
+        ("collect", [4, 3], False, False),
+        *epoch,
+        *epoch,
+        ("finish", [4, 3], False, False),
+    ]
+    assert method.has_learned
+    assert not method.training
+
+
+def test_a_method_without_epochs_never_descends() -> None:
+    method = Diary()
+    assert learn(method, batches(4, 3)).losses == []
+    assert [entry[0] for entry in method.diary] == ["collect", "finish"]
+
+
+def test_each_phase_reports_its_progress() -> None:
+    told: list[tuple[str, int, int | None]] = []
+    learn(Diary(epochs=2), batches(4, 3, 1), progress=lambda *what: told.append(what))
+    assert told == [
+        *(("looking at images", done, 3) for done in (1, 2, 3)),
+        ("training", 1, 2),
+        ("training", 2, 2),
+        *(("finishing", done, 3) for done in (1, 2, 3)),
+    ]
+
+
+def test_hooks_may_report_what_lasts() -> None:
+    class Slow(Diary):
+        def collect(self, batches: Iterable[Tensor]) -> None:
+            super().collect(batches)
+            self.progress("thinking", 1, None)
+
+    told: list[str] = []
+    method = Slow()
+    learn(method, batches(1), progress=lambda phase, *_: told.append(phase))
+    assert told == ["looking at images", "thinking", "finishing"]
+    method.progress("thinking", 2, None)
+    assert len(told) == 3, "the method still reports to whoever ran the hooks"
+
+
+def test_the_length_is_unknown_where_batches_have_none() -> None:
+    class Stream:
+        def __iter__(self) -> Iterator[Arrays]:
+            return iter(batches(2, 1))
+
+    totals: set[int | None] = set()
+    learn(Diary(), Stream(), progress=lambda _, __, total: totals.add(total))
+    assert totals == {None}
+
+
+class Drawing(Diary):
+    """Draws random numbers in every hook."""
+
+    def __init__(self) -> None:
+        super().__init__(epochs=1)
+        self.drawn: Tensor
+        self.register_buffer("drawn", torch.empty(0))
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        super().collect(batches)
+        self.drawn = torch.rand(3)
+
+    def training_loss(self, images: Tensor) -> Tensor:
+        self.drawn = torch.cat([self.drawn, torch.rand(3)])
+        return self.weight.sum()
+
+
+def test_the_seed_decides_and_the_global_generator_stays() -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    drawn = []
+    for seed in (0, 0, 1):
+        method = Drawing()
+        learn(method, batches(2, 2), seed=seed)
+        drawn.append(method.drawn)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(1)  # whatever was drawn before does not matter
+        state = torch.get_rng_state()
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    torch.manual_seed(0)
+    assert torch.equal(drawn[0], torch.cat([torch.rand(3) for _ in range(3)]))
+
+
+def test_the_generator_stays_when_a_hook_fails() -> None:
+    class Failing(Diary):
+        def finish(self, batches: Iterable[Tensor]) -> None:
+            torch.rand(1)
+            raise RuntimeError("no")
+
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="no"):
+        learn(Failing(), batches(1))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_on_the_cpu_no_other_device_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[object] = []
+    original = torch.random.fork_rng
+
+    def fork(devices: Any = None, **rest: Any) -> Any:
+        forked.append(devices)
+        return original(devices, **rest)
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    learn(Diary(), batches(1))
+    assert forked == [[]], "None stands for every device there is"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_its_generator_is_seeded_and_stays() -> None:
+    class OnDevice(Diary):
+        def collect(self, batches: Iterable[Tensor]) -> None:
+            self.drawn = torch.rand(3, device=next(iter(batches)).device)
+
+    first, second = OnDevice(), OnDevice()
+    learn(first, batches(2), seed=3, device="cuda")
+    state = torch.cuda.get_rng_state()
+    learn(second, batches(2), seed=3, device="cuda")
+    assert torch.equal(first.drawn, second.drawn)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("source", [[], iter(batches(2))], ids=["none", "once"])
+def test_no_image_is_a_clear_error(source: Iterable[Arrays]) -> None:
+    class Joining(Diary):
+        def collect(self, batches: Iterable[Tensor]) -> None:
+            torch.cat(list(batches))
+
+    with pytest.raises(
+        MethodError, match=r"no image to learn from\. Give at least one normal image, in batches"
+    ):
+        learn(Joining(epochs=1), source)
+
+
+def test_a_method_with_epochs_must_have_a_loss() -> None:
+    class Lossless(Method):
+        epochs = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+    with pytest.raises(NotImplementedError, match="Lossless trains for 3 epochs but has no training_loss"):
+        learn(Lossless(), batches(1))
+
+
+@pytest.mark.parametrize(
+    ("losses", "optimizers"),
+    [(("a", "b"), ("a",)), (("a",), ("a", "b")), (("a",), ("b",)), (("a",), None), (None, ("a",))],
+)
+def test_losses_and_optimizers_share_names(
+    losses: tuple[str, ...] | None, optimizers: tuple[str, ...] | None
+) -> None:
+    class Named(Diary):
+        def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
+            return dict.fromkeys(losses, self.weight.sum()) if losses else self.weight.sum()
+
+        def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
+            one = torch.optim.SGD([self.weight], lr=1.0)
+            return dict.fromkeys(optimizers, one) if optimizers else one
+
+    method = Named(epochs=1)
+    with pytest.raises(
+        MethodError, match=r"Named has the losses \[.*\] but the optimizers \[.*\]; give both"
+    ):
+        learn(method, batches(1))
+    assert not method.has_learned
+
+
+def test_a_loss_is_averaged_over_images_not_over_batches() -> None:
+    class Counting(Diary):
+        def training_loss(self, images: Tensor) -> Tensor:
+            return images.mean() + 0 * self.weight.sum()
+
+    images = batches(5, 5, 2)
+    history = learn(Counting(epochs=2), images)
+    mean = float(np.concatenate(images).mean(dtype=np.float64))
+    assert [epoch.keys() for epoch in history.losses] == [{"loss"}, {"loss"}]
+    for epoch in history.losses:
+        assert epoch["loss"] == pytest.approx(mean, rel=1e-4)
+
+
+class Duel(Method):
+    """Two losses over one graph: each optimizer must move its own number only, both from the same start."""
+
+    epochs = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(1.0))
+        self.b = nn.Parameter(torch.tensor(2.0))
+
+    def training_loss(self, images: Tensor) -> Mapping[str, Tensor]:
+        product = self.a * self.b
+        return {"a": product**2, "b": product + self.b**2}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {name: torch.optim.SGD([getattr(self, name)], lr=0.125) for name in ("b", "a")}
+
+
+def test_two_optimizers_each_lower_their_own_loss() -> None:
+    method = Duel()
+    history = learn(method, batches(1))
+    a, b = 1.0, 2.0
+    for epoch in history.losses:
+        assert epoch == {"a": pytest.approx((a * b) ** 2), "b": pytest.approx(a * b + b**2)}
+        a, b = a - 0.125 * 2 * a * b**2, b - 0.125 * (a + 2 * b)
+    assert (method.a.item(), method.b.item()) == pytest.approx((a, b))
+
+
+def test_gradients_reach_the_minimum() -> None:
+    """Adam at its default rate walks 1e-3 a step, so 400 steps reach a mean that is 0.1 away."""
+    method = Diary(epochs=400)
+    images = [np.full((2, 3, 8, 8), 0.1, np.float32)]
+    losses = [epoch["loss"] for epoch in learn(method, images).losses]
+    assert losses[0] == pytest.approx(0.01)
+    assert losses[-1] < 1e-5
+    assert all(later < earlier for earlier, later in pairwise(losses[:80]))
+    assert method.weight.item() == pytest.approx(0.1, abs=3e-3)
+
+
+def test_frozen_parameters_are_not_in_the_default_optimizer() -> None:
+    class Frozen(Diary):
+        def __init__(self) -> None:
+            super().__init__(epochs=1)
+            self.fixed = nn.Parameter(torch.ones(2), requires_grad=False)
+
+    method = Frozen()
+    learn(method, batches(2))
+    assert torch.equal(method.fixed, torch.ones(2))
+    assert method.weight.item() != 0

@@ -1,0 +1,75 @@
+"""A product small enough to be learned in milliseconds: its pictures, defects, and a method for it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import blemish
+from blemish.blocks.padding import mask_grid, split_padding
+from blemish.data.images import write_image
+from blemish.data.preprocess import Preprocess
+from blemish.methods.base import Method
+from blemish.model import Model
+from blemish.types import Prediction, Sample
+
+SMALL = Preprocess(size=(32, 40))
+
+
+class Average(Method):
+    """How far each pixel is from the average normal image.
+
+    Args:
+        gain: The anomaly map is multiplied by it.
+    """
+
+    def __init__(self, *, gain: float = 1.0) -> None:
+        super().__init__()
+        if gain <= 0:
+            raise ValueError(f"gain must be positive, got {gain}.")
+        self.gain = gain
+        self.average: Tensor  # (3, H, W)
+        self.register_buffer("average", torch.empty(0))
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        self.average = torch.cat([split_padding(images)[0] for images in batches]).mean(0)
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        filled, visible = split_padding(images)
+        anomaly_map = mask_grid(self.gain * (filled - self.average).abs().mean(1), visible)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 60), defect: float = 0.0) -> NDArray[np.uint8]:
+    """One part, (H, W, 3): a dark disc on a grey plate with grain, and a square blot of a given strength."""
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    disc = (rows / height - 0.5) ** 2 + (columns / width - 0.4) ** 2 < 0.05
+    grey = 150 - 80.0 * disc + np.random.default_rng(seed).normal(0, 4, size)
+    grey[defect_place(size)] += 80 * defect
+    return np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def defect_place(size: tuple[int, int]) -> tuple[slice, slice]:
+    """Where `picture` puts the blot."""
+    height, width = size
+    return slice(height // 2, 3 * height // 4), slice(3 * width // 4, 7 * width // 8)
+
+
+def good_samples(folder: Path, count: int, first_seed: int = 0) -> list[Sample]:
+    """Normal parts, written as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for seed in range(first_seed, first_seed + count):
+        path = folder / f"{seed:03}.png"
+        write_image(path, picture(seed))
+        samples.append(Sample(path, 0, "train", category="disc"))
+    return samples
+
+
+def tiny_model(folder: Path, count: int = 8) -> Model:
+    """`Average` that has learned; its name must be registered."""
+    return blemish.fit(Average(), good_samples(folder, count), preprocess=SMALL)
