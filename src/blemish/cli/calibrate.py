@@ -1,0 +1,54 @@
+"""`blemish calibrate`: change the thresholds of a saved model."""
+
+from pathlib import Path
+
+import click
+
+from blemish.cli.options import false_alarm_rate_type, require_finite
+
+EXAMPLES = """\b
+blemish calibrate bottle.blemish --false-alarm-rate 0.05
+blemish calibrate bottle.blemish --image-threshold 1.8
+"""
+
+
+@click.command("calibrate", short_help="Change a model's thresholds.", epilog=EXAMPLES)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--false-alarm-rate",
+    type=false_alarm_rate_type,
+    callback=require_finite,
+    metavar="SHARE",
+    help="Share of good images that may be called NG; sets both thresholds.",
+)
+@click.option(
+    "--image-threshold",
+    type=float,
+    callback=require_finite,
+    metavar="SCORE",
+    help="Set by hand: an image is NG when its score is above.",
+)
+@click.option(
+    "--pixel-threshold",
+    type=float,
+    callback=require_finite,
+    metavar="SCORE",
+    help="Set by hand: a pixel is defective when the anomaly map is above.",
+)
+def command(
+    model: Path, false_alarm_rate: float | None, image_threshold: float | None, pixel_threshold: float | None
+) -> None:
+    """Change the thresholds of MODEL; what it has learned stays as it is."""
+    from blemish.model import recalibrate
+
+    asked = {"false_alarm_rate": false_alarm_rate, "image": image_threshold, "pixel": pixel_threshold}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if not changes:
+        raise click.UsageError(
+            "Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold."
+        )
+    calibration = recalibrate(model, **changes).calibration
+    click.echo(
+        f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
+        f"{calibration.summary()}"
+    )

@@ -1,0 +1,78 @@
+"""`blemish demo`: the whole job on a product that blemish makes itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from blemish.types import Image, Inspection, Mask, Progress, Sample
+
+IMAGE_SIZE = (256, 256)
+
+EXAMPLES = """\b
+blemish demo
+"""
+
+
+@click.command("demo", short_help="See it work on a product it makes itself.", epilog=EXAMPLES)
+@click.option(
+    "-o",
+    "--output",
+    default="demo",
+    show_default=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where images, model, heat maps and report go.",
+)
+def command(output: Path) -> None:
+    """Make pictures of a product, learn the good ones, find the defects, write heat maps and a report."""
+    from blemish.cli.progress import shown_progress
+
+    with shown_progress() as progress:
+        text = run_demo(output, progress=progress)
+    click.echo(text)
+
+
+def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progress: "Progress") -> str:
+    """Do what `blemish demo` does; what it says at its end.
+
+    Args:
+        folder: Where everything goes.
+        backbone: Of PatchCore.
+        images: Good pictures to learn from; a third as many good ones and a tenth of each defect are tested.
+        progress: Told of each phase.
+    """
+    from blemish.cli.evaluate import format_evaluation
+    from blemish.cli.fit import require_place, summary
+    from blemish.cli.inspect import write_heat_map
+    from blemish.data.dataset import open_dataset
+    from blemish.data.preprocess import Preprocess
+    from blemish.data.synthetic import write_product
+    from blemish.workflow import create_method, evaluate, fit
+
+    product, saved, report, heat_maps = (
+        folder / name for name in ("plate", "model", "report.html", "heatmaps")
+    )
+    require_place(saved)
+    write_product(
+        product,
+        train=images,
+        test_good=max(1, images // 3),
+        per_defect=max(1, images // 10),
+        progress=progress,
+    )
+    dataset = open_dataset(product)
+    method, _ = create_method("patchcore", arguments={"backbone": backbone})
+    model = fit(method, dataset.train, preprocess=Preprocess(size=IMAGE_SIZE), progress=progress)
+    model.save(saved)
+
+    def observe(sample: "Sample", picture: "Image", found: "Inspection", _: "Mask | None") -> None:
+        file = heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg"
+        write_heat_map(file, picture, found, model.calibration)
+
+    evaluation = evaluate(model, dataset.test, observe=observe, report=report, progress=progress)
+    return (
+        f"{summary(model, saved)}\n\n{format_evaluation(evaluation)}\n\n"
+        f"Pictures: {product}\nHeat maps: {heat_maps}\nReport: {report.resolve()}"
+    )

@@ -1,0 +1,147 @@
+"""`blemish doctor`: what this computer has, what is missing, and what to do about it."""
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
+
+import click
+
+VARIABLES = ("BLEMISH_WEIGHTS", "BLEMISH_WEIGHTS_URL", "BLEMISH_MAX_PIXELS", "BLEMISH_DATA")
+"""Environment variables that mean something to blemish; the last one to its tests and benchmarks."""
+TOLD_EXTRAS = ("train", "onnx")
+"""Extras a user may miss; the others are for developers."""
+
+EXAMPLES = """\b
+blemish doctor
+"""
+
+
+@click.command("doctor", short_help="Check this installation.", epilog=EXAMPLES)
+def command() -> None:
+    """Check this installation: versions, devices, weights; every problem with its remedy.
+
+    Ends with exit code 1 if something is broken that nothing works without.
+    """
+    for name, value in facts():
+        click.echo(f"{name:<20} {value}")
+    broken, others = find_problems()
+    click.echo()
+    for problem in (*broken, *others):
+        click.echo(f"Problem: {problem}")
+    if not broken and not others:
+        click.echo("No problems found.")
+    if broken:
+        click.get_current_context().exit(1)
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """Name and value of everything worth knowing when something does not work."""
+    yield "blemish", f"{version('blemish')} in {Path(__file__).parents[1]}"
+    yield "python", f"{platform.python_version()} on {platform.platform()}"
+    memory = memory_bytes()
+    size = "unknown memory" if memory is None else f"{memory / 2**30:.1f} GiB of memory"
+    yield "computer", f"{os.cpu_count()} CPUs, {size}"
+    for extra in ("", *TOLD_EXTRAS):
+        listed = ", ".join(f"{name} {version_of(name) or '(absent)'}" for name in requirements()[extra])
+        yield (f"extra {extra}" if extra else "needs"), listed
+    yield from _torch_facts()
+    for name in sorted(os.environ):
+        if name.startswith("BLEMISH_"):
+            yield name, os.environ[name]
+
+
+def _torch_facts() -> Iterator[tuple[str, str]]:
+    try:
+        from blemish.features import weights
+        from blemish.runtimes.torch import available_devices
+    except ImportError:
+        return
+    yield "devices", ", ".join(available_devices())
+    for folder in weights.folders():
+        found = sorted(path.name for path in _weight_files(folder))
+        yield "weights", f"{folder}: {', '.join(found) or 'none'}"
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if path.suffix in (".safetensors", ".pth")]
+
+
+def find_problems() -> tuple[list[str], list[str]]:
+    """Problems that nothing works with, and others; each in one line with its remedy."""
+    broken, others = [], []
+    absent = {
+        extra: [name for name in names if version_of(name) is None] for extra, names in requirements().items()
+    }
+    if absent[""]:
+        broken.append(f"{', '.join(absent[''])} not installed. Run: pip install --force-reinstall blemish")
+    try:
+        import blemish.data.images
+        import blemish.workflow  # noqa: F401
+    except ImportError as error:
+        broken.append(f"A package cannot be imported: {error}. Run: pip install --force-reinstall blemish")
+    for extra, loss in (
+        ("train", "only models exported to ONNX can be used, nothing can be learned"),
+        ("onnx", "models can neither be exported nor run without torch"),
+    ):
+        if absent[extra]:
+            others.append(
+                f"{', '.join(absent[extra])} not installed: {loss}. Run: pip install 'blemish[{extra}]'"
+            )
+    return broken, others + list(_variable_problems()) + list(_weight_problems())
+
+
+def _variable_problems() -> Iterator[str]:
+    for name in sorted(os.environ):
+        if name.startswith("BLEMISH_") and name not in VARIABLES:
+            close = get_close_matches(name, VARIABLES, n=1)
+            yield f"{name} means nothing to blemish. " + (
+                f"Did you mean {close[0]}?" if close else "Unset it."
+            )
+    folder = os.environ.get("BLEMISH_WEIGHTS")
+    if folder and not Path(folder).is_dir():
+        yield f"BLEMISH_WEIGHTS is {folder}, which is not a folder. Name the folder that holds the weight files."
+    pixels = os.environ.get("BLEMISH_MAX_PIXELS")
+    if pixels and not (pixels.isdecimal() and int(pixels) > 0):
+        yield f"BLEMISH_MAX_PIXELS is {pixels!r}. Set it to a whole number of pixels above 0, or unset it."
+
+
+def _weight_problems() -> Iterator[str]:
+    try:
+        from blemish.features import weights
+    except ImportError:
+        return
+    if not any((folder / "compact.safetensors").is_file() for folder in weights.folders()):
+        yield "The embedded backbone compact.safetensors is absent. Run: pip install --force-reinstall blemish"
+
+
+def requirements() -> dict[str, list[str]]:
+    """Extra → names of the packages it brings; what is always needed is under the empty name."""
+    grouped: dict[str, list[str]] = {
+        extra: [] for extra in ("", *metadata("blemish").get_all("Provides-Extra", []))
+    }
+    for requirement in requires("blemish") or ():
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        if name:
+            grouped[extra[1] if extra else ""].append(name[0])
+    return grouped
+
+
+def version_of(package: str) -> str | None:
+    """Installed version; None if absent."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def memory_bytes() -> int | None:
+    """Physical memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,195 @@
+"""`blemish fit`: learn a product from good images."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blemish.cli.options import (
+    data_options,
+    device_option,
+    false_alarm_rate_type,
+    require_device,
+    require_finite,
+    to_arguments,
+    to_size,
+)
+
+if TYPE_CHECKING:
+    from blemish.data.dataset import Dataset
+    from blemish.data.preprocess import Preprocess
+    from blemish.model import Model
+
+EXAMPLES = """\b
+blemish fit patchcore bottle/ -o bottle.blemish
+blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2,3 --image-size 320
+"""
+
+
+@click.command("fit", short_help="Learn a product from good images.", epilog=EXAMPLES)
+@click.argument("method")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="MODEL",
+    type=click.Path(path_type=Path),
+    help="Folder to write the model to; an older model there is replaced.",
+)
+@data_options
+@click.option("--preset", metavar="NAME", help="A named configuration of the method, e.g. paper.")
+@click.option("--backbone", metavar="NAME", help="The pretrained network; short for --set backbone=NAME.")
+@click.option(
+    "--set",
+    "arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=to_arguments,
+    help="An argument of the method, as often as needed: a number, true, false, null, a list such as 2,3 or "
+    "text. They win over the preset.",
+)
+@click.option(
+    "--image-size",
+    metavar="N|HxW",
+    callback=to_size,
+    help="Size of the network's input, N or height × width; replaces the preset's size and crop.  "
+    "[default: 256]",
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["squash", "fit"]),
+    help="squash fills the size, fit keeps the aspect ratio and pads.  [default: squash]",
+)
+@click.option(
+    "--false-alarm-rate",
+    type=false_alarm_rate_type,
+    default=0.01,
+    show_default=True,
+    callback=require_finite,
+    metavar="SHARE",
+    help="Share of good images that may be called NG.",
+)
+@click.option(
+    "--hold-out",
+    type=false_alarm_rate_type,
+    default=0.1,
+    show_default=True,
+    callback=require_finite,
+    metavar="SHARE",
+    help="Share of the good images kept back to set the thresholds.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random."
+)
+@device_option
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Go on without images that cannot be read, and count them."
+)
+@click.option("--onnx", is_flag=True, help="Also export the model as a graph for ONNX Runtime.")
+def command(
+    method: str,
+    data: Path,
+    output: Path,
+    layout: str | None,
+    category: str | None,
+    preset: str | None,
+    backbone: str | None,
+    arguments: dict[str, Any],
+    image_size: tuple[int, int] | None,
+    resize: Any,
+    false_alarm_rate: float,
+    hold_out: float,
+    seed: int,
+    device: str,
+    skip_unreadable: bool,
+    onnx: bool,
+) -> None:
+    """Learn a product from the good images in DATA and save it as a model.
+
+    METHOD is one of those that `blemish methods` lists. DATA is a folder of good images, a data set with
+    train and test folders, or a csv file; test images are not learned from.
+    """
+    from blemish.data.dataset import open_dataset
+    from blemish.workflow import create_method, fit
+
+    if backbone is not None:
+        if "backbone" in arguments:
+            raise click.UsageError("--backbone and --set backbone=… say the same thing. Give one of them.")
+        arguments["backbone"] = backbone
+    require_place(output)
+    dataset = open_dataset(data, layout=layout, category=category)
+    require_device(device)
+    learner, preprocess = create_method(method, preset=preset, arguments=arguments)
+    if onnx:
+        from blemish.runtimes.export import require_exportable
+
+        require_exportable(learner)
+    _warn_of_shared_images(dataset)
+    from blemish.cli.progress import shown_progress
+
+    with shown_progress() as progress:
+        model = fit(
+            learner,
+            dataset.train,
+            preprocess=_adapted(preprocess, image_size, resize),
+            hold_out_share=hold_out,
+            false_alarm_rate=false_alarm_rate,
+            seed=seed,
+            device=device,
+            skip_unreadable=skip_unreadable,
+            progress=progress,
+        )
+        model.save(output, onnx=onnx)
+    click.echo(summary(model, output))
+
+
+def summary(model: "Model", folder: Path) -> str:
+    """What was learned from how much, and what the thresholds rest on."""
+    data, calibration = model.manifest.data, model.calibration
+    skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
+    return (
+        f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s, "
+        f"held out {data['held_out']}{skipped}.\n"
+        f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
+        f"{calibration.summary()}\n"
+        f"Model: {folder}"
+    )
+
+
+def require_place(output: Path) -> None:
+    """Whether the model can be written is found out before learning, not after."""
+    from blemish.errors import ModelError
+    from blemish.model import refuse_other_content
+
+    refuse_other_content(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(output.parent, os.W_OK):
+        raise ModelError(f"{output.parent} may not be written to. Name another folder with -o.")
+
+
+def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":
+    """What the preset asks for, changed as the user asks."""
+    from dataclasses import replace
+
+    if image_size is not None:
+        preprocess = replace(preprocess, size=image_size, crop=None)
+    return preprocess if resize is None else replace(preprocess, resize=resize)
+
+
+def _warn_of_shared_images(dataset: "Dataset") -> None:
+    import warnings
+
+    from blemish.data.dataset import find_shared_content
+    from blemish.errors import BlemishWarning
+
+    shared = find_shared_content(dataset.train, dataset.test)
+    if shared:
+        train, test = shared[0]
+        warnings.warn(
+            f"{len({path for _, path in shared})} test images are also training images, so an evaluation will flatter "
+            f"the model; the first is {test}, the same as {train}. Remove them from one of the two.",
+            BlemishWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,101 @@
+"""The command `blemish`: finds the subcommand's file, turns errors and warnings into sentences."""
+
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import click
+
+from blemish.errors import BlemishError, BlemishWarning
+
+COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "show", "methods", "doctor")
+"""In the order of the help; each is a file of this folder that holds a `command`."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+EXAMPLES = """\b
+blemish demo                                     see it work on a product it makes itself
+blemish fit patchcore bottle/ -o bottle.blemish  learn from a folder of good images
+blemish inspect bottle.blemish new/ -o maps      verdicts and heat maps
+"""
+
+
+class Commands(click.Group):
+    """Imports a subcommand's file when it is asked for, and ends every command with a fitting exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"blemish.cli.{cmd_name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand: exit 1 and one sentence for what the user can mend, 130 for Ctrl-C."""
+        try:
+            with _warnings_as_sentences():
+                return super().invoke(ctx)
+        except BlemishError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever reads the output has seen enough; click knows how to end then
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            named = f": {error.filename}" if error.filename else ""
+            raise click.ClickException(
+                f"{error.strerror}{named}. Check the path, its rights and the disk."
+            ) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted; nothing was left half-written.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", BlemishWarning)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, BlemishWarning):
+                click.secho(f"Warning: {message}", fg="yellow", bold=True, err=True)
+            else:
+                show_others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXAMPLES,
+)
+@click.version_option(package_name="blemish", prog_name="blemish")
+@click.pass_context
+def blemish(ctx: click.Context) -> None:
+    """Find defects on products after learning from good images only.
+
+    只用良品图像学习,自动发现产品缺陷。
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Entry point of the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no file name and no console may end the program
+    blemish(prog_name="blemish")

@@ -1,0 +1,113 @@
+"""Options that several commands share, and the kinds of values they take."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+LARGEST_SIDE = 16384
+
+
+def to_size(_: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Callback: "256" is a square of pixels, "256x320" is height × width."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,5})(?:[x×]([0-9]{1,5}))?", value.strip().lower())
+    if match:
+        size = int(match[1]), int(match[2] or match[1])
+        if min(size) > 0 and max(size) <= LARGEST_SIDE:
+            return size
+    raise click.BadParameter(
+        f"{value!r} is not a size. Write 256, or 256x320 for height × width.", param=param
+    )
+
+
+def to_arguments(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Callback: `name=value` as often as given."""
+    arguments = {}
+    for assignment in values:
+        name, sign, text = assignment.partition("=")
+        if not sign or not name.strip().isidentifier():
+            raise click.BadParameter(f"{assignment!r} is not name=value, such as layers=2,3.", param=param)
+        arguments[name.strip()] = parse_value(text.strip())
+    return arguments
+
+
+def parse_value(text: str) -> Any:
+    """Number, true, false, null or text; "1,2" and "1," are lists."""
+    if "," in text:
+        return [parse_value(part.strip()) for part in text.removesuffix(",").split(",")]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    is_plain = (
+        value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    )
+    return value if is_plain else text
+
+
+def require_finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Callback: nan and inf are floats to click, but no threshold and no share."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.", param=param)
+    return value
+
+
+def require_device(device: str, runtime: str = "torch") -> None:
+    """Say it before any work is done when there is no such device.
+
+    Raises:
+        BlemishError: torch finds no such device; the text lists those it finds.
+        UsageError: The runtime has no other device than the CPU.
+    """
+    if device != "cpu":
+        if runtime != "torch":
+            raise click.UsageError("The onnx runtime works on the CPU only. Leave --device out.")
+        from blemish.errors import BlemishError
+        from blemish.runtimes.torch import available_devices
+
+        offered = available_devices()
+        if device not in offered:
+            raise BlemishError(f"torch finds no device {device!r} here. Choose one of: {', '.join(offered)}.")
+
+
+def data_options(command: Command) -> Command:
+    """--layout and --category."""
+    layout = click.option(
+        "--layout",
+        metavar="NAME",
+        help="How the data set lies on disk: csv, visa, mvtec, btad, folder or flat; found by looking unless given.",
+    )
+    category = click.option(
+        "--category", metavar="NAME", help="Which product, where the data set holds several."
+    )
+    return layout(category(command))
+
+
+def runtime_options(command: Command) -> Command:
+    """--device and --runtime."""
+    runtime = click.option(
+        "--runtime",
+        type=click.Choice(["torch", "onnx"]),
+        default="torch",
+        show_default=True,
+        help="What runs the model; onnx needs a model that was fitted with --onnx, and no torch.",
+    )
+    return device_option(runtime(command))
+
+
+device_option = click.option(
+    "--device",
+    metavar="NAME",
+    default="cpu",
+    show_default=True,
+    help="Where torch works: cpu, cuda or cuda:1.",
+)
+false_alarm_rate_type = click.FloatRange(0, 1, min_open=True, max_open=True)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

@@ -1,0 +1,68 @@
+"""How far a command is, on stderr: bars on a terminal, now and then a line in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from blemish.types import Progress
+
+SILENT_SECONDS = 2.0
+"""Phases that end sooner leave no line in a log."""
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def shown_progress() -> "Iterator[Progress]":
+    """What to hand to functions that take `progress`; every phase has a bar with the time left."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # stdout may be a file, and what rich redirects would end up on stderr.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(phase: str, done: int, total: int | None) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], completed=done, total=total)
+
+        yield report
+
+
+class Lines:
+    """Progress for logs: the first line after 2 seconds of a phase, then one every 10 seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.phase = ""
+        self.started = self.reported = clock()
+        self.next_line = 0.0
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        """Take a report."""
+        now = self.clock()
+        if phase != self.phase:
+            self.phase, self.started = (
+                phase,
+                self.reported,
+            )  # it began when the phase before was last heard of
+            self.next_line = self.started + SILENT_SECONDS
+        self.reported = now
+        if now >= self.next_line:
+            self.next_line = now + SECONDS_BETWEEN_LINES
+            click.echo(f"{phase} {_position(done, total, now - self.started)}", err=True)
+
+
+def _position(done: int, total: int | None, seconds: float) -> str:
+    if total is None or done == 0:
+        return str(done)
+    return f"{done}/{total}, about {seconds / done * (total - done):.0f} s left"

@@ -1,0 +1,148 @@
+"""`blemish inspect`: lines, JSON, heat maps, bad files, exit codes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+
+import blemish
+from blemish.cli.inspect import find_images, plan_heat_maps
+from blemish.data.images import read_image
+from blemish.reports.heatmap import overlay
+from cli_data import draw, write
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Good and defective images in subfolders, of different sizes."""
+    write(tmp_path / "new" / "2.png", draw(300))
+    write(tmp_path / "new" / "10.png", draw(301, is_defective=True))
+    large = cv2.resize(draw(302, is_defective=True), (200, 150), interpolation=cv2.INTER_AREA)
+    write(tmp_path / "new" / "更多 x" / "10.png", np.asarray(large, np.uint8))
+    (tmp_path / "new" / "notes.txt").write_text("not an image")
+    return tmp_path / "new"
+
+
+def test_lines_are_the_verdicts_of_the_model(run: Run, fitted: Path, folder: Path) -> None:
+    result = run("inspect", fitted, folder)
+
+    model = blemish.load(fitted)
+    expected = ""
+    for path in (folder / "2.png", folder / "10.png", folder / "更多 x/10.png"):
+        found = model.inspect(path)
+        expected += f"{found.verdict} {found.score:.4g} (threshold {found.threshold:.4g}) "
+        expected += f"regions {len(found.regions)} {path}\n"
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == expected
+    assert [line[:2] for line in expected.splitlines()] == ["OK", "NG", "NG"]
+
+
+def test_json_lines(run: Run, fitted: Path, folder: Path) -> None:
+    result = run("inspect", fitted, folder / "10.png", folder / "2.png", "--json")
+
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert list(first) == ["path", "score", "verdict", "threshold", "regions"]
+    assert first["path"] == str(folder / "10.png")
+    assert first["verdict"] == "NG"
+    region = first["regions"][0]
+    assert list(region) == ["x", "y", "width", "height", "area", "peak", "peak_x", "peak_y"]
+    assert 30 <= region["peak_x"] < 42
+    assert 20 <= region["peak_y"] < 30
+    assert second == blemish.load(fitted).inspect(folder / "2.png").to_dict()
+
+
+def test_heat_maps_have_the_absolute_scale_and_the_folders_structure(
+    run: Run, fitted: Path, folder: Path
+) -> None:
+    result = run("inspect", fitted, folder, "-o", "maps")
+
+    assert result.exit_code == 0
+    written = sorted(path.relative_to("maps").as_posix() for path in Path("maps").rglob("*.*"))
+    assert written == ["10_heatmap.jpg", "2_heatmap.jpg", "更多 x/10_heatmap.jpg"]
+    model = blemish.load(fitted)
+    found = model.inspect(folder / "10.png")
+    expected = overlay(
+        read_image(folder / "10.png"),
+        model.calibration.relative_map(found.anomaly_map),
+        defect_mask=found.defect_mask,
+    )
+    difference = read_image("maps/10_heatmap.jpg").astype(int) - expected.astype(int)
+    assert np.abs(difference).mean() < 6  # JPEG
+
+
+def test_results_of_an_earlier_run_are_not_inspected(run: Run, fitted: Path, folder: Path) -> None:
+    first = run("inspect", fitted, folder, "-o", folder / "maps")
+    assert run("inspect", fitted, folder, "-o", folder / "maps").stdout == first.stdout
+
+
+def test_images_are_never_overwritten(run: Run, fitted: Path, folder: Path) -> None:
+    assert run("inspect", fitted, folder / "2.png", "-o", folder).exit_code == 0
+    result = run("inspect", fitted, folder, "-o", folder)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        f"Error: The heat map of {folder / '2.png'} would overwrite another image. Name another folder with -o.\n"
+    )
+
+
+def test_every_image_has_a_heat_map_of_its_own(tmp_path: Path) -> None:
+    names = ["a/1.png", "a/1.jpg", "a/b/1.png", "c/1.png"]
+    for name in names:
+        write(tmp_path / name, draw(0))
+    output = tmp_path / "maps"
+
+    planned = plan_heat_maps(find_images([tmp_path / "a", tmp_path / "c/1.png"]), output)
+    assert {path: file.relative_to(output).as_posix() for path, file in planned.items()} == {
+        tmp_path / "a/1.jpg": "a/1_heatmap.jpg",
+        tmp_path / "a/1.png": "a/1.png_heatmap.jpg",
+        tmp_path / "a/b/1.png": "a/b/1_heatmap.jpg",
+        tmp_path / "c/1.png": "c/1_heatmap.jpg",
+    }
+
+
+def test_bad_files_are_reported_and_the_others_judged(run: Run, fitted: Path, folder: Path) -> None:
+    (folder / "5.png").write_text("I am no image")
+    (folder / "empty").mkdir()
+    paths = (folder, folder / "absent.png", folder / "empty")
+    reasons = [
+        f"{folder / '5.png'} is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it.",
+        f"{folder / 'absent.png'} does not exist. Check the path.",
+        f"{folder / 'empty'} holds no images. Name a folder that does, or an image.",
+    ]
+
+    result = run("inspect", fitted, *paths, "--fail-on", "ng", "-o", "maps")
+    assert result.exit_code == 1
+    assert result.stderr == "".join(f"Error: {reason}\n" for reason in reasons)
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["OK", "NG", "NG"]
+    assert len([path for path in Path("maps").rglob("*") if path.is_file()]) == 3
+
+    result = run("inspect", fitted, *paths, "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line for line in lines if "error" in line] == [
+        {"path": str(path), "error": reason}
+        for path, reason in zip((folder / "5.png", *paths[1:]), reasons, strict=True)
+    ]
+    assert len(lines) == 6
+
+
+def test_fail_on_ng(run: Run, fitted: Path, folder: Path) -> None:
+    assert run("inspect", fitted, folder, "--fail-on", "ng").exit_code == 3
+    assert run("inspect", fitted, folder).exit_code == 0
+    assert run("inspect", fitted, folder / "2.png", "--fail-on", "ng").exit_code == 0
+
+
+def test_damaged_model(run: Run, model: Path, folder: Path) -> None:
+    shutil.copy(model / "manifest.json", model / "weights.safetensors")
+    result = run("inspect", model, folder)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {model / 'weights.safetensors'} is not the file the manifest describes (sha256 differs). "
+        "Copy the folder again.\n"
+    )

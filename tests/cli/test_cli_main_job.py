@@ -1,0 +1,171 @@
+"""fit → evaluate → inspect → calibrate → show, as a person would do it; whole outputs compared."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+import blemish
+from cli_data import draw, without_decimals, write
+
+Run = Callable[..., Result]
+
+NUMBERS = [
+    "images",
+    "image_auroc",
+    "image_ap",
+    "image_f1_max",
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_f1_max",
+    "aupro",
+]
+KEYS = [*NUMBERS, "false_alarm_rate", "miss_rate", "by_type", "seconds_per_image"]
+
+
+def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> None:
+    result = run(
+        "fit", "pca", made / "flat", "-o", "models/part", "--image-size", "32", "--set", "components=4"
+    )
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert without_decimals(result.stdout) == (
+        "Learned from 18 images in # s, held out 2.\n"
+        "Image threshold #, pixel threshold #.\n"
+        "Thresholds rest on 2 held-out normal images: too few for the asked false-alarm rate of 1 %; expect up to "
+        "33 % of good images called NG (below 78 % with 95 % confidence); hold out at least 99 images for it.\n"
+        "Model: models/part\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "models/part").iterdir()) == [
+        "manifest.json",
+        "weights.safetensors",
+    ]
+
+    defective = write(tmp_path / "new" / "缺陷 1.png", draw(7, is_defective=True))
+    result = run("inspect", "models/part", defective.parent)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("NG ")
+    assert result.stdout.endswith(f" {defective}\n")
+
+    result = run("evaluate", "models/part", made / "flat")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: There is no image to evaluate on. Give a data set with a test split.\n"
+
+
+def test_evaluate_with_masks(run: Run, made: Path, fitted: Path, tmp_path: Path) -> None:
+    result = run("evaluate", fitted, made / "masked", "--report", "out/report.html")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    text, _, calibration = result.stdout.partition(" s per image, without reading the file\n\n")
+    assert calibration == f"{blemish.load(fitted).calibration.summary()}\nReport: out/report.html\n"
+    lines = text.splitlines()
+    assert lines[:2] == ["images            8", "image_auroc       1.0000"]
+    assert [line.split()[0] for line in lines[:10]] == KEYS[:10]
+    at = lines.index("defect type  images  image_auroc  pixel_auroc  aupro  miss_rate")
+    assert lines[at + 1].split()[:3] == ["spot", "4", "1.0000"]
+    html = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "test/spot/0.png" in html
+    assert "variation" in html
+
+
+def test_evaluate_json_has_exactly_the_promised_keys(run: Run, made: Path, fitted: Path) -> None:
+    result = run("evaluate", fitted, made / "masked", "--json")
+
+    numbers = json.loads(result.stdout)
+    assert [key for key in numbers if key != "errors"] == KEYS
+    assert numbers["images"] == 8
+    assert numbers["image_auroc"] == 1.0
+    assert numbers["by_type"]["spot"]["images"] == 4
+
+
+def test_without_masks_pixel_metrics_are_absent_with_a_reason(run: Run, made: Path, fitted: Path) -> None:
+    result = run("evaluate", fitted, made / "plain", "--json")
+    numbers = json.loads(result.stdout)
+    assert [key for key in numbers if key not in ("errors", "reasons")] == KEYS
+    for name in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"):
+        assert numbers[name] is None
+        assert numbers["reasons"][name]
+
+    result = run("evaluate", fitted, made / "plain")
+    assert f"pixel_auroc       – {numbers['reasons']['pixel_auroc']}\n" in result.stdout
+
+
+def test_calibrate(run: Run, model: Path) -> None:
+    before = blemish.load(model).calibration
+
+    result = run("calibrate", model, "--false-alarm-rate", "0.5")
+    assert (result.exit_code, result.stderr) == (0, "")
+    changed = blemish.load(model).calibration
+    assert changed == before.with_false_alarm_rate(0.5)
+    assert without_decimals(result.stdout) == f"Image threshold #, pixel threshold #.\n{changed.summary()}\n"
+
+    result = run("calibrate", model, "--image-threshold", "2.5", "--pixel-threshold", "9")
+    assert result.stdout.startswith(
+        "Image threshold 2.5, pixel threshold 9.\nThe image threshold was set by hand; "
+    )
+    assert blemish.load(model).calibration == changed.with_thresholds(image=2.5, pixel=9)
+
+
+def test_show(run: Run, fitted: Path) -> None:
+    result = run("show", fitted)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    manifest = blemish.load(fitted).manifest
+    arguments = "".join(f"  {name:<15} {value}\n" for name, value in manifest.arguments.items())
+    assert result.stdout == (
+        f"method            variation\n{arguments}"
+        "category          masked\n"
+        "learned from      7 images (seed 0)\n"
+        "held out          1 images\n"
+        "skipped           0 unreadable images\n"
+        f"data              fingerprint {manifest.data['fingerprint'][:16]}\n"
+        "input             48 × 64 pixels (height × width), squash\n"
+        f"image threshold   {manifest.calibration.image_threshold:.6g}\n"
+        f"pixel threshold   {manifest.calibration.pixel_threshold:.6g}\n"
+        f"                  {manifest.calibration.summary()}\n"
+        "files             weights.safetensors\n"
+        f"written by        blemish {blemish.__version__}, format 1\n"
+    )
+    assert json.loads(run("show", fitted, "--json").stdout) == json.loads(
+        (fitted / "manifest.json").read_text("utf-8")
+    )
+
+
+def test_methods(run: Run) -> None:
+    described = {method["name"]: method for method in json.loads(run("methods", "--json").stdout)}
+    assert tuple(described) == blemish.method_names()
+    assert described["patchcore"]["arguments"]["coreset_ratio"] == 0.01
+    assert described["patchcore"]["presets"]["amazon"]["arguments"]["mean_mapped"] == 1024
+    assert described["patchcore"]["needs_backbone"] is True
+    assert described["template"]["needs_backbone"] is False
+    assert described["template"]["exports"] is False
+    assert described["pca"]["summary"].startswith("PCA: ")
+
+    text = run("methods").stdout
+    assert (
+        "patchcore\n"
+        "  PatchCore: the distance of image patches to a coreset of normal patches.\n"
+        "  arguments: backbone=compact layers=2,3 coreset_ratio=0.01 neighbours=9 patch_size=3 squared=false "
+        "mean_mapped=null\n"
+        "  presets: paper, amazon\n"
+        "  pretrained backbone, exports to ONNX\n"
+    ) in text
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["calibrate", "--image-threshold", "1"]])
+def test_folder_that_is_no_model(run: Run, made: Path, arguments: list[str]) -> None:
+    result = run(arguments[0], made / "flat", *arguments[1:])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {made / 'flat'} is not a model: it has no manifest.json. Name a folder that `blemish fit` wrote.\n"
+    )
+
+
+def test_calibrate_without_a_change_is_a_usage_error(run: Run, fitted: Path) -> None:
+    result = run("calibrate", fitted)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        "Error: Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold.\n"
+    )

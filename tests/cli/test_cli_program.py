@@ -1,0 +1,100 @@
+"""The program around the commands: help, version, errors, warnings, Ctrl-C."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+
+import blemish
+from blemish.cli.main import COMMANDS
+from blemish.cli.main import blemish as program
+from blemish.data.layouts import LAYOUTS
+from blemish.errors import BlemishWarning
+
+Run = Callable[..., Result]
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    result = run("--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    listed = result.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert tuple(line.split()[0] for line in listed) == COMMANDS
+    assert all(line.endswith(".") for line in listed)  # not cut short
+    assert run().stdout == result.stdout
+    assert run("-h").stdout == result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_holds_an_example_that_parses(run: Run, name: str) -> None:
+    text = run(name, "--help").stdout
+    examples = [line.split() for line in text.splitlines() if line.startswith(f"  blemish {name}")]
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
+    assert examples
+    for example in examples:
+        command.make_context(name, example[2:])
+
+
+def test_help_of_fit_names_every_layout(run: Run) -> None:
+    text = " ".join(run("fit", "--help").stdout.split())
+    *others, last = LAYOUTS
+    assert f"{', '.join(others)} or {last};" in text
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout == f"blemish, version {blemish.__version__}\n"
+
+
+def test_python_m_blemish() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "blemish", "evaluat"], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: blemish [OPTIONS] [COMMAND] [ARGS]...\n")
+    assert "No such command 'evaluat'." in result.stderr
+
+
+def test_interrupted_save_leaves_nothing(
+    run: Run, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blemish.model.write_manifest", interrupt)
+    result = run("fit", "variation", made / "flat", "-o", "m", "--image-size", "32")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "Interrupted; nothing was left half-written.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_of_the_system_is_one_sentence(run: Run, made: Path, fitted: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = run("evaluate", fitted, made / "plain", "--report", "file/report.html")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: File exists: file. Check the path, its rights and the disk.\n"
+
+
+def test_warnings_are_sentences(run: Run, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(_: object) -> str:
+        warnings.warn("Mind the gap.", BlemishWarning, stacklevel=1)
+        return "shown"
+
+    monkeypatch.setattr("blemish.cli.show.describe", warn)
+    result = run("show", fitted)
+    assert (result.stdout, result.stderr) == ("shown\n", "Warning: Mind the gap.\n")
+
+
+def test_defects_of_blemish_itself_are_not_hidden(
+    run: Run, fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("blemish.cli.show.describe", fail)
+    with pytest.raises(ZeroDivisionError):
+        run("show", fitted)

@@ -1,0 +1,61 @@
+"""Progress on stderr: lines for logs, bars for terminals."""
+
+import io
+import sys
+
+import pytest
+
+from blemish.cli import progress
+from blemish.cli.progress import Lines, shown_progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _usual_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 2.0)
+
+
+def test_lines_are_few_and_know_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    lines = Lines(clock)
+    for done in range(1, 31):  # one image a second
+        clock.now += 1
+        lines("looking", done, 30)
+    clock.now += 3
+    lines("finishing", 5, None)
+    clock.now += 1
+    lines("quick", 1, 1)
+    assert capsys.readouterr().err == (
+        "looking 2/30, about 28 s left\n"
+        "looking 12/30, about 18 s left\n"
+        "looking 22/30, about 8 s left\n"
+        "finishing 5\n"
+    )
+
+
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal, stdout = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with shown_progress() as report:
+        report("looking at images", 1, 3)
+        report("looking at images", 3, 3)
+        report("calibrating", 2, None)
+        print("result")  # noqa: T201
+    assert "looking at images" in terminal.getvalue()
+    assert "3/3" in terminal.getvalue()
+    assert "calibrating" in terminal.getvalue()
+    assert stdout.getvalue() == "result\n"
