@@ -13,7 +13,7 @@ test: .venv/.test-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 format: .venv/.test-installed
 	$(BIN)/ruff check --fix

@@ -31,13 +31,14 @@ DATA = {"bottle": "mvtec_ad/bottle", "magnetic_tile": "magnetic_tile"}
 RUNS = (
     ("patchcore", "--backbone resnet18"),
     ("patchcore", ""),
-    ("patchcore", "--backbone resnet18:random"),
     ("padim", "--backbone resnet18 --set layers=1,2,3"),
     ("padim", ""),
     ("template", ""),
     ("variation", ""),
     ("texture", ""),
     ("pca", ""),
+    ("patchcore", "--backbone resnet18:random"),
+    ("patchcore", "--backbone resnet18 --set neighbours=1"),
 )
 """Method and options; everything else is the default: 256 × 256 squashed, coreset 1 %, 10 % held out, seed 0."""
 

@@ -14,11 +14,13 @@ holds the share of the targets' variance explained there. No inspection data set
 """
 
 import argparse
+import copy
 import csv
 import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -99,7 +101,7 @@ def cut_crops(files: list[Path], count: int, seed: int) -> NDArray[np.uint8]:
         picture = cv2.imdecode(np.frombuffer(files[i].read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
         assert picture is not None, files[i]
         for slot in places:
-            crops[slot] = one_crop(picture, rng)
+            crops[slot] = one_crop(picture.astype(np.uint8, copy=False), rng)
     return crops
 
 
@@ -113,7 +115,7 @@ def one_crop(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
     shrinks = side > CROP
     crop = cv2.resize(square, (CROP, CROP), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-    value = crop.astype(np.float32)
+    value: NDArray[Any] = crop.astype(np.float32)
     if rng.random() < 0.2:
         value = np.repeat(value.mean(2, keepdims=True), 3, axis=2)
     if rng.random() < 0.5:
@@ -122,7 +124,8 @@ def one_crop(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
         value = np.asarray(cv2.GaussianBlur(value, (0, 0), rng.uniform(0.5, 2.0)))
     if rng.random() < 0.15:
         value = value + rng.normal(0, rng.uniform(1, 8), value.shape)
-    return np.clip(np.rint(value), 0, 255).astype(np.uint8)
+    cut: NDArray[np.uint8] = np.clip(np.rint(value), 0, 255).astype(np.uint8)
+    return cut
 
 
 def load_teacher(weights: Path, name: str) -> ResNet:
@@ -130,7 +133,8 @@ def load_teacher(weights: Path, name: str) -> ResNet:
     teacher = ResNet(DESIGNS[name], 3)
     state = fold_batch_norms(load_file(weights / f"{name}.safetensors"))
     teacher.load_state_dict({key: state[key] for key in teacher.state_dict()})
-    return teacher.eval().to(memory_format=torch.channels_last)
+    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return teacher.eval()
 
 
 def as_input(crops: NDArray[np.uint8]) -> Tensor:
@@ -200,20 +204,15 @@ def training_student() -> Compact:
     student = Compact()
     for name, module in list(student.named_modules()):
         if isinstance(module, nn.Conv2d) and not name.startswith("readout"):
-            plain = nn.Conv2d(
-                module.in_channels,
-                module.out_channels,
-                module.kernel_size,
-                module.stride,
-                module.padding,
-                bias=False,
-            )
+            plain = copy.deepcopy(module)
+            plain.bias = None
             nn.init.kaiming_normal_(plain.weight, mode="fan_out", nonlinearity="relu")
             student.set_submodule(name, nn.Sequential(plain, nn.BatchNorm2d(module.out_channels)))
     for layer, width in WIDTHS.items():
         outputs = sum(kept for (_, of), kept in KEPT.items() if of == layer)
         student.set_submodule(f"readout{layer}", nn.Conv2d(width, outputs, 1))
-    return student.to(memory_format=torch.channels_last)
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return student
 
 
 def train(

@@ -80,7 +80,7 @@ def _descend(method: Method, source: "_Batches", history: History, progress: Pro
             for name, loss in losses.items():
                 optimizers[name].zero_grad(set_to_none=True)
                 moved = [p for group in optimizers[name].param_groups for p in group["params"]]
-                loss.backward(inputs=moved, retain_graph=len(losses) > 1)  # type: ignore[no-untyped-call]
+                loss.backward(inputs=moved, retain_graph=len(losses) > 1)
                 sums[name] = sums.get(name, 0.0) + float(loss.detach()) * len(images)
             for optimizer in optimizers.values():  # only now, since one's step would change another's graph
                 optimizer.step()

@@ -85,7 +85,7 @@ class _Statistics:
 
     def mean(self) -> Tensor:
         offset = self.total / self.count.clamp_min(1)
-        return (self.shift + offset).unflatten(1, self.grid)
+        return (self.shift + offset).reshape(-1, *self.grid)
 
     def covariance(self) -> Tensor:
         """Unbiased, packed (d(d+1)/2, P), in the products' memory; zero where fewer than two images counted."""
@@ -122,4 +122,5 @@ def _inverse_factor(lower: Tensor) -> Tensor:
     """
     factor = torch.linalg.cholesky(lower)  # reads the lower triangle only
     identity = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
-    return torch.linalg.solve_triangular(factor, identity, upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse

@@ -29,6 +29,7 @@ class Method(nn.Module):
     MUST be a parameter or a buffer; a buffer whose shape is known only after learning starts with no elements.
 
     It learns through the hooks below, called in their order with image batches (N, 3, H, W) and nothing else.
+    Weights that start at random MUST be drawn in `collect`, where the seed rules, not in the constructor.
     `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
     in every channel; no score may come from them (see `blemish.blocks.padding.split_padding`).
     """

@@ -74,7 +74,7 @@ class PatchCore(Method):
             raise MethodError(
                 f"neighbours must be at least 1 (which means no re-weighting), got {neighbours}."
             )
-        if patch_size < 1 or patch_size % 2 == 0:
+        if not isinstance(patch_size, int) or patch_size < 1 or patch_size % 2 == 0:
             raise MethodError(f"patch_size must be odd and positive, got {patch_size}; the paper uses 3.")
         if mean_mapped is not None and not 1 <= mean_mapped <= 8192:
             raise MethodError(
