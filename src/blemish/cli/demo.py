@@ -8,7 +8,8 @@ import click
 if TYPE_CHECKING:
     from blemish.types import Image, Inspection, Mask, Progress, Sample
 
-IMAGE_SIZE = (256, 256)
+IMAGE_SIZE = (320, 432)
+"""Close to the pictures' own aspect ratio; scratches are too thin for much less."""
 
 EXAMPLES = """\b
 blemish demo
