@@ -41,7 +41,8 @@ def test_written_weights_keep_every_distance_of_the_trained_network(tool: Module
     student.eval()
     tool.write_weights(student, tmp_path / "compact.safetensors")
     compact = Compact()
-    compact.load_state_dict({name: value.float() for name, value in load_file(tmp_path / "compact.safetensors").items()})
+    folded = load_file(tmp_path / "compact.safetensors")
+    compact.load_state_dict({name: value.float() for name, value in folded.items()})
     wide, narrow = student(images[:2]), compact(images[:2])
     for layer in (2, 3):
         assert wide[layer].shape[1] > narrow[layer].shape[1]
