@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import blemish
-from blemish.cli.demo import run_demo
+from blemish.cli.demo import IMAGE_SIZE, run_demo
 from blemish.types import no_progress
 from cli_data import without_decimals
 
@@ -26,5 +26,5 @@ def test_demo(tmp_path: Path) -> None:
         text.split()
     )  # a row for each, "good" from the summary
     manifest = blemish.load(folder / "model").manifest
-    assert (manifest.method, manifest.preprocess.size) == ("patchcore", (256, 256))
+    assert (manifest.method, manifest.preprocess.size) == ("patchcore", IMAGE_SIZE)
     assert "</html>" in (folder / "report.html").read_text("utf-8")
