@@ -14,9 +14,9 @@ print(model.calibration.summary())  # what the thresholds rest on
 evaluation = blemish.evaluate(model, data.test, report="demo/plate.html")
 print(evaluation)
 
-model.save("demo/plate.model")
-blemish.recalibrate("demo/plate.model", false_alarm_rate=0.05)  # other thresholds, same weights
-model = blemish.load("demo/plate.model")
+model.save("demo/plate.blemish")
+blemish.recalibrate("demo/plate.blemish", false_alarm_rate=0.05)  # other thresholds, same weights
+model = blemish.load("demo/plate.blemish")
 for sample in data.test[-5:]:
     result = model.inspect(sample.path)
     print(result.verdict, f"{result.score:.2f}", sample.path)

@@ -52,5 +52,5 @@ if __name__ == "__main__":
     data = blemish.open_dataset("demo/plate")
     model = blemish.fit(MeanImage(sigma=2.0), data.train)
     print(blemish.evaluate(model, data.test))
-    model.save("demo/mean_image.model")
-    print(blemish.load("demo/mean_image.model").manifest.arguments)
+    model.save("demo/mean_image.blemish")
+    print(blemish.load("demo/mean_image.blemish").manifest.arguments)
