@@ -16,7 +16,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).with_name("results.csv")
 COLUMNS = (
     "method", "options", "data", "image_auroc", "pixel_auroc", "aupro", "image_f1_max", "pixel_f1_max",
-    "false_alarm_rate", "miss_rate", "fit_seconds", "ms_per_image", "machine", "versions",
+    "false_alarm_rate", "miss_rate", "machine", "versions",
 )  # fmt: skip
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 DATA = {"bottle": "mvtec_ad/bottle", "magnetic_tile": "magnetic_tile"}
@@ -39,6 +38,7 @@ RUNS = (
     ("pca", ""),
     ("patchcore", "--backbone resnet18:random"),
     ("patchcore", "--backbone resnet18 --set neighbours=1"),
+    ("patchcore", "--backbone resnet18 --hold-out 0.02"),
 )
 """Method and options; everything else is the default: 256 × 256 squashed, coreset 1 %, 10 % held out, seed 0."""
 
@@ -63,9 +63,7 @@ def measure(method: str, options: str, name: str, folder: Path) -> dict[str, str
     blemish = [sys.executable, "-m", "blemish"]
     with tempfile.TemporaryDirectory() as temporary:
         model = str(Path(temporary) / "model")
-        started = time.perf_counter()
         subprocess.run([*blemish, "fit", method, str(folder), "-o", model, *shlex.split(options)], check=True)
-        seconds = time.perf_counter() - started
         found = subprocess.run(
             [*blemish, "evaluate", model, str(folder), "--json"], check=True, capture_output=True, text=True
         )
@@ -73,8 +71,6 @@ def measure(method: str, options: str, name: str, folder: Path) -> dict[str, str
     row = {c: "" if numbers[c] is None else f"{numbers[c]:.4f}" for c in COLUMNS[3:10]}
     return {
         "method": method, "options": options, "data": name, **row,
-        "fit_seconds": f"{seconds:.0f}",
-        "ms_per_image": f"{1000 * numbers['seconds_per_image']:.0f}",
         "machine": f"{os.cpu_count()} cores, {processor()}",
         "versions": ", ".join(f"{p} {version(p)}" for p in ("blemish", "torch", "numpy")),
     }  # fmt: skip
