@@ -15,6 +15,7 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["training", "runtimes"],
     ["model", "reports"],
     ["workflow", "testing"],
+    ["updating"],
     ["benchmark"],
     ["station"],
     ["cli"],

@@ -240,7 +240,7 @@ def test_an_index_beyond_the_memory_bank_gives_no_verdict(tmp_path: Path) -> Non
     blemish.load(folder).inspect(picture(1))
     state = load_file(folder / WEIGHTS)
     for index in (2**62, -(2**62)):
-        state["bank_neighbours"].fill_(index)
+        state["memory_bank.support"].fill_(index)
         save_file(state, folder / WEIGHTS)
         tamper(folder, nothing)
         with pytest.raises(ModelError, match=r"The model cannot score these images: .*out of"):

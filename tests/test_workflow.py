@@ -87,6 +87,10 @@ def test_the_manifest_says_what_was_learned_from(tmp_path: Path) -> None:
     samples = good_samples(tmp_path, 7)
     model = fit(samples, hold_out_share=0.3, seed=4, false_alarm_rate=0.2)
     manifest = model.manifest
+    images = manifest.data.pop("images")  # type: ignore[attr-defined]
+    assert len(images) == 5
+    assert set(images) < {sample.path.name for sample in samples}
+    assert images != sorted(images), "they are shown in random order"
     assert manifest.data == {
         "category": "disc",
         "learned_from": 5,
@@ -281,6 +285,8 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
         "backbone": "compact:random",
         "layers": (2, 3),
         "coreset_ratio": 0.5,
+        "bank_size": None,
+        "coreset": "net",
         "neighbours": 1,
         "patch_size": 3,
         "squared": True,

@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.types import Prediction as Prediction
     from blemish.types import Region as Region
     from blemish.types import Sample as Sample
+    from blemish.updating import remove_like as remove_like
+    from blemish.updating import update as update
     from blemish.workflow import create_method as create_method
     from blemish.workflow import evaluate as evaluate
     from blemish.workflow import fit as fit
@@ -62,6 +64,7 @@ _HOMES = {
         "blemish.model": ("Model", "load", "recalibrate"),
         "blemish.plugins": ("method_names", "register_method"),
         "blemish.types": ("Inspection", "Prediction", "Region", "Sample"),
+        "blemish.updating": ("remove_like", "update"),
         "blemish.workflow": ("create_method", "evaluate", "fit"),
     }.items()
     for name in names

@@ -88,6 +88,18 @@ class Calibration:
             pixel_threshold=self.normal_peaks[place],
         )
 
+    def with_more_normal(self, scores: Sequence[float], map_peaks: Sequence[float]) -> Self:
+        """Resting on more normal images, (n,) each; thresholds follow, unless they were set by hand."""
+        more = self.from_normal(
+            [*self.normal_scores, *scores],
+            [*self.normal_peaks, *map_peaks],
+            [self.map_typical] * (self.images + len(scores)),
+            self.false_alarm_rate,
+        )
+        if self.is_by_hand:
+            return more.with_thresholds(image=self.image_threshold, pixel=self.pixel_threshold)
+        return more
+
     def with_thresholds(self, *, image: float | None = None, pixel: float | None = None) -> Self:
         """The same images, one or both thresholds set by hand."""
         image = self.image_threshold if image is None else float(image)

@@ -34,7 +34,8 @@ class Manifest:
     calibration: Calibration
     seed: int
     data: Mapping[str, Any]
-    """The training images: category, counts, fingerprint, and each one's content hash."""
+    """The training images: category, counts, fingerprint, each one's content hash, and the names of those learned
+    from in the order they were shown to the method."""
     history: Mapping[str, Any] = field(default_factory=dict)
     """What happened while learning: seconds, losses."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -70,8 +71,12 @@ class Manifest:
         wrong += [key for key, kind in kinds.items() if key in values and type(values[key]) is not kind]
         if not wrong and values["format"] < 1:
             wrong = ["format"]
-        if not wrong and not _is_list_of_text(values["data"].get("hashes", [])):
-            wrong = ["data.hashes"]
+        if not wrong:
+            wrong = [
+                f"data.{key}"
+                for key in ("hashes", "images")
+                if not _is_list_of_text(values["data"].get(key, []))
+            ]
         if wrong:
             raise ModelError(
                 f"The manifest's entries {', '.join(wrong):.200} are missing, unknown or of the wrong kind. "

@@ -1,8 +1,8 @@
 """The one loop in which every method learns: seed → collect → epochs of batches → finish."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +11,17 @@ from torch import Tensor
 
 from blemish.errors import MethodError
 from blemish.methods.base import Method
-from blemish.types import Progress, no_progress
+from blemish.types import Prediction, Progress, no_progress
 
 Value = TypeVar("Value")
+
+
+class Arrays(Protocol):
+    """What `learn` goes through, anew for every pass: batches (N, 3, H, W), as many as `len` says."""
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -26,7 +34,7 @@ class History:
 
 def learn(
     method: Method,
-    batches: Iterable[NDArray[np.float32]],
+    batches: Arrays,
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -63,6 +71,34 @@ def learn(
     return history
 
 
+def learn_on(
+    method: Method, batches: Arrays, *, device: str = "cpu", progress: Progress = no_progress
+) -> Prediction[NDArray[np.float32]]:
+    """Show new normal images to a method that has learned; see `Method.update` for what comes back.
+
+    Raises:
+        MethodError: If the method cannot learn on.
+    """
+    with torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        scores, maps = method.eval().update(_Batches(batches, device).reported("looking at images", progress))
+    return Prediction(scores.cpu().numpy(), maps.cpu().numpy())
+
+
+def forget(
+    method: Method, image: NDArray[np.float32], where: NDArray[np.bool_], *, device: str = "cpu"
+) -> list[tuple[int, float, float]]:
+    """Make a method that has learned forget a defect in `image` (3, H, W); see `Method.forget`.
+
+    Raises:
+        MethodError: If the method cannot forget.
+    """
+    with torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        tensors = torch.from_numpy(image[None]).to(device), torch.from_numpy(where).to(device)
+        return [(int(number), x, y) for number, x, y in method.eval().forget(*tensors).tolist()]
+
+
 def _descend(method: Method, source: "_Batches", history: History, progress: Progress) -> None:
     """The epochs of a method that learns by gradients."""
     optimizers = _named(method.optimizers())
@@ -94,25 +130,32 @@ def _named(value: Value | Mapping[str, Value]) -> Mapping[str, Value]:
 
 
 class _Batches:
-    """Arrays as tensors on the device, for as many passes as there are."""
+    """Arrays as tensors on the device, for as many passes as there are; a phase's name makes them reported."""
 
-    def __init__(self, arrays: Iterable[NDArray[np.float32]], device: str) -> None:
+    def __init__(self, arrays: Arrays, device: str) -> None:
         self.arrays = arrays
         self.device = device
+        self.phase = ""
+        self.progress: Progress = no_progress
+
+    def __len__(self) -> int:
+        return len(self.arrays)
 
     def __iter__(self) -> Iterator[Tensor]:
         empty = True
-        for array in self.arrays:
+        for done, array in enumerate(self.arrays, 1):
             empty = False
             yield torch.from_numpy(array).to(self.device)
+            if self.phase:
+                self.progress(self.phase, done, len(self))
         if empty:
             raise MethodError(
                 "There is no image to learn from. Give at least one normal image, in batches that can be gone "
                 "through more than once."
             )
 
-    def reported(self, phase: str, progress: Progress) -> Iterator[Tensor]:
-        total = len(self.arrays) if isinstance(self.arrays, Sized) else None
-        for done, images in enumerate(self, 1):
-            yield images
-            progress(phase, done, total)
+    def reported(self, phase: str, progress: Progress) -> "_Batches":
+        """The same batches, telling how far a pass is."""
+        batches = _Batches(self.arrays, self.device)
+        batches.phase, batches.progress = phase, progress
+        return batches

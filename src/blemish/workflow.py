@@ -1,5 +1,6 @@
 """The verbs: learn a product from good images (`fit`), measure it on labelled ones (`evaluate`)."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -105,16 +106,18 @@ def fit(
     preprocess = preprocess or Preprocess()
     if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
         raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
-    samples = _normal_samples(images)
+    samples = normal_samples(images)
     bad = check_images([sample.path for sample in samples], progress) if skip_unreadable else []
     samples = [sample for sample in samples if sample.path not in {b.path for b in bad}]
     kept, held_out = hold_out(samples, hold_out_share, seed)
+    # In random order, so that what comes first stands for all.
+    learned = [kept[index] for index in np.random.default_rng(seed).permutation(len(kept))]
 
     started = time.perf_counter()
     try:
         history = learn(
             method,
-            ImageBatches(kept, preprocess, batch_size(preprocess)),
+            ImageBatches(learned, preprocess, batch_size(preprocess)),
             seed=seed,
             device=device,
             progress=progress,
@@ -134,6 +137,7 @@ def fit(
             "learned_from": len(kept),
             "held_out": len(held_out),
             "skipped": len(bad),
+            "images": _names(learned),
             "fingerprint": fingerprint(samples),
             "hashes": [content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples],
         },
@@ -188,7 +192,12 @@ def evaluate(
     return evaluation
 
 
-def _normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
+def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
+    """What is given to learn from, as samples.
+
+    Raises:
+        DataError: If it is one path, holds anomalous samples, or nothing.
+    """
     if isinstance(images, str | Path):  # a str is a sequence of str, too
         raise DataError(f"{images} is one path. Give the images, e.g. blemish.open_dataset(folder).train.")
     samples = [image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images]
@@ -201,6 +210,13 @@ def _normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -
     if not samples:
         raise DataError("There is no image to learn from. Give at least 2 normal images.")
     return samples
+
+
+def _names(samples: Sequence[Sample]) -> list[str]:
+    """The images' paths below the folder they have in common, in the order they were learned from."""
+    paths = [sample.path.absolute() for sample in samples]
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def batch_size(preprocess: Preprocess) -> int:

@@ -29,7 +29,7 @@ def test_image_score_equals_equation_7_by_brute_force() -> None:
     """s = (1 - exp(d*) / Σ exp(d_k)) · d* over the nine bank neighbours of the worst patch's neighbour."""
     method = learned()
     image = torch.from_numpy(defective_part(1.0))
-    bank = method.memory_bank.double()
+    bank = method.memory_bank.patches.double()
     patches = patches_of(method, image).flatten(0, 1).double()
     distances = torch.cdist(patches, bank)
     worst = int(distances.amin(1).argmax())
@@ -46,7 +46,9 @@ def test_map_is_the_enlarged_and_blurred_distance_to_the_nearest_bank_patch() ->
     method = learned()
     image = torch.from_numpy(defective_part(1.0))
     patches = patches_of(method, image)
-    grid = torch.cdist(patches.flatten(0, 1), method.memory_bank).amin(1).reshape(1, *patches.shape[:2])
+    grid = (
+        torch.cdist(patches.flatten(0, 1), method.memory_bank.patches).amin(1).reshape(1, *patches.shape[:2])
+    )
     with torch.no_grad():
         found = method(image[None]).anomaly_map
     assert torch.allclose(found, upsample(grid, (64, 96), SIGMA), rtol=1e-3, atol=1e-3)
@@ -57,7 +59,7 @@ def test_amazon_way_is_the_squared_distance_and_the_plain_maximum() -> None:
     image = torch.from_numpy(defective_part(1.0))
     patches = patches_of(method, image)
     assert patches.shape[-1] == 64
-    squared = torch.cdist(patches.flatten(0, 1), method.memory_bank).amin(1).square()
+    squared = torch.cdist(patches.flatten(0, 1), method.memory_bank.patches).amin(1).square()
     with torch.no_grad():
         prediction = method(image[None])
     assert float(prediction.score) == pytest.approx(float(squared.max()), rel=1e-3)
@@ -67,8 +69,8 @@ def test_bank_holds_the_share_of_training_patches_and_only_those() -> None:
     method = learned(coreset_ratio=0.1)
     with torch.no_grad():
         every = method.embed(torch.from_numpy(normal_parts(6))).flatten(0, 2)
-    assert len(method.memory_bank) == round(0.1 * len(every))
-    assert float(torch.cdist(method.memory_bank.double(), every.double()).amin(1).max()) < 1e-4
+    assert len(method.memory_bank.patches) == round(0.1 * len(every))
+    assert float(torch.cdist(method.memory_bank.patches.double(), every.double()).amin(1).max()) < 1e-4
 
 
 def test_a_training_image_scores_zero_when_every_patch_is_kept() -> None:
@@ -83,7 +85,7 @@ def test_padding_does_not_enter_the_bank() -> None:
     images[:, :, :32] = np.nan
     method = PatchCore(backbone=RANDOM, coreset_ratio=1.0)
     learn(method, [images])
-    assert len(method.memory_bank) == 4 * 4 * 12  # half of the 8 × 12 cells of each image
+    assert len(method.memory_bank.patches) == 4 * 4 * 12  # half of the 8 × 12 cells of each image
 
 
 @pytest.mark.parametrize(

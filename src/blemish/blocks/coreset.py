@@ -1,4 +1,4 @@
-"""Coresets: few patches that stand for many."""
+"""Exact greedy k-centre: the paper's coreset, and the reference for `blemish.blocks.net`."""
 
 import math
 
@@ -9,6 +9,29 @@ from blemish.types import Progress, no_progress
 
 PROJECTED = 128
 START_POINTS = 10
+
+
+class GreedyCoreset:
+    """Exact greedy k-centre with the hooks of `StreamingCoreset`; keeps all patches until the end."""
+
+    def __init__(
+        self, *, ratio: float = 1.0, size: int | None = None, progress: Progress = no_progress
+    ) -> None:
+        self.ratio = ratio
+        self.size = size
+        self.progress = progress
+        self.waiting: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, patches: Tensor, origins: Tensor) -> None:
+        """Take in patches (N, D) and where each is from (N, ·)."""
+        self.waiting.append((patches, origins))
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """The chosen patches (M, D) and where each is from."""
+        patches, origins = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+        count = min(len(patches), self.size or max(1, round(self.ratio * len(patches))))
+        chosen = greedy_coreset(patches, count, self.progress)
+        return patches[chosen], origins[chosen]
 
 
 def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress) -> Tensor:

@@ -1,45 +1,102 @@
-"""Exact nearest neighbours by blocked matrix products."""
+"""The nearest of a fixed set of points: exact, whatever the way to it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-BLOCK_NUMBERS = 2**25
-"""Distances held at once: 128 MiB of float32."""
+from blemish.blocks.pruned_search import LIFTED, Basis, PrunedSearch
+
+BLOCK_NUMBERS = 2**24
+"""Distances held at once when everything is compared: 64 MiB of float32."""
+FEWEST_TO_PRUNE = 1024
+"""Fewer points are compared at once faster than any are ruled out."""
 
 
-def nearest(queries: Tensor, bank: Tensor, bank_norms: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to, and index of, each query's nearest bank row.
+class NearestNeighbours(nn.Module):
+    """Points to be searched often.
 
-    The neighbour is found through |q|² + |b|² − 2·q·b, which rounds badly for near ones; its distance is then
-    taken from the difference itself.
-
-    Args:
-        queries: (Q, D).
-        bank: (M, D).
-        bank_norms: (M,) squared norms of the bank's rows.
-
-    Returns:
-        Euclidean distances (Q,) and indices (Q,) int64.
+    On a processor, many wide points are searched by `PrunedSearch`; else, and for queries that find no use in
+    pruning, everything is compared by matrix products. Both give the nearest point, or any of several at one distance.
     """
-    if torch.compiler.is_exporting():
-        indices = _squared_less_query(queries, bank, bank_norms).argmin(1)
-    else:
-        blocks = queries.split(max(1, BLOCK_NUMBERS // len(bank)))
-        indices = torch.cat([_squared_less_query(block, bank, bank_norms).argmin(1) for block in blocks])
-    return (queries - bank[indices]).square().sum(1).sqrt(), indices
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: Tensor  # (M, D)
+        self.norms: Tensor  # (M,): squared
+        self.register_buffer("points", torch.empty(0))
+        self.register_buffer("norms", torch.empty(0))
+        self.pruned = PrunedSearch()
+
+    def build(self, points: Tensor, basis: Basis | None = None) -> Tensor:
+        """Take in points (M, D), M ≥ 1; they are reordered, and the order (M,) is returned.
+
+        The random numbers are torch's global ones. `basis` spares the search for one (`principal_basis`).
+        """
+        self.pruned = PrunedSearch().to(points.device)
+        if len(points) >= FEWEST_TO_PRUNE and points.shape[1] > LIFTED:
+            order = self.pruned.build(points, basis)
+        else:
+            order = torch.arange(len(points), device=points.device)
+        self.points = points[order]
+        self.norms = self.points.square().sum(1)
+        return order
+
+    def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Euclidean distances (Q,) from queries (Q, D) to their nearest points, and these points' indices (Q,)."""
+        if torch.compiler.is_exporting():
+            indices = self._less_query(queries).argmin(1)
+        else:
+            indices = self._search(queries, 1)[:, 0]
+        return (queries - self.points[indices]).square().sum(1).sqrt(), indices
+
+    def lists(self, count: int) -> Tensor:
+        """For each point the `count` ≤ M nearest ones, itself first: (M, count) int64."""
+        found = self._search(self.points, count)
+        own = torch.arange(len(found), device=found.device)[:, None]
+        others = found != own
+        others[:, -1] &= ~others.all(1)  # among many copies the point itself may not be listed
+        return torch.cat([own, found[others].view(len(found), count - 1)], 1)
+
+    def covers(self, queries: Tensor, radius: float) -> Tensor:
+        """Whether a point is nearer than `radius` to each query: (Q,) bool."""
+        if self._prunes(queries):
+            _, indices, gave_up = self.pruned.search(queries, self.points, 1, radius, any_will_do=True)
+            covered = indices[:, 0] < len(self.points)
+            if gave_up.any():
+                covered[gave_up] = self._all_within(queries[gave_up], radius)
+            return covered
+        return self._all_within(queries, radius)
+
+    def _search(self, queries: Tensor, count: int) -> Tensor:
+        """Indices of the `count` nearest points: (Q, count)."""
+        if self._prunes(queries):
+            _, indices, gave_up = self.pruned.search(queries, self.points, count)
+            if gave_up.any():
+                indices[gave_up] = self._all_nearest(queries[gave_up], count)
+            return indices
+        return self._all_nearest(queries, count)
+
+    def _prunes(self, queries: Tensor) -> bool:
+        return queries.device.type == "cpu" and self.pruned.radii.numel() > 0
+
+    def _all_nearest(self, queries: Tensor, count: int) -> Tensor:
+        """By |b|² − 2·q·b, which rounds badly for near ones: enough candidates are then compared by themselves."""
+        candidates = min(count + SPARE, len(self.points))
+        found = []
+        for block in queries.split(max(1, BLOCK_NUMBERS // len(self.points))):
+            near = self._less_query(block).topk(candidates, 1, largest=False).indices
+            distances = (block[:, None] - self.points[near]).square().sum(2)
+            found.append(near.gather(1, distances.topk(count, 1, largest=False).indices))
+        return torch.cat(found)
+
+    def _all_within(self, queries: Tensor, radius: float) -> Tensor:
+        blocks = queries.split(max(1, BLOCK_NUMBERS // len(self.points)))
+        least = [self._less_query(block).amin(1) + block.square().sum(1) for block in blocks]
+        return torch.cat(least) < radius * radius
+
+    def _less_query(self, queries: Tensor) -> Tensor:
+        """|b|² − 2·q·b: the squared distance up to |q|², which does not change which one is nearest."""
+        return torch.addmm(self.norms, queries, self.points.T, alpha=-2)
 
 
-def neighbour_lists(bank: Tensor, bank_norms: Tensor, count: int) -> Tensor:
-    """For each bank row the `count` nearest rows, itself first: (M, count) int64."""
-    blocks = []
-    for start, block in enumerate(bank.split(max(1, BLOCK_NUMBERS // len(bank)))):
-        distances = _squared_less_query(block, bank, bank_norms)
-        rows = torch.arange(len(block), device=bank.device)
-        distances[rows, rows + start * max(1, BLOCK_NUMBERS // len(bank))] = -torch.inf
-        blocks.append(distances.topk(count, dim=1, largest=False, sorted=True).indices)
-    return torch.cat(blocks)
-
-
-def _squared_less_query(queries: Tensor, bank: Tensor, bank_norms: Tensor) -> Tensor:
-    """|b|² − 2·q·b: the squared distance up to |q|², which does not change which one is nearest."""
-    return torch.addmm(bank_norms, queries, bank.T, alpha=-2)
+SPARE = 3
+"""Candidates beyond those asked for, since the product's rounding may change their order."""

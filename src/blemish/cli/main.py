@@ -12,7 +12,7 @@ import click
 
 from blemish.errors import BlemishError, BlemishWarning
 
-COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "show", "methods", "doctor")
+COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "update", "show", "methods", "doctor")
 """In the order of the help; each is a file of this folder that holds a `command`."""
 
 INTERRUPTED = 130

@@ -5,7 +5,7 @@ Plain numpy, run unchanged by every runtime, and stored as data in the model.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -73,6 +73,13 @@ class Preprocess:
         canvas = np.full((*self.size, 3), np.nan, np.float32)
         canvas[top : top + height, left : left + width] = content
         return np.ascontiguousarray(canvas[self._kept()].transpose(2, 0, 1))
+
+    def place(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where pixels marked in a picture (H, W) come to lie in the network's input (h, w)."""
+        plain = replace(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        shown = np.repeat(marked[:, :, None], 3, axis=2).astype(np.uint8)
+        placed: NDArray[np.bool_] = np.nan_to_num(plain(shown)[0]) > 0
+        return placed
 
     def restore(self, anomaly_map: Map, original_size: tuple[int, int]) -> Map:
         """The anomaly map of a picture of `original_size` (H, W), at that size.

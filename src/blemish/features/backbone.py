@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from blemish.errors import MethodError
 from blemish.features.compact import WIDTHS, Compact
 from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms, state_dict_shapes
+from blemish.features.tiles import compute_reach, tiled
 from blemish.features.weights import loads_pretrained, pretrained_state
 
 NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[int], ResNet | Compact]]] = {
@@ -19,6 +20,17 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[int], ResNet | Compact]]] =
 """Name → (layers it has, builder that takes the last layer needed)."""
 
 RANDOM_SEED = 0
+
+LARGEST_UNTILED = 1536 * 1536
+"""Pixels of an image that goes through the network in one piece; a larger one is tiled.
+
+The widest moment of wide_resnet50_2 is the end of a block in stage 1: input, branch, their sum and its ReLU, each
+256 channels of float32 at stride 4, are 4 · 256 · 4 / 16 = 256 bytes per pixel: 0.6 GB here, 3 GB at 3000 × 4000.
+"""
+
+TILE_CORE = 1024
+"""Side in pixels of what a tile contributes. With the halo of wide_resnet50_2's layer 3 (144) tiles stay below
+`LARGEST_UNTILED` and compute at most (1312 / 1024)² = 1.6 times the pixels; much smaller cores are mostly halo."""
 
 
 class Backbone(nn.Module):
@@ -61,18 +73,29 @@ class Backbone(nn.Module):
             self._randomise()
         self.channels = tuple(self.network.channels[k] for k in self.layers)
         self.strides = tuple(2 ** (k + 1) for k in self.layers)
+        coarsest = self.strides[-1]
+        self.halo = -(-compute_reach(self.network.path()) // coarsest) * coarsest
         self.requires_grad_(False)
         self.eval()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) normalised → one (N, C_k, H / stride_k, W / stride_k) per layer asked for."""
-        maps = self.network(images.contiguous(memory_format=torch.channels_last))
-        return [maps[k] for k in self.layers]
+        """(N, 3, H, W) normalised → one (N, C_k, ⌈H / stride_k⌉, ⌈W / stride_k⌉) per layer asked for.
+
+        Images above `LARGEST_UNTILED` are computed in tiles, with the same result up to float rounding. An
+        exported graph never tiles: it holds one size, or sizes that nobody knows yet.
+        """
+        if torch.compiler.is_exporting() or images.shape[2] * images.shape[3] <= LARGEST_UNTILED:
+            return self._maps(images)
+        return tiled(self._maps, images, self.strides, self.halo, TILE_CORE)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: a frozen network has no other."""
         return super().train(False)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        maps = self.network(images.contiguous(memory_format=torch.channels_last))
+        return [maps[k] for k in self.layers]
 
     def _randomise(self) -> None:
         generator = torch.Generator().manual_seed(RANDOM_SEED)

@@ -39,6 +39,14 @@ class Compact(nn.Module):
             maps[k] = self.get_submodule(f"readout{k}")(x)  # (N, C_k, H / 2^(k+1), W / 2^(k+1))
         return maps
 
+    def path(self) -> list[nn.Conv2d | nn.MaxPool2d]:
+        """The steps to the deepest map in order, by way of all convolutions and no shortcut."""
+        return [
+            module
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Conv2d) and "shortcut" not in name
+        ]
+
 
 class Residual(nn.Module):
     """Two 3×3 convolutions around a shortcut."""

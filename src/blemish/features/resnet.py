@@ -47,6 +47,7 @@ class ResNet(nn.Module):
         expansion = 4 if design.bottleneck else 1
         self.channels = {k: 64 * 2 ** (k - 1) * expansion for k in range(1, last_layer + 1)}
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = 64
         for k, outputs in self.channels.items():
             stride = 1 if k == 1 else 2
@@ -58,11 +59,19 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Layer → feature map (N, C_k, H / 2^(k+1), W / 2^(k+1)) of normalised images (N, 3, H, W)."""
         maps = {}
-        x = functional.max_pool2d(functional.relu(self.conv1(images)), 3, stride=2, padding=1)
+        x = self.maxpool(functional.relu(self.conv1(images)))
         for k in self.channels:
             x = self.get_submodule(f"layer{k}")(x)
             maps[k] = x
         return maps
+
+    def path(self) -> list[nn.Conv2d | nn.MaxPool2d]:
+        """The steps to the deepest map in order, by way of all convolutions and no shortcut."""
+        return [
+            module
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d) and "downsample" not in name
+        ]
 
 
 class BasicBlock(nn.Module):

@@ -1,15 +1,23 @@
 """The contract of a method: what it must say of itself, what it may learn through, how it scores."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from blemish.errors import NotLearnedError
+from blemish.errors import MethodError, NotLearnedError
 from blemish.types import Prediction, Progress, no_progress
+
+
+class Batches(Protocol):
+    """Image batches (N, 3, H, W), as many as `len` says; all but the last hold equally many images."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Method(nn.Module):
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
+    def collect(self, batches: Batches) -> None:
         """Look once at all training images, without gradients, before any training."""
 
     def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
@@ -61,8 +69,34 @@ class Method(nn.Module):
         """What lowers the training loss; Adam at 1e-3 unless overridden."""
         return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=1e-3)
 
-    def finish(self, batches: Iterable[Tensor]) -> None:
+    def finish(self, batches: Batches) -> None:
         """Look once more at all training images, without gradients, after training."""
+
+    def update(self, batches: Batches) -> Prediction[Tensor]:
+        """Look at new normal images after learning, without gradients.
+
+        Returns:
+            What each new image scores as long as it alone is not learned from; thresholds rest on it.
+
+        Raises:
+            MethodError: If the method cannot learn on, as most cannot.
+        """
+        raise MethodError(f"{type(self).__name__} cannot learn on. Fit it anew with the new images.")
+
+    def forget(self, image: Tensor, where: Tensor) -> Tensor:
+        """Take out what lets a defect pass for normal, because training images showed it.
+
+        Args:
+            image: (1, 3, H, W), showing the defect.
+            where: (H, W) bool, its pixels; none if that is not known.
+
+        Returns:
+            Training image, x and y of each thing taken out (K, 3); x and y as shares of the width and height.
+
+        Raises:
+            MethodError: If the method cannot forget, as most cannot, or nothing would be left.
+        """
+        raise MethodError(f"{type(self).__name__} cannot forget. Fit it anew without the bad images.")
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         """Score images (N, 3, H, W); the map has the input's height and width."""

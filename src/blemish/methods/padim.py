@@ -7,7 +7,7 @@ the memory of inverse covariances); the ridge is relative to the features' own v
 swapped; maps are enlarged bilinearly; no centre crop unless the preset asks for it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
-from blemish.methods.base import Method, Preset
+from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
 SIGMA = 4.0
@@ -72,7 +72,7 @@ class PaDiM(Method):
         self.register_buffer("channels", torch.empty(0, dtype=torch.int64))
         self.gaussians = GaussianField()
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
+    def collect(self, batches: Batches) -> None:
         total = sum(self.features.channels)
         drawn = torch.randperm(total)[: self.dimensions].sort().values
         self.channels = drawn.to(self.channels.device)

@@ -2,28 +2,34 @@
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 Differs from the paper: no centre crop unless the preset asks for it; the default backbone is the embedded one.
+The coreset is grown in one pass as a net of greedy k-centre's guarantee; `coreset="greedy"` is the paper's own.
 The preset `amazon` follows the authors' code instead: squared distances, the plain maximum as image score,
 embeddings averaged down to 1024 numbers.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from blemish.blocks.coreset import greedy_coreset
+from blemish.blocks.coreset import GreedyCoreset
 from blemish.blocks.maps import upsample
-from blemish.blocks.neighbours import nearest, neighbour_lists
+from blemish.blocks.memory_bank import MemoryBank
+from blemish.blocks.net import StreamingCoreset
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, mean_map, stack_layers
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
-from blemish.methods.base import Method, Preset
+from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
 SIGMA = 4.0
 """Blur of the anomaly map in pixels of the network's input (paper, section 4.4.1)."""
+NEARLY = 0.9
+"""Cells that score this share of the worst one are taken for the defect, where it is not said where that is."""
+Coreset = Literal["net", "greedy"]
 _PAPER_IMAGES = {"size": (256, 256), "crop": (224, 224)}
 
 
@@ -33,7 +39,10 @@ class PatchCore(Method):
     Args:
         backbone: Name of the frozen network that embeds the patches.
         layers: Which of its feature maps are stacked, finest first.
-        coreset_ratio: Share of the training patches kept in the bank, in (0, 1].
+        coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
+        bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
+        coreset: "net" is grown from the stream of patches, in bounded memory; "greedy" is exact greedy k-centre,
+            which holds all patches and takes far longer.
         neighbours: Bank neighbours b of the image score's re-weighting (paper, equation 7); 1 for none.
         patch_size: Side of the neighbourhood averaged around each cell, odd.
         squared: Whether distances are squared.
@@ -60,6 +69,8 @@ class PatchCore(Method):
         backbone: str = "compact",
         layers: Sequence[int] = (2, 3),
         coreset_ratio: float = 0.01,
+        bank_size: int | None = None,
+        coreset: Coreset = "net",
         neighbours: int = 9,
         patch_size: int = 3,
         squared: bool = False,
@@ -70,6 +81,10 @@ class PatchCore(Method):
             raise MethodError(
                 f"coreset_ratio must be in (0, 1], got {coreset_ratio}; 0.01 keeps one patch in 100."
             )
+        if bank_size is not None and bank_size < 1:
+            raise MethodError(f"bank_size must be at least 1 patch, got {bank_size}.")
+        if coreset not in get_args(Coreset):
+            raise MethodError(f"coreset must be 'net' or 'greedy', got {coreset!r}.")
         if neighbours < 1:
             raise MethodError(
                 f"neighbours must be at least 1 (which means no re-weighting), got {neighbours}."
@@ -83,40 +98,58 @@ class PatchCore(Method):
         self.backbone = backbone
         self.layers = layers
         self.coreset_ratio = coreset_ratio
+        self.bank_size = bank_size
+        self.coreset = coreset
         self.neighbours = neighbours
         self.patch_size = patch_size
         self.squared = squared
         self.mean_mapped = mean_mapped
 
         self.features = Backbone(backbone, layers)
-        self.memory_bank: Tensor  # (M, D)
-        self.bank_norms: Tensor  # (M,)
-        self.bank_neighbours: Tensor  # (M, b), each row's own index first
-        self.register_buffer("memory_bank", torch.empty(0))
-        self.register_buffer("bank_norms", torch.empty(0))
-        self.register_buffer("bank_neighbours", torch.empty(0, dtype=torch.int64))
+        self.memory_bank = MemoryBank(neighbours)
+        self.seen: Tensor  # (2,): images and patches learned from
+        self.register_buffer("seen", torch.zeros(2, dtype=torch.int64))
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
-        found = []
-        for images in batches:
-            images, visible = split_padding(images)
-            patches = self.embed(images)
-            found.append(patches[visible_grid(visible, (patches.shape[1], patches.shape[2]))])
-        patches = torch.cat(found)
-        count = max(1, round(self.coreset_ratio * len(patches)))
-        self.memory_bank = patches[greedy_coreset(patches, count, self.progress)]
-        self.bank_norms = self.memory_bank.square().sum(1)
-        self.bank_neighbours = neighbour_lists(self.memory_bank, self.bank_norms, min(self.neighbours, count))
+    def collect(self, batches: Batches) -> None:
+        selection: StreamingCoreset | GreedyCoreset | None = None
+        for patches, origins in self._streamed(batches):
+            if selection is None:
+                selection = self._selection(len(batches) * len(patches))
+            selection.add(patches, origins)
+        if selection is not None:
+            self.memory_bank.fill(*selection.finish())
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
-        patches = self.embed(images)  # (N, h, w, D)
-        distances, indices = nearest(patches.flatten(0, 2), self.memory_bank, self.bank_norms)
+        patches = self.embed(images)
+        distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
+        return self._predicted(patches, distances, indices, visible)
+
+    def update(self, batches: Batches) -> Prediction[Tensor]:
+        """Add to the bank what it does not cover yet, and thin it to its budget again; see `Method.update`."""
+        first = int(self.seen[0])
+        patches, origins = zip(*self._streamed(batches), strict=True)
+        budget = self.bank_size or max(1, round(self.coreset_ratio * int(self.seen[1])))
+        self.memory_bank.extend(torch.cat(patches), torch.cat(origins), budget)
+        every = (image for images in batches for image in images)
+        found = [self._without_itself(image[None], number) for number, image in enumerate(every, first)]
+        return Prediction(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def forget(self, image: Tensor, where: Tensor) -> Tensor:
+        """Take out the bank patch nearest to each cell of the defect; see `Method.forget`.
+
+        Where the defect is not marked, it is taken to be where the image scores nearly as high as at its worst.
+        """
+        image, visible = split_padding(image)
+        patches = self.embed(image)
+        distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
         grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
-        score = self.image_score(grid, patches, indices.reshape(grid.shape))
-        if self.squared:
-            grid, score = grid.square(), score.square()
-        return Prediction(score, upsample(grid, (images.shape[2], images.shape[3]), SIGMA))
+        marked = functional.adaptive_max_pool2d(where[None].to(grid.dtype), grid.shape[1:]) > 0
+        if not marked.any():
+            marked = grid >= NEARLY * grid.max()
+        gone = self.memory_bank.remove(indices.reshape(grid.shape)[marked])
+        size = gone.new_tensor([1, *grid.shape[1:]])  # rows and columns
+        return ((gone + gone.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings on the finest layer's grid: (N, h, w, D)."""
@@ -130,11 +163,47 @@ class PatchCore(Method):
     def image_score(self, grid: Tensor, patches: Tensor, indices: Tensor) -> Tensor:
         """The worst patch's distance, times 1 − softmax of it among its neighbour's neighbours (N,)."""
         distance, worst = grid.flatten(1).max(1)  # (N,)
-        if self.bank_neighbours.shape[1] == 1:
+        if self.memory_bank.support.shape[1] == 1:
             return distance
         rows = torch.arange(grid.shape[0], device=grid.device)
         patch = patches.flatten(1, 2)[rows, worst]  # (N, D)
         nearest_index = indices.flatten(1)[rows, worst]
-        support = self.memory_bank[self.bank_neighbours[nearest_index]]  # (N, b, D)
+        support = self.memory_bank.patches[self.memory_bank.support[nearest_index]]  # (N, b, D)
         distances = (patch[:, None] - support).square().sum(2).sqrt()
         return distance * (1 - torch.softmax(distances, 1)[:, 0])
+
+    def _selection(self, expected: int) -> StreamingCoreset | GreedyCoreset:
+        if self.coreset == "greedy":
+            return GreedyCoreset(ratio=self.coreset_ratio, size=self.bank_size, progress=self.progress)
+        return StreamingCoreset(
+            expected, ratio=self.coreset_ratio, size=self.bank_size, progress=self.progress
+        )
+
+    def _streamed(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each batch's patches (n, D) and their origins (n, 3); counts what was seen."""
+        for images in batches:
+            images, visible = split_padding(images)
+            patches = self.embed(images)
+            inside = visible_grid(visible, (patches.shape[1], patches.shape[2]))
+            origins = inside.nonzero()
+            origins[:, 0] += self.seen[0]
+            self.seen += torch.tensor([len(images), len(origins)], device=self.seen.device)
+            yield patches[inside], origins
+
+    def _predicted(
+        self, patches: Tensor, distances: Tensor, indices: Tensor, visible: Tensor
+    ) -> Prediction[Tensor]:
+        """Scores and maps of patches (N, h, w, D) from their nearest neighbours (N·h·w,)."""
+        grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
+        score = self.image_score(grid, patches, indices.reshape(grid.shape))
+        if self.squared:
+            grid, score = grid.square(), score.square()
+        return Prediction(score, upsample(grid, (visible.shape[2], visible.shape[3]), SIGMA))
+
+    def _without_itself(self, image: Tensor, number: int) -> Prediction[Tensor]:
+        """The prediction for training image `number` (1, 3, H, W), by the bank patches from other images."""
+        image, visible = split_padding(image)
+        patches = self.embed(image)
+        return self._predicted(
+            patches, *self.memory_bank.nearest_of_others(patches.flatten(0, 2), number), visible
+        )

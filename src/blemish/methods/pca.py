@@ -5,8 +5,6 @@ linear autoencoder. Differs from the paper: the residual of each pixel is divide
 measured on images that were left out of the eigen-images, since the residuals of those that were used shrink.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +14,7 @@ from blemish.blocks.maps import upsample
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
 from blemish.errors import MethodError
-from blemish.methods.base import Method
+from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
 
@@ -66,7 +64,7 @@ class PCA(Method):
         self.register_buffer("basis", torch.empty(0))
         self.register_buffer("spread", torch.empty(0))
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
+    def collect(self, batches: Batches) -> None:
         rows = evenly_spaced((self._shrink(images)[0] for images in batches), self.images)
         self.mean, self.basis = eigen_images(rows, self.components)
         halves = (rows[::2], rows[1::2]) if len(rows) > 1 else (rows, rows)

@@ -5,7 +5,6 @@ images. Differs from the practice: the template moves onto the image, so the map
 matched over the whole image, since a match within small surroundings also matches large defects away.
 """
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -17,7 +16,7 @@ from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.registration import coverage, register, warp
 from blemish.blocks.sampling import evenly_spaced
 from blemish.errors import MethodError
-from blemish.methods.base import Method
+from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
 AT_ONCE = 8
@@ -72,7 +71,7 @@ class Template(Method):
         self.template: Tensor  # (3, H, W)
         self.register_buffer("template", torch.empty(0))
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
+    def collect(self, batches: Batches) -> None:
         kept = evenly_spaced(batches, self.images)
         distance = (kept - kept.nanmedian(0).values).abs().nanmean((1, 2, 3))
         reference = kept[distance.argmin()]

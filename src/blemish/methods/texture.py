@@ -5,8 +5,6 @@ texture segmentation using Gabor filters", Pattern Recognition 1991), with one G
 Differs from the source: it detects novelty instead of clustering, and energies are logarithms.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from blemish.blocks.filters import FilterBank
 from blemish.blocks.maps import upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.errors import MethodError
-from blemish.methods.base import Method
+from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
 STRIDE = 4
@@ -54,7 +52,7 @@ class Texture(Method):
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("whitening", torch.empty(0))
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
+    def collect(self, batches: Batches) -> None:
         dim = self.filters.channels
         count = 0
         total = torch.zeros(dim, dtype=torch.float64)

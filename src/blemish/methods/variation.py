@@ -5,8 +5,6 @@ Applications", 2018). Differs from the source: median and median absolute deviat
 deviation, and both the image and its gradient are compared.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -15,7 +13,7 @@ from blemish.blocks.maps import gaussian_blur, upsample
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
 from blemish.errors import MethodError
-from blemish.methods.base import Method
+from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
 MAD_TO_SIGMA = 1.4826
@@ -69,7 +67,7 @@ class Variation(Method):
         self.register_buffer("center", torch.empty(0))
         self.register_buffer("spread", torch.empty(0))
 
-    def collect(self, batches: Iterable[Tensor]) -> None:
+    def collect(self, batches: Batches) -> None:
         kept = evenly_spaced((self._compared(images).half() for images in batches), self.images)
         parts = [robust_statistics(part.float()) for part in torch.split(kept, ROWS, dim=2)]
         center, spread = (torch.cat(halves, dim=1) for halves in zip(*parts, strict=True))

@@ -1,0 +1,79 @@
+"""`blemish update`: what it prints, and what it refuses."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+import blemish
+from cli_data import draw, without_decimals, write
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def model(run: Run, made: Path, tmp_path: Path) -> Path:
+    data = Path(shutil.copytree(made / "masked", tmp_path / "data"))
+    options = ("--backbone", "compact:random", "--image-size", "64", "--set", "coreset_ratio=0.5", "--onnx")
+    assert run("fit", "patchcore", data, "-o", tmp_path / "m.blemish", *options).exit_code == 0
+    return tmp_path / "m.blemish"
+
+
+def test_new_images_are_learned_and_the_exported_graph_is_renewed(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    for index in (900, 901):
+        write(tmp_path / "new" / f"{index}.png", draw(index))
+    graph = (model / "model.onnx").read_bytes()
+    result = run("update", model, tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    lines = without_decimals(result.stdout).splitlines()
+    assert lines[0] == "Learned 2 more images in # s."
+    assert lines[1].startswith("Image threshold #, pixel threshold #")
+    assert lines[-1] == f"Model: {model}"
+    assert (model / "model.onnx").read_bytes() != graph
+    assert blemish.load(model, runtime="onnx").manifest.history["updates"][0]["added"] == 2
+
+
+def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp_path: Path) -> None:
+    missed = write(tmp_path / "missed.png", draw(5, is_defective=True))
+    result = run("update", model, "--remove-like", missed, "--box", "30,20,12,10")
+    assert result.exit_code == 0, result.output
+    lines = without_decimals(result.stdout).splitlines()
+    assert lines[0].startswith("Took out ")
+    assert lines[0].endswith(" training images:")
+    assert ".png: " in lines[1]
+    assert lines[1].endswith("of width and height")
+    assert lines[-2].startswith("Score # → #, threshold #: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "Nothing to do. Give good images, or a missed defect with --remove-like."),
+        (
+            ("a.png", "--box", "1,2,3,4"),
+            "--box says where the defect of --remove-like is. Give both or neither.",
+        ),
+        (
+            ("--remove-like", "a.png", "--box", "1,2,3"),
+            "'1,2,3' is not a box. Write left,top,width,height in pixels",
+        ),
+        (("--remove-like", "a.png", "--box", "1,2,-3,4"), "'1,2,-3,4' is not a box."),
+    ],
+)
+def test_mistakes_are_usage_errors(run: Run, arguments: tuple[str, ...], text: str) -> None:
+    result = run("update", "m.blemish", *arguments)
+    assert result.exit_code == 2
+    assert text in " ".join(result.output.split())
+
+
+def test_an_unreadable_image_changes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    before = (model / "manifest.json").read_bytes()
+    result = run("update", model, tmp_path / "bad.png")
+    assert result.exit_code == 1
+    assert "bad.png" in result.output
+    assert (model / "manifest.json").read_bytes() == before
