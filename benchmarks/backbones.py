@@ -1,6 +1,6 @@
 """Backbones compared by PatchCore on the product that `blemish demo` draws: no inspection data set is involved.
 
-    BLEMISH_WEIGHTS=... python benchmarks/backbones.py
+    BLEMISH_WEIGHTS=... python -m benchmarks.backbones
 
 This is where choices about `compact` are judged, so that none is made on bottle or magnetic_tile.
 """

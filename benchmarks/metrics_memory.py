@@ -1,6 +1,6 @@
 """Memory and time of evaluating many large maps; prints one line.
 
-    python benchmarks/metrics_memory.py [--images 500] [--size 1024]
+    python -m benchmarks.metrics_memory [--images 500] [--size 1024]
 
 The maps are smoothed noise, every value distinct as far as float32 allows: the worst case for exact counting.
 Every second image has round defects of raised scores. The time to make the maps is not counted.

@@ -1,25 +1,22 @@
 """The results table: fits and evaluates every row with the command line, seed 0, and writes the tables of the docs.
 
-    BLEMISH_DATA=... BLEMISH_WEIGHTS=... python benchmarks/results.py
+    BLEMISH_DATA=... BLEMISH_WEIGHTS=... python -m benchmarks.results
 
 Each row is one `blemish fit` and one `blemish evaluate` in processes of their own. Rows that stand in
 benchmarks/results.csv are not run again: delete a line to measure it anew. Without the two variables only the
 tables are rewritten, from the file.
 """
 
-import csv
 import json
 import os
-import platform
-import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.tables import Row, fill_pages, machine, measured_on, read_rows, versions, write_rows
+
 TABLE = Path(__file__).with_name("results.csv")
 COLUMNS = (
     "method", "options", "data", "image_auroc", "pixel_auroc", "aupro", "image_f1_max", "pixel_f1_max",
@@ -36,28 +33,37 @@ RUNS = (
     ("variation", ""),
     ("texture", ""),
     ("pca", ""),
+    ("patchcore", "--preset paper --backbone resnet50_caffe"),
+    ("patchcore", "--backbone resnet18 --image-size 900 --set bank_size=20000"),
+    ("patchcore", "--backbone resnet18 --set coreset_ratio=0.1"),
+    ("patchcore", "--backbone resnet18 --set coreset=greedy"),
     ("patchcore", "--backbone resnet18:random"),
     ("patchcore", "--backbone resnet18 --set neighbours=1"),
 )
 """Method and options; everything else is the default: 256 × 256 squashed, coreset 1 %, 10 % held out, seed 0."""
+BOTTLE_ONLY = (
+    "--preset paper --backbone resnet50_caffe",
+    "--backbone resnet18 --image-size 900 --set bank_size=20000",
+)
+"""Options for the bottles' own size, or for comparison with a record on bottles."""
 
 
 def main() -> None:
     """Measure what is missing, then write the tables."""
-    rows = read_rows()
+    rows = read_rows(TABLE)
     done = {(row["method"], row["options"], row["data"]) for row in rows}
     data, weights = os.environ.get("BLEMISH_DATA"), os.environ.get("BLEMISH_WEIGHTS")
     if data and weights:
         for method, options in RUNS:
             for name in DATA:
-                if (method, options, name) not in done:
+                if (method, options, name) not in done and not (name != "bottle" and options in BOTTLE_ONLY):
                     rows.append(measure(method, options, name, Path(data) / DATA[name]))
-                    write_rows(rows)
+                    write_rows(TABLE, COLUMNS, rows)
                     print(*(rows[-1][c] for c in COLUMNS[:6]), flush=True)
-    write_tables(rows)
+    fill_pages("results", lambda method: table(rows, method))
 
 
-def measure(method: str, options: str, name: str, folder: Path) -> dict[str, str]:
+def measure(method: str, options: str, name: str, folder: Path) -> Row:
     """One row, by the command line."""
     blemish = [sys.executable, "-m", "blemish"]
     with tempfile.TemporaryDirectory() as temporary:
@@ -70,54 +76,11 @@ def measure(method: str, options: str, name: str, folder: Path) -> dict[str, str
     row = {c: "" if numbers[c] is None else f"{numbers[c]:.4f}" for c in COLUMNS[3:10]}
     return {
         "method": method, "options": options, "data": name, **row,
-        "machine": f"{os.cpu_count()} cores, {processor()}",
-        "versions": ", ".join(f"{p} {version(p)}" for p in ("blemish", "torch", "numpy")),
+        "machine": machine(), "versions": versions("blemish", "torch", "numpy"),
     }  # fmt: skip
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def read_rows() -> list[dict[str, str]]:
-    """Rows measured so far."""
-    if not TABLE.exists():
-        return []
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(rows: list[dict[str, str]]) -> None:
-    """Write all rows aside, then rename."""
-    aside = TABLE.with_suffix(".part")
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    aside.replace(TABLE)
-
-
-def write_tables(rows: list[dict[str, str]]) -> None:
-    """Put the tables between the markers `<!-- results -->` or `<!-- results:METHOD -->` and `<!-- /results -->`."""
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
-        text = page.read_text(encoding="utf-8")
-        filled = re.sub(
-            r"(<!-- results(?::(\w+))? -->\n).*?(<!-- /results -->)",
-            lambda match: match[1] + "\n" + table(rows, match[2]) + "\n" + match[3],
-            text,
-            flags=re.DOTALL,
-        )
-        if filled != text:
-            page.write_text(filled, encoding="utf-8")
-
-
-def table(rows: list[dict[str, str]], method: str | None) -> str:
+def table(rows: list[Row], method: str | None) -> str:
     """Markdown: one line per method and options, both data sets side by side."""
     lines = [
         "| `blemish fit …` | "
@@ -129,11 +92,10 @@ def table(rows: list[dict[str, str]], method: str | None) -> str:
         if method is None or name == method:
             cells = [cell(rows, name, options, data) for data in DATA]
             lines.append(f"| `{' '.join(filter(None, (name, options)))}` | " + " | ".join(cells) + " |")
-    machines = sorted({f"{row['machine']}; {row['versions']}" for row in rows})
-    return "\n".join([*lines, "", *(f"Measured on {machine}." for machine in machines), ""])
+    return "\n".join([*lines, "", *measured_on(rows)])
 
 
-def cell(rows: list[dict[str, str]], method: str, options: str, data: str) -> str:
+def cell(rows: list[Row], method: str, options: str, data: str) -> str:
     """The three figures shown, or a dash where a row has not been measured."""
     for row in rows:
         if (row["method"], row["options"], row["data"]) == (method, options, data):

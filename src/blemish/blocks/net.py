@@ -22,7 +22,7 @@ CHUNK = 2048
 SAMPLE = 2**16
 SAMPLE_BYTES = 2**28
 """The first patches are kept whole, up to these limits, until the radius is chosen."""
-SUBSAMPLE = 4096
+SUBSAMPLE = 3072
 CLOSE_ENOUGH = 0.015
 """Relative error of a radius that is not worth mending."""
 OVERFLOW = 1.3
@@ -54,37 +54,38 @@ class StreamingCoreset:
         self.size = size
         self.progress = progress
         self.seen = 0
-        self.waiting: list[tuple[Tensor, Tensor]] = []
+        self.waiting = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        self.held = 0
         self.net: _Net | None = None
         self.dimension = 6.0  # the power of a net's size: N ~ radius^(−dimension)
         self.next_look = 0
 
     def add(self, patches: Tensor, origins: Tensor) -> None:
         """Take in patches (N, D) and where each is from (N, ·)."""
-        self.waiting.append((patches, origins))
-        count = sum(len(points) for points, _ in self.waiting)
-        if self.net is None:
-            sample = max(1, min(SAMPLE, SAMPLE_BYTES // (4 * patches.shape[1])) // CHUNK) * CHUNK
-            if count < sample:
-                return
-            self.net = self._start(*self._taken(sample))
-            count -= sample
-        if count >= CHUNK:
-            self._grow(self.net, *self._taken(count // CHUNK * CHUNK))
+        if not len(self.waiting[0]):
+            sample = min(SAMPLE, SAMPLE_BYTES // (4 * patches.shape[1])) // CHUNK * CHUNK
+            self.waiting = (
+                patches.new_empty(sample, patches.shape[1]),
+                origins.new_empty(sample, origins.shape[1]),
+            )
+        while len(patches):
+            taken = min(len(patches), len(self.waiting[0]) - self.held)
+            for place, values in zip(self.waiting, (patches, origins), strict=True):
+                place[self.held : self.held + taken] = values[:taken]
+            patches, origins = patches[taken:], origins[taken:]
+            self.held += taken
+            if self.held == len(self.waiting[0]):
+                self._take_in()
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """The chosen patches (M, D) in the order they came, M at most the budget, and where each is from."""
-        patches, origins = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
-        self.expected = self.seen + len(patches)
-        if self.net is None:
-            if self.budget * len(patches) <= FEW:
-                chosen = greedy_coreset(patches, self.budget, self.progress)
-                return patches[chosen], origins[chosen]
-            self.net = self._start(patches, origins)
-        else:
-            self._grow(self.net, patches, origins)
-        points, marks = self.net.content()
-        kept = break_closest_pairs(points, len(points) - self.budget)
+        self.expected = self.seen + self.held
+        if self.net is None and self.budget * self.held <= FEW:
+            patches, origins = (part[: self.held] for part in self.waiting)
+            chosen = greedy_coreset(patches, min(self.budget, self.held), self.progress)
+            return patches[chosen], origins[chosen]
+        points, marks = self._take_in().content()
+        kept = break_closest_pairs(points, max(len(points) - self.budget, 0))
         return points[kept], marks[kept, 1:]
 
     @property
@@ -92,11 +93,19 @@ class StreamingCoreset:
         """How many patches to keep at most."""
         return self.size or max(1, round(self.ratio * self.expected))
 
-    def _taken(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first `count` patches waiting; the others go on waiting."""
-        patches, origins = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
-        self.waiting = [(patches[count:].clone(), origins[count:].clone())]
-        return patches[:count], origins[:count]
+    def _take_in(self) -> "_Net":
+        """Bring what is waiting into the net; of the first patches, it is made."""
+        patches, origins = (part[: self.held] for part in self.waiting)
+        self.held = 0
+        if self.net is None:
+            self.net = self._start(patches, origins)
+            self.waiting = (
+                patches.new_empty(CHUNK, patches.shape[1]),
+                origins.new_empty(CHUNK, origins.shape[1]),
+            )
+        elif len(patches):
+            self.net = self._grown(self.net, patches, origins)
+        return self.net
 
     def _start(self, patches: Tensor, origins: Tensor) -> "_Net":
         """The net of the first patches, grown anew until its radius promises to fill the budget."""
@@ -138,17 +147,18 @@ class StreamingCoreset:
         """From logarithms of radius and size of two nets."""
         self.dimension = min(max((b[1] - a[1]) / (a[0] - b[0]), 3.0), 20.0) if a[0] != b[0] else 6.0
 
-    def _grow(self, net: "_Net", patches: Tensor, origins: Tensor) -> None:
-        for points, places in zip(patches.split(CHUNK), origins.split(CHUNK), strict=True):
-            net.add(points, places, self.seen)
-            self.seen += len(points)
-            if len(net) > OVERFLOW * self.budget:
-                net = self.net = net.thinned(max(self._factor(net), 1.02))
-            elif self.seen >= self.next_look:
-                self.next_look *= 2
-                factor = self._factor(net)
-                if factor < 1 - CLOSE_ENOUGH:
-                    net.radius *= factor
+    def _grown(self, net: "_Net", patches: Tensor, origins: Tensor) -> "_Net":
+        """The net after one more chunk, thinned if it is too large, its radius lowered if it grows too slowly."""
+        net.add(patches, origins, self.seen)
+        self.seen += len(patches)
+        if len(net) > OVERFLOW * self.budget:
+            return net.thinned(max(self._factor(net), 1.02))
+        if self.seen >= self.next_look:
+            self.next_look *= 2
+            factor = self._factor(net)
+            if factor < 1 - CLOSE_ENOUGH:
+                net.radius *= factor
+        return net
 
     def _factor(self, net: "_Net") -> float:
         """By which the net's radius must change for it to fill the budget in the end."""

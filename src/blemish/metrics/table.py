@@ -107,12 +107,12 @@ def _union(keys: Keys, others: Keys) -> Keys:
 class PixelTally:
     """Counts pixel scores of many images in bounded memory, one group per defect type, None for normal.
 
-    New pixels wait unsorted until `max_rows` of them have come, then all are merged into the tables at
-    once. While all tables together have at most `max_rows` distinct scores nothing is lost; beyond it
-    every key loses one more bit.
+    New pixels wait unsorted until twice `max_rows` of them have come, then all are merged into the tables at
+    once. While all tables together have at most `max_rows` distinct scores nothing is lost; beyond it keys lose
+    bits until a quarter of that is left, since merging takes time in proportion to the tables.
 
     Args:
-        max_rows: Rows kept at most, at 28 bytes each, plus as many waiting pixels at 4 to 12 bytes.
+        max_rows: Rows kept at most, at 28 bytes each, plus twice as many waiting pixels at 4 to 12 bytes.
     """
 
     def __init__(self, max_rows: int = 2**23) -> None:
@@ -133,7 +133,7 @@ class PixelTally:
             defective.append(keys[mask])
             shares.append(region_shares(mask))
         self._waiting_pixels += keys.size
-        if self._waiting_pixels >= self.max_rows:
+        if self._waiting_pixels >= 2 * self.max_rows:
             self._settle()
 
     def table(self, groups: Iterable[str | None]) -> ScoreTable:
@@ -159,6 +159,10 @@ class PixelTally:
                 parts.append(table_of_defective(np.concatenate(defective) >> bits, np.concatenate(shares)))
             self._tables[group] = merge(parts)
         self._waiting_pixels = 0
-        while sum(len(table.keys) for table in self._tables.values()) > self.max_rows:
-            self.dropped_bits += 1
-            self._tables = {group: table.coarser() for group, table in self._tables.items()}
+        if self._rows() > self.max_rows:
+            while self._rows() > self.max_rows // 4:
+                self.dropped_bits += 1
+                self._tables = {group: table.coarser() for group, table in self._tables.items()}
+
+    def _rows(self) -> int:
+        return sum(len(table.keys) for table in self._tables.values())

@@ -1,0 +1,53 @@
+"""The tables of measured rows, and each row of benchmarks/speed.py at a size of seconds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import speed, tables
+from torch import Tensor
+
+from blemish.data.synthetic import write_product
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A small product in place of bottle, random weights in place of pretrained ones."""
+    folder = write_product(tmp_path / "plate", train=6, test_good=1, per_defect=1, seed=0)
+    product_grids = speed.grids_of
+    monkeypatch.setattr(speed, "product", lambda _: str(folder))
+    monkeypatch.setattr(speed, "grids_of", lambda _, samples: product_grids("compact:random", samples))
+    monkeypatch.setattr(speed, "BACKBONE", "compact:random")
+    monkeypatch.setattr(speed, "LARGE", ("compact:random", 6, 96))
+
+
+@pytest.mark.parametrize("name", list(speed.ROWS))
+def test_every_row_is_measured(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, compared, ratio, target, note = speed.ROWS[name]()
+    assert all((ours, compared, target, note))
+    assert float(ratio) > -5
+    capsys.readouterr()
+
+
+def test_covering_radius_is_that_of_brute_force() -> None:
+    patches: Tensor = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    expected = float(torch.cdist(patches, patches[:20]).amin(1).max())
+    assert speed.covering_radius(patches, patches[:20]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pages_are_filled_between_their_markers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("a\n<!-- t -->\nold\n<!-- /t -->\nb\n<!-- t:x -->\n<!-- /t -->\n", "utf-8")
+    tables.fill_pages("t", lambda name: f"new {name}")
+    filled = "a\n<!-- t -->\n\nnew None\n\n<!-- /t -->\nb\n<!-- t:x -->\n\nnew x\n\n<!-- /t -->\n"
+    assert page.read_text("utf-8") == filled
+
+
+def test_rows_come_back_from_the_file(tmp_path: Path) -> None:
+    rows = [{"row": "a", "note": "x, y"}, {"row": "b", "note": ""}]
+    assert tables.read_rows(tmp_path / "t.csv") == []
+    tables.write_rows(tmp_path / "t.csv", ("row", "note"), rows)
+    assert tables.read_rows(tmp_path / "t.csv") == rows
+    assert [path.name for path in tmp_path.glob("t.*")] == ["t.csv"]
