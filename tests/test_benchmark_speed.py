@@ -13,7 +13,7 @@ from blemish.data.synthetic import write_product
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small product in place of bottle, random weights in place of pretrained ones."""
-    folder = write_product(tmp_path / "plate", train=6, test_good=1, per_defect=1, seed=0)
+    folder = write_product(tmp_path / "plate", train=8, test_good=1, per_defect=1, seed=0)
     product_grids = speed.grids_of
     monkeypatch.setattr(speed, "product", lambda _: str(folder))
     monkeypatch.setattr(speed, "grids_of", lambda _, samples: product_grids("compact:random", samples))

@@ -26,7 +26,7 @@ from blemish.types import Image, Inspection, Mask, Progress, Sample, no_progress
 if TYPE_CHECKING:
     from blemish.methods.base import Method
 
-PIXELS_AT_ONCE = 8 * 256 * 256
+PIXELS_AT_ONCE = 4 * 256 * 256
 """Batches hold about this many input pixels, whatever the input's size."""
 HASH_DIGITS = 16
 """Hex digits kept of each training image's sha256: enough to notice it in a test set."""

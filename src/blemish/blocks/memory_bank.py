@@ -63,7 +63,8 @@ class MemoryBank(nn.Module):
         """Distance of the two patches nearest to each other: the bank is a net of about this radius."""
         if len(self.patches) == 1:
             return 0.0
-        nearest = self.patches[self.search.lists(2)[:, 1]]
+        lists = self.support if self.support.shape[1] > 1 else self.search.lists(2)
+        nearest = self.patches[lists[:, 1]]
         return float((self.patches - nearest).square().sum(1).min().sqrt())
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:

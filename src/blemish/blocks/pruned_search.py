@@ -265,9 +265,15 @@ def _search(
     bounds = np.empty(largest, np.float32)
     patience = count * width // uintp(PATIENCE)
     last = squared.shape[1] - 1
+    hit = count  # where any neighbour will do, the one before's often does
     for position in range(begin, end):
         q = uintp(order[position])
         own, own_lifted = q * width, q * uintp(LIFTED)
+        if any_will_do and hit < count:
+            distance = _squared_distance(queries, own, points, hit * width, width)
+            if distance < squared[q, last]:
+                squared[q, 0], indices[q, 0] = distance, hit
+                continue
         work = uintp(0)
         seed = count
         nearest = int(np.argmin(to_clusters[q]))
@@ -288,6 +294,7 @@ def _search(
                 if distance < squared[q, last]:
                     _insert(squared[q], indices[q], distance, seed)
                     if any_will_do:
+                        hit = seed
                         break
                 continue
             for j in range(rows):
@@ -309,6 +316,7 @@ def _search(
                     if any_will_do:
                         break
             if any_will_do and indices[q, 0] < count:
+                hit = uintp(indices[q, 0])
                 break
             if work > patience:
                 gave_up[q] = True
