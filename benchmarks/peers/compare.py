@@ -94,7 +94,7 @@ def metrics(ours: Side, peer: Side, settings: Json) -> Json:
         f"{many} maps; anomalib's figures extrapolated by {many}/{few} from {few} maps",
         f"on the same {few} maps {theirs['seconds']:.2f} s and {mine['seconds']:.2f} s "
         f"({theirs['seconds'] / mine['seconds']:.2f} times), {theirs['peak_mib']:.0f} MiB and "
-        f"{mine['peak_mib']:.0f} MiB ({theirs['peak_mib'] / mine['peak_mib']:.2f} times)",
+        f"{mine['peak_mib']:.0f} MiB ({theirs['peak_mib'] / max(mine['peak_mib'], 1):.2f} times)",
         "pixel AUROC {:.6f} and {:.6f}".format(theirs["pixel_auroc"], mine["pixel_auroc"]),
         "AUPRO {:.6f} and {:.6f}".format(theirs["aupro"], mine["aupro"]),
         f"largest error bound of blemish at {many} maps {all_mine['error']:.1e}",
@@ -126,11 +126,11 @@ def seconds(theirs: float, mine: float) -> Json:
 
 
 def memory(theirs: float, mine: float) -> Json:
-    """The columns of memory."""
+    """The columns of memory; less than 1 MiB, which the smallest sizes may take, counts as 1."""
     return {
         "anomalib_mib": f"{theirs:.0f}",
         "blemish_mib": f"{mine:.0f}",
-        "mib_ratio": f"{theirs / mine:.2f}",
+        "mib_ratio": f"{theirs / max(mine, 1):.2f}",
     }
 
 

@@ -38,7 +38,7 @@ def test_facts(run: Run, weights: Path) -> None:
     assert facts["BLEMISH_WEIGHTS"] == str(weights)
     assert facts["devices"].startswith("cpu")
     assert f"numpy {doctor.version_of('numpy')}" in facts["needs"]
-    assert facts["extra train"] == f"torch {doctor.version_of('torch')}"
+    assert facts["extra train"] == f"numba {doctor.version_of('numba')}, torch {doctor.version_of('torch')}"
 
 
 def test_variables_that_are_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
