@@ -36,11 +36,14 @@ class MemoryBank(nn.Module):
         self.origins = origins[self.search.build(patches)]
         self.support = self.search.lists(min(self.neighbours, len(patches)))
 
+    def uncovered(self, patches: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the patches (N, D), and where they are from, that no patch held is as near to as the radius."""
+        fresh = ~self.search.covers(patches, self.radius())
+        return patches[fresh], origins[fresh]
+
     def extend(self, patches: Tensor, origins: Tensor, budget: int) -> None:
-        """Take in more patches as far as they are not covered, and keep to `budget` patches in all."""
-        radius = self.radius()
-        fresh = ~self.search.covers(patches, radius)
-        patches, origins = net_of(patches[fresh], origins[fresh], radius)
+        """Take in a net of uncovered patches, and keep to `budget` patches in all."""
+        patches, origins = net_of(patches, origins, self.radius())
         patches, origins = torch.cat([self.patches, patches]), torch.cat([self.origins, origins])
         kept = break_closest_pairs(patches, max(len(patches) - budget, 0))
         self.fill(patches[kept], origins[kept])

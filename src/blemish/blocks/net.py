@@ -34,9 +34,9 @@ FEW = 2**26
 class StreamingCoreset:
     """A net grown from a stream, in the memory of the net, a chunk and a bounded sample.
 
-    The radius is chosen on the first patches, so that the
-    net will about fill its budget when all have come; if they are representative (images in random order), it is
-    that of greedy k-centre up to a few percent. Should the net grow slower than expected, the radius is lowered on
+    A patch joins when no earlier one lies within the radius. That is chosen on the first patches, so that the net
+    will about fill its budget when all have come; if they are representative (images in random order), it is that of
+    greedy k-centre up to a few percent. Should the net grow slower than expected, the radius is lowered on
     the way; should it outgrow its budget, it is thinned to a net of a larger radius: patches that came before are
     then within the sum of the two radii of a centre.
 

@@ -128,7 +128,8 @@ class PatchCore(Method):
     def update(self, batches: Batches) -> Prediction[Tensor]:
         """Add to the bank what it does not cover yet, and thin it to its budget again; see `Method.update`."""
         first = int(self.seen[0])
-        patches, origins = zip(*self._streamed(batches), strict=True)
+        fresh = [self.memory_bank.uncovered(*part) for part in self._streamed(batches)]
+        patches, origins = zip(*fresh, strict=True)
         budget = self.bank_size or max(1, round(self.coreset_ratio * int(self.seen[1])))
         self.memory_bank.extend(torch.cat(patches), torch.cat(origins), budget)
         every = (image for images in batches for image in images)
