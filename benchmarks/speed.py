@@ -25,7 +25,7 @@ import blemish
 from blemish.blocks.coreset import greedy_coreset
 from blemish.blocks.neighbours import NearestNeighbours
 from blemish.blocks.net import StreamingCoreset
-from blemish.data.dataset import ImageBatches
+from blemish.data.dataset import Inputs, stacked
 from blemish.data.preprocess import Preprocess
 from blemish.training import learn
 from blemish.types import Sample
@@ -132,10 +132,10 @@ def high_resolution() -> list[str]:
         return run
 
     method = blemish.PatchCore(backbone=backbone)
-    batches = ImageBatches(samples, Preprocess(size=(size, size)), 1)
+    inputs = Inputs(samples, Preprocess(size=(size, size)))
     started = time.perf_counter()
     with patch.multiple(StreamingCoreset, add=timed(add), finish=timed(finish)):
-        learn(method, batches, progress=lambda phase, done, of: print(phase, done, of, file=sys.stderr))
+        learn(method, inputs, batch_size=1, progress=lambda *told: print(*told, file=sys.stderr))
     total = time.perf_counter() - started
     features = total - spent["choosing"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -224,7 +224,7 @@ def grids_of(backbone: str, samples: tuple[Sample, ...]) -> Iterator[Tensor]:
     """Each image's patches (h, w, D)."""
     method = blemish.PatchCore(backbone=backbone)
     with torch.inference_mode():
-        for images in ImageBatches(samples, Preprocess(), 8):
+        for images in stacked(Inputs(samples, Preprocess()), 8):
             yield from method.embed(torch.from_numpy(images)).contiguous()
 
 

@@ -119,7 +119,7 @@ def test_every_pair_of_method_and_check_ran(request: pytest.FixtureRequest) -> N
 
 
 def test_the_autoencoder_really_learns() -> None:
-    losses = [epoch["loss"] for epoch in learn(Autoencoder(), [normal_parts(12)]).losses]
+    losses = [epoch["loss"] for epoch in learn(Autoencoder(), normal_parts(12)).losses]
     assert len(losses) == Autoencoder.epochs
     assert losses[-1] < 0.25 * losses[0]
 

@@ -25,6 +25,10 @@ class NotLearnedError(MethodError):
     """A method was asked to score before it has learned."""
 
 
+class DivergedError(MethodError):
+    """The losses of a training became infinite, NaN or far too large."""
+
+
 class MissingExtraError(BlemishError):
     """An optional package is not installed; the text names the extra that brings it."""
 

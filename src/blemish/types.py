@@ -4,10 +4,10 @@ Shape letters, everywhere: N images, C channels, H W pixels, h w feature grid, D
 K neighbours, M patches in a memory bank.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,9 +94,23 @@ class Inspection:
         }
 
 
-Progress = Callable[[str, int, int | None], None]
-"""Called as progress(phase, done, total) while something lasts; total is None where unknown."""
+class Progress(Protocol):
+    """Called while something lasts; `total` is None where unknown, `note` says how well it goes."""
+
+    def __call__(self, phase: str, done: int, total: int | None, note: str = "", /) -> None:  # noqa: D102
+        ...
 
 
-def no_progress(phase: str, done: int, total: int | None) -> None:
+def no_progress(phase: str, done: int, total: int | None, note: str = "", /) -> None:
     """The silent default of every `progress` argument."""
+
+
+class Watch(Protocol):
+    """Called with the number, from 0, and the losses of each epoch that ended."""
+
+    def __call__(self, epoch: int, losses: Mapping[str, float], /) -> None:  # noqa: D102
+        ...
+
+
+def no_watch(epoch: int, losses: Mapping[str, float], /) -> None:
+    """The default of every `watch` argument."""

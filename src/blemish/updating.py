@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blemish.data.dataset import ImageBatches
+from blemish.data.dataset import Inputs
 from blemish.data.images import content_fingerprint, read_image
 from blemish.errors import DataError, ModelError
 from blemish.model import Model
@@ -64,8 +64,13 @@ def update(
         if digest in data["hashes"]:
             raise DataError(f"{sample.path} was learned from or held out already. Leave it out.")
     pictures = [sample.path for sample in samples]
-    batches = ImageBatches(pictures, model.preprocess, batch_size(model.preprocess))
-    scores, maps = learn_on(runtime.method, batches, device=runtime.device, progress=progress)
+    scores, maps = learn_on(
+        runtime.method,
+        Inputs(pictures, model.preprocess),
+        batch_size=batch_size(model.preprocess),
+        device=runtime.device,
+        progress=progress,
+    )
     peaks = [
         float(model.preprocess.restore(anomaly_map, read_image(path).shape[:2]).max())
         for anomaly_map, path in zip(maps, pictures, strict=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.dataset import ImageBatches, check_images, fingerprint, in_batches, prefetch
+from blemish.data.cache import CacheBudget
+from blemish.data.dataset import Inputs, check_images, fingerprint, in_batches, prefetch
 from blemish.data.images import content_fingerprint, read_image, read_mask
 from blemish.data.preprocess import Preprocess
 from blemish.data.splits import hold_out
@@ -21,13 +22,14 @@ from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
 from blemish.plugins import find_method, name_of
 from blemish.reports.evaluation import ReportBuilder
-from blemish.types import Image, Inspection, Mask, Progress, Sample, no_progress
+from blemish.types import Image, Inspection, Mask, Progress, Sample, Watch, no_progress, no_watch
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
 
 PIXELS_AT_ONCE = 4 * 256 * 256
 """Batches hold about this many input pixels, whatever the input's size."""
+DEFAULT_CACHE = CacheBudget()
 HASH_DIGITS = 16
 """Hex digits kept of each training image's sha256: enough to notice it in a test set."""
 
@@ -77,6 +79,11 @@ def fit(
     seed: int = 0,
     device: str = "cpu",
     skip_unreadable: bool = False,
+    auxiliary: Sequence[Sample] | Sequence[Path] = (),
+    cache: CacheBudget = DEFAULT_CACHE,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    watch: Watch = no_watch,
     progress: Progress = no_progress,
 ) -> Model:
     """Learn a product from normal images and calibrate on those held out.
@@ -90,15 +97,23 @@ def fit(
         seed: Decides the split and everything random in the method.
         device: Where torch works, e.g. "cpu" or "cuda".
         skip_unreadable: Go on without images that cannot be decoded, counting them in the manifest.
+        auxiliary: Images of other things, for methods that say what use they have for them.
+        cache: Room for what training would otherwise compute anew in every epoch.
+        checkpoint: Folder for the state of training that is not finished; yours to remove once the model is saved.
+        resume: Go on from the checkpoint, if there is one, to the same weights as without the break.
+        watch: Told of each epoch's losses.
         progress: Told of each phase.
 
     Raises:
         DataError: Naming *all* images that cannot be decoded; or if there are too few.
         MethodError: If the method cannot learn from the images.
+        DivergedError: If training diverges.
+        ModelError: If the checkpoint is damaged or belongs to other training.
         ValueError: If a share or a rate is not between 0 and 1.
     """
     from blemish.runtimes.torch import TorchRuntime  # torch is not needed to inspect
     from blemish.training import learn
+    from blemish.training.checkpoint import Checkpoint
 
     if isinstance(method, str):
         method, _ = create_method(method)
@@ -113,13 +128,33 @@ def fit(
     # In random order, so that what comes first stands for all.
     learned = [kept[index] for index in np.random.default_rng(seed).permutation(len(kept))]
 
+    others = [image.path if isinstance(image, Sample) else Path(image) for image in auxiliary]
+
     started = time.perf_counter()
     try:
+        unfinished = None
+        if checkpoint:
+            identity = {
+                "method": name,
+                "arguments": method.arguments,
+                "preprocess": preprocess.to_dict(),
+                "images": fingerprint(learned),
+                "held-out images": fingerprint(held_out),
+                "auxiliary images": len(others),
+                "seed": seed,
+            }
+            unfinished = Checkpoint(Path(checkpoint), identity, resume=resume)
         history = learn(
             method,
-            ImageBatches(learned, preprocess, batch_size(preprocess)),
+            Inputs(learned, preprocess),
+            held_out=Inputs(held_out, preprocess),
+            auxiliary=Inputs(others, preprocess),
+            batch_size=batch_size(preprocess),
             seed=seed,
             device=device,
+            budget=cache,
+            checkpoint=unfinished,
+            watch=watch,
             progress=progress,
         )
         runtime = TorchRuntime(method, device)

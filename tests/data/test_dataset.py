@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from blemish.data import dataset as dataset_module
 from blemish.data.dataset import (
-    ImageBatches,
+    Inputs,
     check_images,
     find_shared_content,
     fingerprint,
     in_batches,
     open_dataset,
     prefetch,
+    stacked,
 )
 from blemish.data.images import image_size, read_image, read_mask, write_image
 from blemish.data.preprocess import Preprocess
@@ -89,26 +90,29 @@ def test_fingerprint_follows_names_and_contents_only(tmp_path: Path) -> None:
 def test_batches_keep_order_and_can_be_repeated(tmp_path: Path, batch_size: int) -> None:
     paths = make_images(tmp_path, 7)
     expected = np.stack([SMALL(read_image(path)) for path in paths])
-    batches = ImageBatches([Sample(path, 0, "train") for path in paths], SMALL, batch_size)
+    inputs = Inputs([Sample(path, 0, "train") for path in paths], SMALL)
     for _ in range(2):
-        found = list(batches)
-        assert len(found) == len(batches)
+        found = list(stacked(inputs, batch_size))
         assert {len(batch) for batch in found[:-1]} <= {batch_size}
         assert found[0].dtype == np.float32
         np.testing.assert_array_equal(np.concatenate(found), expected)
 
 
+def test_inputs_are_images_by_number(tmp_path: Path) -> None:
+    paths = make_images(tmp_path, 3)
+    inputs = Inputs(paths, SMALL)
+    assert len(inputs) == 3
+    np.testing.assert_array_equal(inputs[2], SMALL(read_image(paths[2])))
+
+
 def test_no_images_are_no_batches() -> None:
-    assert len(ImageBatches([], SMALL, 4)) == 0
-    assert list(ImageBatches([], SMALL, 4)) == []
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        ImageBatches([], SMALL, 0)
+    assert list(stacked(Inputs([], SMALL), 4)) == []
 
 
 def test_an_unreadable_image_stops_where_its_batch_would_come(tmp_path: Path) -> None:
     paths = make_images(tmp_path, 9)
     paths[4].write_bytes(b"")
-    batches = iter(ImageBatches(paths, SMALL, 2))
+    batches = stacked(Inputs(paths, SMALL), 2)
     assert [len(next(batches)), len(next(batches))] == [2, 2]
     with pytest.raises(DataError, match=r"4\.png is empty"):
         next(batches)
@@ -148,7 +152,7 @@ def test_working_ahead_is_bounded_and_stops() -> None:
 
 def test_leaving_the_batches_early_ends_their_threads(tmp_path: Path) -> None:
     threads = threading.active_count()
-    for _ in ImageBatches(make_images(tmp_path, 3) * 50, SMALL, 4):
+    for _ in stacked(Inputs(make_images(tmp_path, 3) * 50, SMALL), 4):
         break
     gc.collect()
     assert threading.active_count() == threads
@@ -208,6 +212,6 @@ def test_real_images_and_masks_decode(name: str) -> None:
         assert read_image(sample.path).shape == (*size, 3)
         if sample.mask_path:
             assert read_mask(sample.mask_path, size=size).shape == size
-    batches = ImageBatches(data.test[:20], Preprocess(resize="fit"), 8)
+    batches = stacked(Inputs(data.test[:20], Preprocess(resize="fit")), 8)
     assert sum(len(batch) for batch in batches) == 20
     assert find_shared_content(data.train, data.test) == []

@@ -15,7 +15,7 @@ RANDOM = "resnet18:random"
 def learned(**arguments: object) -> PaDiM:
     method = PaDiM(**{"backbone": RANDOM, "layers": (1, 2), "dimensions": 12, **arguments})  # type: ignore[arg-type]
     images = normal_parts(20)
-    learn(method, [images[:7], images[7:]])
+    learn(method, images, batch_size=7)
     return method.eval()
 
 
@@ -59,7 +59,7 @@ def test_ridge_follows_the_feature_scale() -> None:
     small, large = learned(), PaDiM(backbone=RANDOM, layers=(1, 2), dimensions=12)
     handle = large.features.register_forward_hook(lambda module, inputs, maps: [m * 1000 for m in maps])
     images = normal_parts(20)
-    learn(large, [images[:7], images[7:]])
+    learn(large, images, batch_size=7)
     image = torch.from_numpy(defective_part(1.0))[None]
     assert torch.allclose(large.eval()(image).anomaly_map, small(image).anomaly_map, rtol=1e-2)
     handle.remove()

@@ -16,7 +16,7 @@ RANDOM = "compact:random"
 
 def learned(**arguments: object) -> PatchCore:
     method = PatchCore(**{"backbone": RANDOM, "coreset_ratio": 0.2, **arguments})  # type: ignore[arg-type]
-    learn(method, [normal_parts(6)])
+    learn(method, normal_parts(6))
     return method.eval()
 
 
@@ -84,7 +84,7 @@ def test_padding_does_not_enter_the_bank() -> None:
     images = normal_parts(4)
     images[:, :, :32] = np.nan
     method = PatchCore(backbone=RANDOM, coreset_ratio=1.0)
-    learn(method, [images])
+    learn(method, images)
     assert len(method.memory_bank.patches) == 4 * 4 * 12  # half of the 8 × 12 cells of each image
 
 

@@ -29,7 +29,7 @@ ALL: list[Callable[[], Method]] = [Template, Variation, Texture, PCA]
 
 
 def learned(method: M, images: Tensor) -> M:
-    learn(method, [part.numpy() for part in torch.split(images, 5)])
+    learn(method, images.numpy(), batch_size=5)
     return method
 
 

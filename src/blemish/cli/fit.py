@@ -1,6 +1,8 @@
 """`blemish fit`: learn a product from good images."""
 
 import os
+import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,16 @@ from blemish.cli.options import (
     require_device,
     require_finite,
     to_arguments,
+    to_cache,
     to_size,
 )
 
 if TYPE_CHECKING:
+    from blemish.data.cache import CacheBudget
     from blemish.data.dataset import Dataset
     from blemish.data.preprocess import Preprocess
     from blemish.model import Model
+    from blemish.types import Watch
 
 EXAMPLES = """\b
 blemish fit patchcore bottle/ -o bottle.blemish
@@ -87,6 +92,28 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 @click.option(
     "--skip-unreadable", is_flag=True, help="Go on without images that cannot be read, and count them."
 )
+@click.option(
+    "--auxiliary",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Images of other things, for methods that can use them (`blemish methods` says for what).",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with training that was broken off, to the same weights as without."
+)
+@click.option(
+    "--log",
+    type=click.Choice(["csv", "tensorboard"]),
+    help="Write the losses of every epoch to the folder MODEL.log.",
+)
+@click.option(
+    "--cache",
+    metavar="GIB,GIB",
+    default="2,20",
+    show_default=True,
+    callback=to_cache,
+    help="Most memory and most temporary disk for what training would compute anew in every epoch.",
+)
 @click.option("--onnx", is_flag=True, help="Also export the model as a graph for ONNX Runtime.")
 def command(
     method: str,
@@ -104,6 +131,10 @@ def command(
     seed: int,
     device: str,
     skip_unreadable: bool,
+    auxiliary: Path | None,
+    resume: bool,
+    log: str | None,
+    cache: "CacheBudget",
     onnx: bool,
 ) -> None:
     """Learn a product from the good images in DATA and save it as a model.
@@ -129,19 +160,31 @@ def command(
     _warn_of_shared_images(dataset)
     from blemish.cli.progress import shown_progress
 
-    with shown_progress() as progress:
-        model = fit(
-            learner,
-            dataset.train,
-            preprocess=_adapted(preprocess, image_size, resize),
-            hold_out_share=hold_out,
-            false_alarm_rate=false_alarm_rate,
-            seed=seed,
-            device=device,
-            skip_unreadable=skip_unreadable,
-            progress=progress,
-        )
-        model.save(output, onnx=onnx)
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    try:
+        with shown_progress() as progress, _log(log, output, resume) as watch:
+            model = fit(
+                learner,
+                dataset.train,
+                preprocess=_adapted(preprocess, image_size, resize),
+                hold_out_share=hold_out,
+                false_alarm_rate=false_alarm_rate,
+                seed=seed,
+                device=device,
+                skip_unreadable=skip_unreadable,
+                auxiliary=open_dataset(auxiliary).train if auxiliary else (),
+                cache=cache,
+                checkpoint=unfinished,
+                resume=resume,
+                watch=watch,
+                progress=progress,
+            )
+            model.save(output, onnx=onnx)
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            click.echo("What was trained is kept: go on with the same command and --resume.", err=True)
+        raise
+    shutil.rmtree(unfinished, ignore_errors=True)
     click.echo(summary(model, output))
 
 
@@ -167,6 +210,17 @@ def require_place(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
         raise ModelError(f"{output.parent} may not be written to. Name another folder with -o.")
+
+
+def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManager[Watch]":
+    """Where the losses of every epoch go."""
+    from blemish.types import no_watch
+
+    if kind is None:
+        return nullcontext(no_watch)
+    from blemish.training.log import LOGS
+
+    return LOGS[kind](output.with_name(f"{output.name}.log"), resume)
 
 
 def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":

@@ -45,6 +45,7 @@ def describe(name: str, method: Any) -> dict[str, Any]:
         "arguments": arguments,
         "presets": presets,
         "needs_backbone": "backbone" in arguments,
+        "auxiliary_use": method.auxiliary_use,
         "exports": method.exports,
     }
 
@@ -56,6 +57,8 @@ def _as_text(method: dict[str, Any]) -> str:
     lines = [method["name"], method["summary"], f"arguments: {arguments}", f"{backbone}, {export}"]
     if method["presets"]:
         lines.insert(3, f"presets: {', '.join(method['presets'])}")
+    if method["auxiliary_use"]:
+        lines.append(f"auxiliary images: {method['auxiliary_use']}")
     return "\n  ".join(lines)
 
 

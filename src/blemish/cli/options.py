@@ -4,9 +4,12 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from blemish.data.cache import CacheBudget
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,6 +53,19 @@ def parse_value(text: str) -> Any:
         value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
     )
     return value if is_plain else text
+
+
+def to_cache(_: click.Context, param: click.Parameter, value: str) -> "CacheBudget":
+    """Callback: "2,20" is at most 2 GiB of memory and 20 GiB of disk."""
+    from blemish.data.cache import GIB, CacheBudget
+
+    try:
+        memory, disk = (float(part) * GIB for part in value.split(","))
+        return CacheBudget(memory, disk)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not MEMORY,DISK in GiB, such as 2,20; 0,0 keeps nothing.", param=param
+        ) from None
 
 
 def require_finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:

@@ -25,15 +25,21 @@ def shown_progress() -> "Iterator[Progress]":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     # stdout may be a file, and what rich redirects would end up on stderr.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(phase: str, done: int, total: int | None) -> None:
+        def report(phase: str, done: int, total: int | None, note: str = "", /) -> None:
             if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total)
-            bars.update(tasks[phase], completed=done, total=total)
+                tasks[phase] = bars.add_task(phase, total=total, note=note)
+            bars.update(tasks[phase], completed=done, total=total, note=note)
 
         yield report
 
@@ -47,7 +53,7 @@ class Lines:
         self.started = self.reported = clock()
         self.next_line = 0.0
 
-    def __call__(self, phase: str, done: int, total: int | None) -> None:
+    def __call__(self, phase: str, done: int, total: int | None, note: str = "", /) -> None:
         """Take a report."""
         now = self.clock()
         if phase != self.phase:
@@ -59,7 +65,8 @@ class Lines:
         self.reported = now
         if now >= self.next_line:
             self.next_line = now + SECONDS_BETWEEN_LINES
-            click.echo(f"{phase} {_position(done, total, now - self.started)}", err=True)
+            position = _position(done, total, now - self.started)
+            click.echo(f"{phase} {position}{', ' * bool(note)}{note}", err=True)
 
 
 def _position(done: int, total: int | None, seconds: float) -> str:

@@ -1,7 +1,6 @@
 """A data set opened: its samples, checks that can be made before learning, and batches for a network."""
 
 import hashlib
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from os import cpu_count
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,32 +149,42 @@ def fingerprint(samples: Iterable[Sample]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-class ImageBatches:
-    """Preprocessed images in batches (N, 3, H, W); each pass decodes them anew, ahead, in threads.
+class Images(Protocol):
+    """Inputs (3, H, W) by number: an array (N, 3, H, W), or what is decoded when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[np.float32]: ...
+
+
+class Inputs:
+    """Preprocessed images (3, H, W); each is decoded anew when it is asked for, by any thread.
 
     Args:
         sources: Samples or paths, kept in this order.
         preprocess: Applied to each decoded image.
-        batch_size: Images per batch; the last batch may be smaller.
-
-    Raises:
-        DataError: An image cannot be decoded; raised where its batch would come.
     """
 
-    def __init__(self, sources: Sequence[Source], preprocess: Preprocess, batch_size: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    def __init__(self, sources: Sequence[Source], preprocess: Preprocess) -> None:
         self.sources = sources
         self.preprocess = preprocess
-        self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return math.ceil(len(self.sources) / self.batch_size)
+        return len(self.sources)
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        inputs = prefetch(map(_path_of, self.sources), lambda path: self.preprocess(read_image(path)))
-        for batch in in_batches(inputs, self.batch_size):
-            yield np.stack(batch)
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """The input that image `index` makes.
+
+        Raises:
+            DataError: It cannot be decoded.
+        """
+        return self.preprocess(read_image(_path_of(self.sources[index])))
+
+
+def stacked(images: Images, size: int) -> Iterator[NDArray[np.float32]]:
+    """Batches (N, 3, H, W) of `size` images, the last may hold less; images are asked for ahead, in threads."""
+    for rows in in_batches(prefetch(range(len(images)), images.__getitem__), size):
+        yield np.stack(rows)
 
 
 def prefetch(items: Iterable[Item], load: Callable[[Item], Loaded], ahead: int = 8) -> Iterator[Loaded]:

@@ -1,7 +1,7 @@
 """The contract of a method: what it must say of itself, what it may learn through, how it scores."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -36,8 +36,9 @@ class Method(nn.Module):
     A subclass MUST take keyword-only arguments and store each, unchanged, under its own name. What it learns
     MUST be a parameter or a buffer; a buffer whose shape is known only after learning starts with no elements.
 
-    It learns through the hooks below, called in their order with image batches (N, 3, H, W) and nothing else.
-    Weights that start at random MUST be drawn in `collect`, where the seed rules, not in the constructor.
+    It learns through the hooks below, called in their order with images (N, 3, H, W), or what `prepare` made of
+    them, and nothing else. Weights that start at random MUST be drawn in `collect`, where the seed rules, not in
+    the constructor; a parameter whose shape is known only there starts with no elements.
     `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
     in every channel; no score may come from them (see `blemish.blocks.padding.split_padding`).
     """
@@ -48,26 +49,52 @@ class Method(nn.Module):
     exports_reason: ClassVar[str] = ""
     epochs: int = 0
     """Passes of `training_loss` over the training images; 0 for methods without gradients."""
+    steps: int = 0
+    """Calls of `training_loss` in all, for methods that count these instead of epochs."""
+    batch_size: int = 32
+    """Images per call of `training_loss`; few less where they do not divide."""
+    patience: int = 0
+    """Epochs without a lower loss on held-out normal images after which training ends; 0: it goes to its end."""
+    clip_norm: float = 0.0
+    """Largest norm of a step's gradient over all of an optimizer's parameters; 0: no limit."""
+    auxiliary_use: ClassVar[str] = ""
+    """What images of other things than the product are good for, if the method can use them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.progress: Progress = no_progress
         """Where a hook that lasts may report; set by whoever runs the hooks."""
+        self.auxiliary: Batches | None = None
+        """Images of other things, set before `collect` if some were given; else the method has its substitute."""
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
 
     def collect(self, batches: Batches) -> None:
         """Look once at all training images, without gradients, before any training."""
 
-    def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
-        """The loss of a batch; with several optimizers, one loss under each optimizer's name."""
-        raise NotImplementedError(
-            f"{type(self).__name__} trains for {self.epochs} epochs but has no training_loss."
-        )
+    def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What training reads of a batch, without gradients: frozen features, say; computed once and kept.
+
+        Each tensor has one entry per image. If training changes images anew in each step, they are what is kept.
+        """
+        return (images,)
+
+    def _no_training_loss(self, *prepared: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} trains but has no training_loss.")
+
+    training_loss: Callable[..., Tensor | Mapping[str, Tensor]] = _no_training_loss
+    """The loss of a batch, given the tensors of `prepare`; with several optimizers, one under each one's name.
+
+    Where `patience` is set it is also asked, in evaluation mode, for the loss of held-out images.
+    """
 
     def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
         """What lowers the training loss; Adam at 1e-3 unless overridden."""
         return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=1e-3)
+
+    def learning_rate_factor(self, done: float) -> float:
+        """What the optimizers' learning rates are multiplied with when this share of the training is done."""
+        return 1.0
 
     def finish(self, batches: Batches) -> None:
         """Look once more at all training images, without gradients, after training."""
@@ -130,10 +157,12 @@ class Method(nn.Module):
         """Take over what an equal method has learned (its `state_dict`).
 
         Raises:
-            RuntimeError: If names or shapes differ; only buffers still without elements take any shape.
+            RuntimeError: If names or shapes differ; only tensors still without elements take any shape.
         """
-        for name, buffer in list(self.named_buffers()):
-            if buffer.numel() == 0 and name in state:
+        for name, tensor in [*self.named_buffers(), *self.named_parameters()]:
+            if tensor.numel() == 0 and name in state:
                 owner, _, leaf = name.rpartition(".")
-                setattr(self.get_submodule(owner), leaf, torch.empty_like(state[name], device=buffer.device))
+                shaped = torch.empty_like(state[name], device=tensor.device)
+                is_parameter = isinstance(tensor, nn.Parameter)
+                setattr(self.get_submodule(owner), leaf, nn.Parameter(shaped) if is_parameter else shaped)
         self.load_state_dict(state)

@@ -27,10 +27,9 @@ SAME = 1e-4
 
 
 def learned(make: Make) -> Method:
-    """A method that has learned twelve normal parts in batches of five."""
+    """A method that has learned twelve normal parts."""
     method = make()
-    images = normal_parts(12)
-    learn(method, [images[:5], images[5:10], images[10:]], seed=0)
+    learn(method, normal_parts(12), held_out=normal_parts(3, seed=1), batch_size=5, seed=0)
     return method
 
 
@@ -60,9 +59,17 @@ def check_arguments_rebuild_the_method(make: Make) -> None:
 
 def check_hooks_see_images_only(make: Make) -> None:
     """No hook takes labels, masks or paths, so nothing can be selected on them."""
-    for hook in ("collect", "training_loss", "finish"):
+    for hook in ("collect", "prepare", "finish"):
         parameters = list(inspect.signature(getattr(make(), hook)).parameters)
-        assert len(parameters) == 1, f"{hook} takes {parameters}; it may take image batches only"
+        assert len(parameters) == 1, f"{hook} takes {parameters}; it may take images only"
+    method = learned(make)
+    prepared = method.prepare(torch.from_numpy(normal_parts(3)))
+    for tensor in prepared:
+        assert len(tensor) == 3, f"prepare made {len(tensor)} entries of 3 images"
+    try:
+        inspect.signature(method.training_loss).bind(*prepared)
+    except TypeError as error:
+        raise AssertionError(f"training_loss must take the tensors of prepare, no more: {error}") from None
 
 
 def check_not_learned_error(make: Make) -> None:
@@ -170,7 +177,7 @@ def check_frozen_parts_do_not_move(make: Make) -> None:
     """Parameters that require no gradient are the same after learning."""
     method = make()
     frozen = {name: p.clone() for name, p in method.named_parameters() if not p.requires_grad}
-    learn(method, [normal_parts(4)], seed=0)
+    learn(method, normal_parts(4), seed=0)
     parameters: dict[str, Tensor] = dict(method.named_parameters())
     moved = [name for name, before in frozen.items() if not torch.equal(before, parameters[name])]
     assert not moved, f"frozen parameters moved: {moved}"
@@ -197,7 +204,7 @@ def check_one_training_image(make: Make) -> None:
     """One image is enough to learn from, or the error says what is needed."""
     method = make()
     try:
-        learn(method, [normal_parts(1)], seed=0)
+        learn(method, normal_parts(1), seed=0)
     except MethodError as error:
         assert "at least" in str(error), f"the error does not say how many images are needed: {error}"
         return

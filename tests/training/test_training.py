@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -16,13 +16,14 @@ from blemish.types import Prediction
 Arrays = NDArray[np.float32]
 
 
-def batches(*counts: int) -> list[Arrays]:
-    random = np.random.default_rng(0)
-    return [random.normal(size=(count, 3, 8, 8)).astype(np.float32) for count in counts]
+def images(count: int) -> Arrays:
+    return np.random.default_rng(0).normal(size=(count, 3, 8, 8)).astype(np.float32)
 
 
 class Diary(Method):
     """Writes down what happens to it."""
+
+    batch_size = 4
 
     def __init__(self, *, epochs: int = 0) -> None:
         super().__init__()
@@ -36,6 +37,10 @@ class Diary(Method):
 
     def collect(self, batches: Iterable[Tensor]) -> None:
         self.note("collect", batches)
+
+    def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
+        self.note("prepare", [images])
+        return (images,)
 
     def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
         self.note("training_loss", [images])
@@ -52,13 +57,15 @@ class Diary(Method):
 def test_hooks_come_in_order_with_gradients_only_for_the_loss() -> None:
     method = Diary(epochs=2)
     assert not method.has_learned
-    learn(method, batches(4, 3))
+    learn(method, images(7), batch_size=5)
     epoch = [("training_loss", [4], True, True), ("training_loss", [3], True, True)]
     assert method.diary == [
-        ("collect", [4, 3], False, False),
+        ("collect", [5, 2], False, False),
+        ("prepare", [5], False, False),
+        ("prepare", [2], False, False),
         *epoch,
         *epoch,
-        ("finish", [4, 3], False, False),
+        ("finish", [5, 2], False, False),
     ]
     assert method.has_learned
     assert not method.training
@@ -66,17 +73,17 @@ def test_hooks_come_in_order_with_gradients_only_for_the_loss() -> None:
 
 def test_a_method_without_epochs_never_descends() -> None:
     method = Diary()
-    assert learn(method, batches(4, 3)).losses == []
+    assert learn(method, images(7)).losses == []
     assert [entry[0] for entry in method.diary] == ["collect", "finish"]
 
 
 def test_each_phase_reports_its_progress() -> None:
-    told: list[tuple[str, int, int | None]] = []
-    learn(Diary(epochs=2), batches(4, 3, 1), progress=lambda *what: told.append(what))
+    told: list[tuple[object, ...]] = []
+    learn(Diary(epochs=2), images(8), batch_size=3, progress=lambda *what: told.append(what[:3]))
     assert told == [
         *(("looking at images", done, 3) for done in (1, 2, 3)),
-        ("training", 1, 2),
-        ("training", 2, 2),
+        *(("preparing", done, 8) for done in (3, 6, 8)),
+        *(("training", done, 4) for done in (1, 2, 3, 4)),
         *(("finishing", done, 3) for done in (1, 2, 3)),
     ]
 
@@ -89,7 +96,7 @@ def test_hooks_may_report_what_lasts() -> None:
 
     told: list[str] = []
     method = Slow()
-    learn(method, batches(1), progress=lambda phase, *_: told.append(phase))
+    learn(method, images(1), progress=lambda phase, *_: told.append(phase))
     assert told == ["looking at images", "thinking", "finishing"]
     method.progress("thinking", 2, None)
     assert len(told) == 3, "the method still reports to whoever ran the hooks"
@@ -118,7 +125,7 @@ def test_the_seed_decides_and_the_global_generator_stays() -> None:
     drawn = []
     for seed in (0, 0, 1):
         method = Drawing()
-        learn(method, batches(2, 2), seed=seed)
+        learn(method, images(8), seed=seed)
         drawn.append(method.drawn)
         assert torch.equal(torch.get_rng_state(), state)
         torch.rand(1)  # whatever was drawn before does not matter
@@ -137,7 +144,7 @@ def test_the_generator_stays_when_a_hook_fails() -> None:
 
     state = torch.get_rng_state()
     with pytest.raises(RuntimeError, match="no"):
-        learn(Failing(), batches(1))
+        learn(Failing(), images(1))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -150,7 +157,7 @@ def test_on_the_cpu_no_other_device_is_woken(monkeypatch: pytest.MonkeyPatch) ->
         return original(devices, **rest)
 
     monkeypatch.setattr(torch.random, "fork_rng", fork)
-    learn(Diary(), batches(1))
+    learn(Diary(), images(1))
     assert forked == [[]], "None stands for every device there is"
 
 
@@ -161,31 +168,16 @@ def test_on_a_gpu_its_generator_is_seeded_and_stays() -> None:
             self.drawn = torch.rand(3, device=next(iter(batches)).device)
 
     first, second = OnDevice(), OnDevice()
-    learn(first, batches(2), seed=3, device="cuda")
+    learn(first, images(2), seed=3, device="cuda")
     state = torch.cuda.get_rng_state()
-    learn(second, batches(2), seed=3, device="cuda")
+    learn(second, images(2), seed=3, device="cuda")
     assert torch.equal(first.drawn, second.drawn)
     assert torch.equal(torch.cuda.get_rng_state(), state)
 
 
-class Once(list[Arrays]):
-    """Batches that are gone after one pass."""
-
-    def __iter__(self) -> Iterator[Arrays]:
-        while self:
-            yield self.pop()
-
-
-@pytest.mark.parametrize("source", [[], Once(batches(2))], ids=["none", "once"])
-def test_no_image_is_a_clear_error(source: list[Arrays]) -> None:
-    class Joining(Diary):
-        def collect(self, batches: Iterable[Tensor]) -> None:
-            torch.cat(list(batches))
-
-    with pytest.raises(
-        MethodError, match=r"no image to learn from\. Give at least one normal image, in batches"
-    ):
-        learn(Joining(epochs=1), source)
+def test_no_image_is_a_clear_error() -> None:
+    with pytest.raises(MethodError, match=r"no image to learn from\. Give at least one normal image"):
+        learn(Diary(epochs=1), images(0))
 
 
 def test_a_method_with_epochs_must_have_a_loss() -> None:
@@ -196,8 +188,8 @@ def test_a_method_with_epochs_must_have_a_loss() -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(1))
 
-    with pytest.raises(NotImplementedError, match="Lossless trains for 3 epochs but has no training_loss"):
-        learn(Lossless(), batches(1))
+    with pytest.raises(NotImplementedError, match="Lossless trains but has no training_loss"):
+        learn(Lossless(), images(1))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +211,7 @@ def test_losses_and_optimizers_share_names(
     with pytest.raises(
         MethodError, match=r"Named has the losses \[.*\] but the optimizers \[.*\]; give both"
     ):
-        learn(method, batches(1))
+        learn(method, images(1))
     assert not method.has_learned
 
 
@@ -228,9 +220,8 @@ def test_a_loss_is_averaged_over_images_not_over_batches() -> None:
         def training_loss(self, images: Tensor) -> Tensor:
             return images.mean() + 0 * self.weight.sum()
 
-    images = batches(5, 5, 2)
-    history = learn(Counting(epochs=2), images)
-    mean = float(np.concatenate(images).mean(dtype=np.float64))
+    history = learn(Counting(epochs=2), images(9))  # three batches of 3
+    mean = float(images(9).mean(dtype=np.float64))
     assert [epoch.keys() for epoch in history.losses] == [{"loss"}, {"loss"}]
     for epoch in history.losses:
         assert epoch["loss"] == pytest.approx(mean, rel=1e-4)
@@ -256,7 +247,7 @@ class Duel(Method):
 
 def test_two_optimizers_each_lower_their_own_loss() -> None:
     method = Duel()
-    history = learn(method, batches(1))
+    history = learn(method, images(1))
     a, b = 1.0, 2.0
     for epoch in history.losses:
         assert epoch == {"a": pytest.approx((a * b) ** 2), "b": pytest.approx(a * b + b**2)}
@@ -267,8 +258,8 @@ def test_two_optimizers_each_lower_their_own_loss() -> None:
 def test_gradients_reach_the_minimum() -> None:
     """Adam at its default rate walks 1e-3 a step, so 400 steps reach a mean that is 0.1 away."""
     method = Diary(epochs=400)
-    images = [np.full((2, 3, 8, 8), 0.1, np.float32)]
-    losses = [epoch["loss"] for epoch in learn(method, images).losses]
+    grey = np.full((2, 3, 8, 8), 0.1, np.float32)
+    losses = [epoch["loss"] for epoch in learn(method, grey).losses]
     assert losses[0] == pytest.approx(0.01)
     assert losses[-1] < 1e-5
     assert all(later < earlier for earlier, later in pairwise(losses[:80]))
@@ -282,6 +273,6 @@ def test_frozen_parameters_are_not_in_the_default_optimizer() -> None:
             self.fixed = nn.Parameter(torch.ones(2), requires_grad=False)
 
     method = Frozen()
-    learn(method, batches(2))
+    learn(method, images(2))
     assert torch.equal(method.fixed, torch.ones(2))
     assert method.weight.item() != 0

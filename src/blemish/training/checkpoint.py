@@ -1,0 +1,174 @@
+"""Unfinished training on disk, from which it goes on to the very weights it would have had without a break."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from blemish.errors import ModelError
+from blemish.methods.base import Method
+
+TENSORS, NUMBERS = "state.safetensors", "state.json"
+SECONDS_BETWEEN = 30.0
+"""So much work is lost at most, and a step at least."""
+
+Optimizers = Mapping[str, torch.optim.Optimizer]
+
+
+@dataclass(slots=True)
+class Progressed:
+    """How far training is."""
+
+    step: int = 0
+    first: dict[str, float] = field(default_factory=dict)
+    """Losses of the first step."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Of each loss over the images seen in this epoch."""
+    seen: int = 0
+    """Images seen in this epoch."""
+    losses: list[dict[str, float]] = field(default_factory=list)
+    """Of each epoch that ended."""
+
+    def add(self, losses: Mapping[str, float], count: int) -> None:
+        """One more step, on `count` images."""
+        self.first = self.first or dict(losses)
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * count
+        self.seen += count
+        self.step += 1
+
+    def means(self) -> dict[str, float]:
+        """The epoch's losses so far."""
+        return {name: total / self.seen for name, total in self.sums.items()}
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        """Keep the epoch's numbers and begin another."""
+        self.losses.append(row)
+        self.sums, self.seen = {}, 0
+
+
+class Checkpoint:
+    """A folder that holds the latest state of unfinished training.
+
+    Args:
+        folder: Made when there is something to keep; removed by `clear`.
+        identity: What decides the training: method, arguments, images, seed. JSON only.
+        resume: Whether to go on from what is there; without, it is thrown away.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self.identity = json.loads(json.dumps(identity))
+        self.resume = resume
+        self.kept_at = time.monotonic()
+
+    def restore(self, method: Method, optimizers: Optimizers) -> Progressed:
+        """Put method, optimizers and generators to where training was left, if there is such a state.
+
+        Raises:
+            ModelError: If it is damaged, or of other training.
+        """
+        if not self.resume:
+            self.clear()
+        if not self.folder.exists():
+            return Progressed()
+        try:
+            numbers = json.loads((self.folder / NUMBERS).read_text(encoding="utf-8"))
+            tensors = load_file(os.fspath(self.folder / TENSORS))
+            known = dict(numbers["identity"])
+            done = _restored(method, optimizers, numbers, tensors) if known == self.identity else None
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
+            raise ModelError(
+                f"The unfinished training in {self.folder} is damaged ({error!r}). Start anew without --resume."
+            ) from error
+        if done is None:
+            changed = sorted(k for k in self.identity.keys() | known if known.get(k) != self.identity.get(k))
+            raise ModelError(
+                f"The unfinished training in {self.folder} differs in: {', '.join(changed)}. Give what was given then, "
+                "or start anew without --resume."
+            )
+        return done
+
+    def keep(self, method: Method, optimizers: Optimizers, done: Progressed, every: float = 0.0) -> None:
+        """Write the state, aside first, then renamed; not if the latest is less than `every` seconds old."""
+        if time.monotonic() - self.kept_at < every:
+            return
+        numbers, tensors = _state(method, optimizers)
+        aside, old = (self.folder.with_name(self.folder.name + end) for end in (".part", ".old"))
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save_file(tensors, aside / TENSORS)
+        numbers = {"identity": self.identity, "done": asdict(done), **numbers}
+        (aside / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
+        if self.folder.exists():
+            self.folder.rename(old)
+        aside.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+        self.kept_at = time.monotonic()
+
+    def clear(self) -> None:
+        """Throw the state away."""
+        for end in ("", ".part", ".old"):
+            shutil.rmtree(self.folder.with_name(self.folder.name + end), ignore_errors=True)
+
+
+def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Everything that training carries from step to step: JSON values, and tensors on the CPU."""
+    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+    numbers: dict[str, Any] = {"groups": {}, "state": {}}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        numbers["groups"][name] = state["param_groups"]
+        for index, values in state["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{name}/{index}/{key}"] = value
+                else:
+                    numbers["state"].setdefault(name, {}).setdefault(str(index), {})[key] = value
+    tensors["random/cpu"] = torch.get_rng_state()
+    device = method.learned.device
+    if device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    return numbers, {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _restored(
+    method: Method, optimizers: Optimizers, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Progressed:
+    done = Progressed(**numbers["done"])
+    if not isinstance(done.step, int):
+        raise TypeError(f"step is {done.step!r}")
+    prefix = "method/"
+    method.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(values) for index, values in numbers["state"].get(name, {}).items()
+        }
+        start = f"optimizer/{name}/"
+        for key, tensor in tensors.items():
+            if key.startswith(start):
+                index, leaf = key.removeprefix(start).split("/")
+                state.setdefault(int(index), {})[leaf] = tensor
+        optimizer.load_state_dict({"param_groups": numbers["groups"][name], "state": state})
+    torch.set_rng_state(tensors["random/cpu"])
+    if "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"], method.learned.device)
+    return done

@@ -1,0 +1,63 @@
+"""The losses of every epoch written down while training lasts, for those who watch or compare."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from blemish.errors import MissingExtraError
+from blemish.types import Watch
+
+
+@contextmanager
+def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
+    """A row per epoch in `losses.csv`, which is whole at any time; resumed training goes on in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "losses.csv"
+    rows: list[dict[str, str | float]] = []
+    if resume and path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows.extend(csv.DictReader(file))
+
+    def write(epoch: int, losses: Mapping[str, float], /) -> None:
+        rows[:] = [row for row in rows if int(row["epoch"]) < epoch] + [{"epoch": epoch, **losses}]
+        aside = path.with_suffix(".part")
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["epoch", *losses])
+            writer.writeheader()
+            writer.writerows(rows)
+        aside.replace(path)
+
+    yield write
+
+
+@contextmanager
+def tensorboard_log(folder: Path, resume: bool) -> Iterator[Watch]:
+    """Scalars for TensorBoard, one per loss.
+
+    Raises:
+        MissingExtraError: If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # optional, and slow to import
+    except ImportError as error:
+        raise MissingExtraError(
+            "This log needs the extra `tensorboard`: pip install 'blemish[tensorboard]'."
+        ) from error
+    if not resume:
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+    with SummaryWriter(folder) as writer:
+
+        def write(epoch: int, losses: Mapping[str, float], /) -> None:
+            for name, value in losses.items():
+                writer.add_scalar(f"loss/{name}", value, epoch)
+            writer.flush()
+
+        yield write
+
+
+LOGS: Mapping[str, Callable[[Path, bool], AbstractContextManager[Watch]]] = {
+    "csv": csv_log,
+    "tensorboard": tensorboard_log,
+}

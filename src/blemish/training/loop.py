@@ -1,0 +1,271 @@
+"""The one loop in which every method learns: seed → collect → epochs of batches → finish."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.data.cache import CacheBudget
+from blemish.data.dataset import Images, stacked
+from blemish.errors import DivergedError, MethodError
+from blemish.methods.base import Method
+from blemish.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Progressed
+from blemish.training.prepared import Prepared
+from blemish.types import Prediction, Progress, Watch, no_progress, no_watch
+
+Value = TypeVar("Value")
+DEFAULT_BUDGET = CacheBudget()
+EXPLODED = 1e6
+"""A loss this many times as large as the first step's is not going to come back."""
+HELD_OUT = "held_out"
+"""Name among the losses of the one on held-out images."""
+
+
+@dataclass(slots=True)
+class History:
+    """What happened while a method learned."""
+
+    losses: list[dict[str, float]] = field(default_factory=list)
+    """Mean of each loss, one dict per epoch; `held_out` beside them where training may end early. Empty for
+    methods without gradients."""
+
+
+def learn(
+    method: Method,
+    images: Images,
+    *,
+    held_out: Images = (),
+    auxiliary: Images = (),
+    batch_size: int = 4,
+    seed: int = 0,
+    device: str = "cpu",
+    budget: CacheBudget = DEFAULT_BUDGET,
+    checkpoint: Checkpoint | None = None,
+    watch: Watch = no_watch,
+    progress: Progress = no_progress,
+) -> History:
+    """Run a method's hooks over normal images.
+
+    The seed decides everything random; the generators of the CPU and of the device are left as they were.
+
+    Args:
+        method: What learns, in place.
+        images: Normal images (3, H, W).
+        held_out: Other normal images; they decide when to stop, if the method has patience.
+        auxiliary: Images of other things, for methods with a use for them.
+        batch_size: Images at once in passes without gradients; training takes the method's own number.
+        seed: For torch's generators and the order of the images.
+        device: Where the tensors live, e.g. "cpu" or "cuda".
+        budget: Room for prepared images.
+        checkpoint: Where unfinished training is kept, and taken up again.
+        watch: Sees the losses of every epoch.
+        progress: Told of the batches done in each phase.
+
+    Raises:
+        MethodError: If there is no image, or the losses and optimizers of a method do not share their names.
+        DivergedError: If a loss becomes infinite, NaN or far larger than at first.
+        ModelError: If the checkpoint belongs to other training.
+    """
+    if not len(images):
+        raise MethodError("There is no image to learn from. Give at least one normal image.")
+    if len(auxiliary) and not method.auxiliary_use:
+        raise MethodError(
+            f"{type(method).__name__} has no use for auxiliary images. Leave them out, or choose another method."
+        )
+    history = History()
+    method.to(device).progress = progress
+    method.auxiliary = _Batches(auxiliary, batch_size, device) if len(auxiliary) else None
+    with _seeded(seed, torch.device(device)):
+        with torch.no_grad():
+            method.eval().collect(_Batches(images, batch_size, device, "looking at images", progress))
+        if method.epochs or method.steps:
+            prepared = Prepared(method, images, batch_size, device, budget, progress)
+            watched = Prepared(method, held_out if method.patience else (), batch_size, device, budget)
+            training = _Training(method, prepared, watched, seed, checkpoint, progress)
+            history.losses = training.run(watch)
+        with torch.no_grad():
+            method.eval().finish(_Batches(images, batch_size, device, "finishing", progress))
+    method.progress, method.auxiliary = no_progress, None
+    method.learned = torch.ones(1, device=device)
+    return history
+
+
+def learn_on(
+    method: Method,
+    images: Images,
+    *,
+    batch_size: int = 4,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Prediction[NDArray[np.float32]]:
+    """Show new normal images to a method that has learned; see `Method.update` for what comes back.
+
+    Raises:
+        MethodError: If the method cannot learn on.
+    """
+    with torch.no_grad(), _seeded(0, torch.device(device)):
+        batches = _Batches(images, batch_size, device, "looking at images", progress)
+        scores, maps = method.eval().update(batches)
+    return Prediction(scores.cpu().numpy(), maps.cpu().numpy())
+
+
+def forget(
+    method: Method, image: NDArray[np.float32], where: NDArray[np.bool_], *, device: str = "cpu"
+) -> list[tuple[int, float, float]]:
+    """Make a method that has learned forget a defect in `image` (3, H, W); see `Method.forget`.
+
+    Raises:
+        MethodError: If the method cannot forget.
+    """
+    with torch.no_grad(), _seeded(0, torch.device(device)):
+        tensors = torch.from_numpy(image[None]).to(device), torch.from_numpy(where).to(device)
+        return [(int(number), x, y) for number, x, y in method.eval().forget(*tensors).tolist()]
+
+
+class _Training:
+    """The epochs of a method that learns by gradients."""
+
+    def __init__(
+        self,
+        method: Method,
+        images: Prepared,
+        held_out: Prepared,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        progress: Progress,
+    ) -> None:
+        self.method = method
+        self.images = images
+        self.held_out = held_out
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.optimizers = _named(method.optimizers())
+        self.rates = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self.per_epoch = math.ceil(len(images) / method.batch_size)
+        self.steps = method.steps or method.epochs * self.per_epoch
+        self.done = Progressed()
+
+    def run(self, watch: Watch) -> list[dict[str, float]]:
+        """Train to the end, or until the method's patience is over; returns the losses of the epochs."""
+        if self.checkpoint:
+            self.done = self.checkpoint.restore(self.method, self.optimizers)
+        done = self.done
+        self.method.train()
+        while done.step < self.steps and not self._is_patience_over():
+            epoch = done.step // self.per_epoch
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+            last = self.steps - epoch * self.per_epoch
+            parts = np.array_split(order, self.per_epoch)[done.step % self.per_epoch : last]
+            for part, prepared in zip(parts, self.images.batches(parts), strict=True):
+                self._step(prepared, len(part))
+                if done.step % self.per_epoch == 0 or done.step == self.steps:
+                    self._end_epoch()
+                    watch(epoch, done.losses[-1])
+                if self.checkpoint:
+                    self.checkpoint.keep(self.method, self.optimizers, done, every=SECONDS_BETWEEN)
+        if self.checkpoint:
+            self.checkpoint.keep(self.method, self.optimizers, done)
+        return done.losses
+
+    def _step(self, prepared: tuple[Tensor, ...], count: int) -> None:
+        losses = _named(self.method.training_loss(*prepared))
+        if losses.keys() != self.optimizers.keys():
+            raise MethodError(
+                f"{type(self.method).__name__} has the losses {sorted(losses)} but the optimizers "
+                f"{sorted(self.optimizers)}; give both the same names."
+            )
+        factor = self.method.learning_rate_factor(self.done.step / self.steps)
+        for name, loss in losses.items():
+            optimizer = self.optimizers[name]
+            optimizer.zero_grad(set_to_none=True)
+            moved = [p for group in optimizer.param_groups for p in group["params"]]
+            loss.backward(inputs=moved, retain_graph=len(losses) > 1)
+            if self.method.clip_norm:
+                torch.nn.utils.clip_grad_norm_(moved, self.method.clip_norm)
+            for group, rate in zip(optimizer.param_groups, self.rates[name], strict=True):
+                group["lr"] = rate * factor
+        for optimizer in self.optimizers.values():  # only now, since one's step would change another's graph
+            optimizer.step()
+        numbers = {name: float(loss.detach()) for name, loss in losses.items()}
+        self._require_sound(numbers)
+        self.done.add(numbers, count)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.done.means().items())
+        self.progress("training", self.done.step, self.steps, shown)
+
+    def _end_epoch(self) -> None:
+        row = self.done.means()
+        if len(self.held_out):
+            row[HELD_OUT] = self._held_out_loss()
+        self.done.end_epoch(row)
+
+    def _held_out_loss(self) -> float:
+        """The sum of all losses on held-out images, each weighing the same."""
+        self.method.eval()
+        total = 0.0
+        rows = np.arange(len(self.held_out))
+        parts = np.array_split(rows, math.ceil(len(rows) / self.method.batch_size))
+        # Whatever noise there is, it is the same each time.
+        with torch.no_grad(), _seeded(self.seed, self.method.learned.device):
+            for part, prepared in zip(parts, self.held_out.batches(parts), strict=True):
+                losses = _named(self.method.training_loss(*prepared))
+                total += sum(float(loss) for loss in losses.values()) * len(part)
+        self.method.train()
+        return total / len(rows)
+
+    def _is_patience_over(self) -> bool:
+        """Whether the loss on held-out images has not fallen for as many epochs as the method waits."""
+        seen = [row[HELD_OUT] for row in self.done.losses if HELD_OUT in row]
+        patience = self.method.patience
+        return bool(patience) and len(seen) > patience and min(seen[-patience:]) >= min(seen[:-patience])
+
+    def _require_sound(self, losses: Mapping[str, float]) -> None:
+        first = self.done.first or losses
+        for name, value in losses.items():
+            if not math.isfinite(value) or abs(value) > EXPLODED * max(1.0, abs(first[name])):
+                rate = max(rate for rates in self.rates.values() for rate in rates)
+                raise DivergedError(
+                    f"Training diverged at step {self.done.step + 1} of {self.steps}: {name} is {value:.4g}, at first "
+                    f"it was {first[name]:.4g}. No model was written. Lower the learning rate, now {rate:g}, for "
+                    f"example with --set learning_rate={rate / 10:g}, and look for unusual images."
+                )
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators start from the seed; afterwards they are what they were."""
+    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+        torch.manual_seed(seed)
+        yield
+
+
+def _named(value: Value | Mapping[str, Value]) -> Mapping[str, Value]:
+    return value if isinstance(value, Mapping) else {"loss": value}
+
+
+class _Batches:
+    """Images as tensors on the device, for as many passes as wanted; a phase's name makes them reported."""
+
+    def __init__(
+        self, images: Images, size: int, device: str, phase: str = "", progress: Progress = no_progress
+    ) -> None:
+        self.images = images
+        self.size = size
+        self.device = device
+        self.phase = phase
+        self.progress = progress
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for done, array in enumerate(stacked(self.images, self.size), 1):
+            yield torch.from_numpy(array).to(self.device)
+            if self.phase:
+                self.progress(self.phase, done, len(self))
