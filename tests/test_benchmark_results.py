@@ -1,0 +1,42 @@
+"""The results table: a tiny run of it, what it shows of several seeds, and that nothing is measured twice."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks import results
+from benchmarks.results import Run, cell, figure, main
+
+from blemish.data.synthetic import write_product
+
+
+def test_one_number_is_shown_as_measured_and_several_by_mean_and_deviation() -> None:
+    assert figure(["0.9876"]) == "0.9876"
+    assert figure(["0.9", "0.92", "0.94"]) == "0.9200 ± 0.0200"
+    assert figure(["0.9", ""]) == "–"
+    row = {"image_auroc": "1.0000", "pixel_auroc": "0.9", "aupro": ""}
+    assert cell([]) == "–"
+    assert cell([row]) == "1.0000 / 0.9000 / –"
+    assert cell([row, row]).endswith("0.9000 ± 0.0000 / – (2 seeds)")
+
+
+def test_rows_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_product(tmp_path / "data/plate", train=4, test_good=2, per_defect=1, seed=0)
+    monkeypatch.setenv("BLEMISH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BLEMISH_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(results, "TABLE", tmp_path / "results.csv")
+    monkeypatch.setattr(results, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(results, "DATA", {"plate": "plate"})
+    monkeypatch.setattr(
+        results, "RUNS", (Run("variation", "--image-size 32", data=("plate",)), Run("pca", data=("plate",)))
+    )
+    monkeypatch.setattr(results, "fill_pages", lambda marker, text: pages.append(text(None)))
+    pages: list[str] = []
+    main(["variation"])
+    written = (tmp_path / "results.csv").read_text(encoding="utf-8")
+    assert [line.split(",")[:4] for line in written.splitlines()[1:]] == [
+        ["variation", "--image-size 32", "plate", "0"],
+    ]
+    monkeypatch.setattr(results, "measure", lambda *_: pytest.fail("measured again"))
+    main(["variation"])
+    assert (tmp_path / "results.csv").read_text(encoding="utf-8") == written
+    assert "| `pca` | – |" in pages[-1]
