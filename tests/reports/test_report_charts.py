@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.reports.charts import SQUARE, TALL, WIDE, draw_curve, draw_histogram, pick_ticks
+from blemish.reports.charts import (
+    MOST_LINES,
+    SQUARE,
+    TALL,
+    WIDE,
+    draw_curve,
+    draw_histogram,
+    draw_losses,
+    pick_powers,
+    pick_ticks,
+)
 
 finite = st.floats(-1e9, 1e9, allow_subnormal=False)
 
@@ -93,3 +106,155 @@ def test_tick_labels() -> None:
     assert values == pytest.approx((0, 0.2, 0.4, 0.6, 0.8, 1))
     assert labels == ("0.0", "0.2", "0.4", "0.6", "0.8", "1.0")
     assert [label for _, label in pick_ticks(3, 31)] == ["10", "20", "30"]
+
+
+def test_large_numbers_that_hardly_differ_have_different_labels() -> None:
+    labels = [label for _, label in pick_ticks(-1_204_000.0, -1_200_000.0)]
+    assert labels == ["-1.204e+06", "-1.203e+06", "-1.202e+06", "-1.201e+06", "-1.2e+06"]
+
+
+def test_losses_lie_where_their_numbers_say() -> None:
+    # From -1 to 3, with 4 % of the span as margin at both ends: 4.32 units over 200.
+    chart = draw_losses([{"loss": 3, "held_out": 2.0}, {"loss": 1.0}, {"loss": -1.0, "held_out": 1.0}])
+    assert chart is not None
+    loss, held_out = chart.lines
+    assert (loss.name, loss.last, held_out.name, held_out.last) == ("loss", -1, "held_out", 1)
+    assert loss.points == [(0, 7.4), (380, 100), (760, 192.6)]
+    assert held_out.points == [(0, 53.7), (760, 100)]
+    assert [(tick.at, tick.label) for tick in chart.x_ticks] == [(0, "1"), (380, "2"), (760, "3")]
+    assert [(tick.at, tick.label) for tick in chart.y_ticks] == [
+        (192.59, "-1"),
+        (146.3, "0"),
+        (100, "1"),
+        (53.7, "2"),
+        (7.41, "3"),
+    ]
+    assert not chart.is_logarithmic
+    assert chart.left_out == 0
+
+
+def test_losses_falling_far_lie_on_a_logarithmic_scale() -> None:
+    # Four decades and the margin: 4.32 over 200.
+    chart = draw_losses([{"a": 100.0}, {"a": 1.0, "b": 0.01}])
+    assert chart is not None
+    assert chart.is_logarithmic
+    assert chart.lines[0].points == [(0, 7.4), (760, 100)]
+    assert chart.lines[1].points == [(760, 192.6)]
+    assert [tick.label for tick in chart.y_ticks] == ["0.01", "0.1", "1", "10", "100"]
+    assert [tick.at for tick in chart.y_ticks] == [192.59, 146.3, 100, 53.7, 7.41]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [((1, 30), False), ((1, 31), True), ((0, 31), False), ((-1, 31), False)]
+)
+def test_the_scale_is_logarithmic_only_for_positive_numbers_far_apart(
+    values: tuple[float, float], expected: bool
+) -> None:
+    chart = draw_losses([{"a": value} for value in values])
+    assert chart is not None
+    assert chart.is_logarithmic == expected
+
+
+def test_a_single_epoch_is_a_dot_in_the_middle() -> None:
+    chart = draw_losses([{"loss": 0.25}])
+    assert chart is not None
+    assert chart.lines[0].points == [(WIDE / 2, TALL / 2)]
+    assert [(tick.at, tick.label) for tick in chart.x_ticks] == [(WIDE / 2, "1")]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (2, ["1", "2"]),
+        (6, ["1", "2", "3", "4", "5", "6"]),
+        (7, ["1", "2", "4", "6"]),
+        (50, ["1", "10", "20", "30", "40", "50"]),
+        (100_000, ["1", "20000", "40000", "60000", "80000", "100000"]),
+    ],
+)
+def test_epochs_are_whole_numbers_from_one(count: int, expected: list[str]) -> None:
+    chart = draw_losses([{"loss": 1.0}] * count)
+    assert chart is not None
+    assert [tick.label for tick in chart.x_ticks] == expected
+    assert len({tick.at for tick in chart.x_ticks}) == len(expected)
+
+
+def test_long_training_is_thinned_without_changing_shape() -> None:
+    epochs = np.arange(100_000)
+    values = 20 * np.exp(-epochs / 5000) - 3
+    chart = draw_losses([{"loss": value} for value in values.tolist()])
+    assert chart is not None
+    x, y = np.array(chart.lines[0].points).T
+    assert 250 <= len(x) <= 300
+    half = 0.54 * (values.max() - values.min())
+    expected = ((values.max() + values.min()) / 2 + half - values) * TALL / (2 * half)
+    np.testing.assert_allclose(np.interp(epochs * WIDE / 99_999, x, y), expected, atol=0.3)
+
+
+def test_further_losses_are_counted() -> None:
+    chart = draw_losses([{f"loss {number}": number for number in range(MOST_LINES + 3)}])
+    assert chart is not None
+    assert [line.name for line in chart.lines] == [f"loss {number}" for number in range(MOST_LINES)]
+    assert chart.left_out == 3
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [None, [], {}, 7, "loss", {"loss": [1.0]}, [[1.0]], [None, 1], [{}], [{"loss": "1"}], [{"loss": True}],
+     [{"loss": math.nan}, {"loss": -math.inf}], [{"loss": 10**400}, {"loss": None}, {"loss": [{}]}]],
+)  # fmt: skip
+def test_without_a_number_there_is_no_chart(losses: object) -> None:
+    assert draw_losses(losses) is None
+
+
+numbers = (
+    st.floats() | st.floats(1e-9, 1e9) | st.integers() | st.sampled_from([10**400, 5e-324, 1e300, -1e300])
+)
+junk = st.none() | st.booleans() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+rows = st.dictionaries(st.sampled_from("abcdefgh"), numbers | junk, max_size=8) | junk
+
+
+@settings(deadline=None, max_examples=200)
+@given(losses=st.lists(rows, max_size=12), repeats=st.sampled_from([1, 1, 1, 60]))
+def test_whatever_a_stranger_wrote_is_drawn_inside(losses: list[Any], repeats: int) -> None:
+    losses = losses * repeats
+    chart = draw_losses(losses)
+    values = [
+        [v for v in row.values() if type(v) in (int, float) and abs(v) <= 1e300]
+        for row in losses
+        if isinstance(row, dict)
+    ]
+    assert (chart is None) == (not any(values))
+    if chart is None:
+        return
+    assert 1 <= len(chart.lines) <= MOST_LINES
+    assert len(chart.lines) + chart.left_out <= 8
+    for line in chart.lines:
+        assert 1 <= len(line.points) <= 300
+        assert all(0 <= x <= WIDE and 0 <= y <= TALL for x, y in line.points)
+        assert math.isfinite(line.last)
+    places = [x for x, _ in chart.lines[0].points]
+    assert places == sorted(places)
+    for ticks, end in ((chart.x_ticks, WIDE), (chart.y_ticks, TALL)):
+        assert 1 <= len(ticks) <= 9
+        assert len({tick.label for tick in ticks}) == len(ticks), ticks
+        assert all(-0.01 <= tick.at <= end + 0.01 for tick in ticks)
+
+
+@settings(deadline=None, max_examples=60)
+@given(low=st.floats(-323, 300), span=st.floats(1.47, 600))
+def test_powers_of_ten_are_few_and_inside(low: float, span: float) -> None:
+    ticks = pick_powers(low, low + span)
+    assert 3 <= len(ticks) <= 9
+    assert all(low <= value <= low + span for value, _ in ticks)
+    for value, label in ticks:
+        if -300 < value < 300:
+            assert math.log10(float(label)) == pytest.approx(value, abs=1e-9)
+
+
+def test_labels_of_powers() -> None:
+    assert [label for _, label in pick_powers(-0.4, 1.4)] == ["0.5", "1", "2", "5", "10", "20"]
+    assert [label for _, label in pick_powers(-7.0, 5.0)] == [
+        "1e-06", "0.0001", "0.01", "1", "100", "10000",
+    ]  # fmt: skip
+    assert [label for _, label in pick_powers(4.5, 5.5)] == ["50000", "1e+05", "2e+05"]

@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemish.calibration import Calibration
+from blemish.data.preprocess import Preprocess
+from blemish.manifest import Manifest
+from blemish.metrics.evaluator import Evaluator
 from blemish.reports import GalleryItem, ReportData, write_report
+from blemish.reports.evaluation import ReportBuilder
 from blemish.reports.html import MOST_PICTURES, format_metric
 from blemish.types import Verdict
 
@@ -53,6 +58,7 @@ def make_report() -> ReportData:
         roc=(np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.9, 1.0])),
         pro=(np.array([0.0, 0.1, 0.3]), np.array([0.0, 0.8, 0.9])),
         calibration_text="Thresholds rest on 6 held-out normal images.",
+        losses=[],
         gallery=[
             make_item("test/good/7.png", defect_type="good", label=0, score=2.5, masked=False),
             make_item("test/dent/4.png", score=1.4, verdict="OK"),
@@ -154,6 +160,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         reasons={HOSTILE: HOSTILE},
         by_type={HOSTILE: {HOSTILE: 0.5}},
         calibration_text=HOSTILE,
+        losses=[{HOSTILE: 1.0, "\udcff": 2.0, "x" * 100_000: 3.0}],
         gallery=[make_item(HOSTILE, defect_type=HOSTILE)],
         environment={HOSTILE: HOSTILE},
     )
@@ -161,6 +168,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "script" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert page.texts.count(HOSTILE) >= 12
+    assert "x" * 61 not in page.text
     assert "49" not in [text.strip() for text in page.texts]
 
 
@@ -186,6 +194,49 @@ def test_absent_curves_and_types_are_said(tmp_path: Path) -> None:
     assert page.text.count("the test set has no anomalous image") == 2
     assert "The test set has no defective image." in page.text
     assert "No picture was chosen." in page.text
+
+
+def test_losses_are_drawn_where_there_are_any(tmp_path: Path) -> None:
+    losses = [{"loss": 1.0, "held_out": 1.5}, {"loss": 0.5, "held_out": 0.75}]
+    plain = read(write_report(tmp_path / "plain.html", make_report()))
+    page = read(write_report(tmp_path / "report.html", replace(make_report(), losses=losses)))
+    assert "Training losses" not in plain.text
+    assert not {value for name, value in plain.attributes if name == "class" and "loss" in value}
+    assert "Training losses 训练损失" in page.text
+    assert "loss 损失 , last 0.5" in page.text
+    assert "loss on held-out normal images 留出良品上的损失 , last 0.75" in page.text
+    assert page.tags.count("polyline") - plain.tags.count("polyline") == 3
+    assert ("points", "0.0,100.0 760.0,192.6 ") in page.attributes
+    assert "logarithmic" not in page.text
+
+
+def test_the_losses_of_one_epoch_are_dots_beside_a_legend(tmp_path: Path) -> None:
+    losses = [{f"part {number}": 10.0**number for number in range(8)}]
+    page = read(write_report(tmp_path / "report.html", replace(make_report(), losses=losses)))
+    assert page.tags.count("circle") == 2 * 6
+    assert "mean loss, logarithmic" in page.text
+    assert "part 5, last 1e+05" in page.text
+    assert "not drawn: 2 more" in page.text
+
+
+def test_the_losses_come_from_the_manifest(tmp_path: Path) -> None:
+    manifest = Manifest(
+        method="fastflow",
+        arguments={},
+        preprocess=Preprocess(size=(8, 8)),
+        calibration=Calibration.from_normal([1.0, 2.0], [1.0, 2.0], [0.5, 0.5]),
+        seed=0,
+        data={},
+        history={"losses": [{"generator": 2.0}, {"generator": 1.25}]},
+    )
+    evaluator = Evaluator()
+    evaluator.update(1.0, 0, "good", np.zeros((8, 8), np.float32), None)
+    evaluation = evaluator.compute(2.0)
+    page = read(ReportBuilder(manifest).write(tmp_path / "new" / "report.html", evaluation))
+    assert "generator, last 1.25" in page.text
+    without = replace(manifest, history={})
+    page = read(ReportBuilder(without).write(tmp_path / "report.html", evaluation))
+    assert "Training losses" not in page.text
 
 
 def test_a_defective_image_without_mask_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,15 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.floating]
 
 WIDE, TALL = 760.0, 200.0
-"""View box of the histogram's plot area."""
+"""View box of the histogram's and the losses' plot area."""
 SQUARE = 300.0
 """View box of a curve's plot area."""
+MOST_LINES = 6
+"""Losses drawn; the template has as many colours."""
 _BINS = 48
 _MOST_POINTS = 300
+_LOGARITHMIC_FROM = 30.0
+_LARGEST, _SMALLEST = 1e300, 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,29 @@ class Curve:
 
     points: str
     """For an SVG polyline."""
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+@dataclass(frozen=True, slots=True)
+class LossLine:
+    """One loss over the epochs."""
+
+    name: str
+    points: list[tuple[float, float]]
+    """(x, y); a single one is a dot."""
+    last: float
+    """Its value in the last epoch that has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossChart:
+    """All losses over the same epochs, on the same scale."""
+
+    lines: list[LossLine]
+    left_out: int
+    """Losses beyond `MOST_LINES`."""
+    is_logarithmic: bool
     x_ticks: list[Tick]
     y_ticks: list[Tick]
 
@@ -122,6 +150,59 @@ def draw_curve(x: Numbers, y: Numbers, x_end: float = 1.0) -> Curve:
     )
 
 
+def draw_losses(losses: object) -> LossChart | None:
+    """The losses of a training; on a logarithmic scale where all are positive and span a factor above 30.
+
+    Args:
+        losses: What a model's manifest holds: one mapping of name to mean per epoch. It may come from a
+            stranger, so whatever is not a finite number is passed over.
+
+    Returns:
+        None if there is no number in it.
+    """
+    found = _read_losses(losses)
+    if not found or not isinstance(losses, list):
+        return None
+    shown = {name: np.array(found[name]).T for name in list(found)[:MOST_LINES]}
+    values = np.concatenate([line[1] for line in shown.values()])
+    is_logarithmic = bool(values.min() > 0 and values.max() > _LOGARITHMIC_FROM * values.min())
+    if is_logarithmic:
+        values = np.log10(values)
+    low, high = _widen(float(values.min()), float(values.max()))
+    # A single epoch stands in the middle.
+    first, last = (1, len(losses)) if len(losses) > 1 else (0, 2)
+    to_x, to_y = WIDE / (last - first), TALL / (high - low)
+    lines = []
+    for name, (epochs, line) in shown.items():
+        x, y = _thin((epochs - first) * to_x, (high - (np.log10(line) if is_logarithmic else line)) * to_y)
+        points = list(zip(x.round(1).tolist(), y.round(1).tolist(), strict=True))
+        lines.append(LossLine(name, points, float(line[-1])))
+    y_ticks = pick_powers(low, high) if is_logarithmic else pick_ticks(low, high)
+    return LossChart(
+        lines=lines,
+        left_out=len(found) - len(lines),
+        is_logarithmic=is_logarithmic,
+        x_ticks=[Tick(round((at - first) * to_x, 2), label) for at, label in _pick_epochs(len(losses))],
+        y_ticks=[Tick(round((high - at) * to_y, 2), label) for at, label in y_ticks],
+    )
+
+
+def pick_powers(low: float, high: float) -> list[tuple[float, str]]:
+    """Powers of ten from 10**low to 10**high, as exponents with labels; where few, also 2 and 5 times them."""
+    factors = (1, 2, 5) if high - low < 2.5 else (1,)
+    stride = max(1, math.ceil((high - low) / 6))
+    powers = range(math.floor(low / stride) * stride, math.floor(high) + 1, stride)
+    return [
+        (
+            power + math.log10(factor),
+            f"{factor * 10.0**power:g}" if abs(power) < 5 else f"{factor}e{power:+03}",
+        )
+        for power in powers
+        for factor in factors
+        if low <= power + math.log10(factor) <= high
+    ]
+
+
 def pick_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """About five round values in [low, high] with their labels."""
     raw = (high - low) / 5
@@ -130,13 +211,41 @@ def pick_ticks(low: float, high: float) -> list[tuple[float, str]]:
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     values = [index * step for index in range(first, last + 1)]
-    large = max(abs(low), abs(high)) >= 1e6 or places > 5
-    return [(value, f"{value:.3g}" if large else f"{value:.{places}f}") for value in values]
+    largest = max(abs(low), abs(high))
+    if largest < 1e6 and places <= 5:
+        return [(value, f"{value:.{places}f}") for value in values]
+    digits = max(3, math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-9) + 1)
+    return [(value, f"{value:.{digits}g}") for value in values]
 
 
 def _describe_bar(count: int, is_anomalous: bool, low: float, width: float, place: int) -> str:
     kind = "defective" if is_anomalous else "good"
     return f"{count} {kind}: {low + place * width:.4g} to {low + (place + 1) * width:.4g}"
+
+
+def _read_losses(losses: object) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, value) of every finite number under its name; epochs count from 1."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for epoch, row in enumerate(losses if isinstance(losses, list) else (), 1):
+        for name, value in row.items() if isinstance(row, Mapping) else ():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and abs(value) <= _LARGEST:  # false for NaN; whole numbers may not fit into a float
+                found.setdefault(name, []).append((epoch, float(value)))
+    return found
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """The range with a margin; wide enough to tell the ticks apart where the values hardly differ."""
+    span = max(high - low, 1e-3 * max(abs(low), abs(high)))
+    half = 0.54 * (span if span > _SMALLEST else 1.0)
+    middle = (low + high) / 2
+    return middle - half, middle + half
+
+
+def _pick_epochs(count: int) -> list[tuple[float, str]]:
+    """The first epoch and about five round ones."""
+    ticks = [tick for tick in pick_ticks(1, max(count, 6)) if tick[0] <= count]
+    return ticks if ticks and ticks[0][0] == 1 else [(1.0, "1"), *ticks]
 
 
 def _thin(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:

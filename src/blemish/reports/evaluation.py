@@ -69,6 +69,7 @@ class ReportBuilder:
             roc=evaluation.image_roc,
             pro=evaluation.pro,
             calibration_text=manifest.calibration.summary(),
+            losses=manifest.history.get("losses"),
             gallery=self._picker.items(),
             environment=dict(_environment()),
         )

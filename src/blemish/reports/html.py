@@ -41,6 +41,12 @@ LABELS = {
 }
 """What a metric is called in the report, in English and Chinese."""
 
+LOSSES = {
+    "loss": ("loss", "损失"),
+    "held_out": ("loss on held-out normal images", "留出良品上的损失"),
+}
+"""What a loss is called in the report, in English and Chinese; others are named by their methods."""
+
 _SHORT = {"aupro": "AUPRO", "miss_rate": "Missed"}
 _MASK_GROUND, _MASK_TRUE, _MASK_FOUND = (244, 245, 247), (112, 122, 138), (196, 22, 110)
 
@@ -75,6 +81,8 @@ class ReportData:
     pro: tuple[NDArray[np.floating], NDArray[np.floating]] | None = field(repr=False)
     """False-positive rates and mean region overlaps of the pixels; None without masks."""
     calibration_text: str
+    losses: object = field(repr=False)
+    """As in the model's manifest, unchecked: one mapping of name to mean per epoch."""
     gallery: Sequence[GalleryItem] = field(repr=False)
     """In the order to show; at most `MOST_PICTURES` are."""
     environment: Mapping[str, str]
@@ -121,6 +129,8 @@ def _render(report: ReportData) -> str:
         histogram=charts.draw_histogram(report.scores, report.labels, report.threshold),
         roc=None if report.roc is None else charts.draw_curve(*report.roc),
         pro=None if report.pro is None else charts.draw_curve(*report.pro, x_end=OVERLAP_LIMIT),
+        losses=charts.draw_losses(report.losses),
+        loss_names=LOSSES,
         groups=_group_gallery(shown),
         colour_bar=_encode(colour_bar(640, 20)),
         plot=charts,
