@@ -31,5 +31,5 @@ clean:
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[train,onnx,dev]"
+	$(PIP) --editable ".[train,onnx,hf,tensorboard,dev]"
 	touch $@

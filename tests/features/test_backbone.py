@@ -55,7 +55,10 @@ def test_network_is_cut_after_the_last_layer_asked_for() -> None:
     "name", ["resnet", "resnet18:", "resnet18:half", ":random", "resnet18:random:random", ""]
 )
 def test_unknown_name(name: str) -> None:
-    text = f"No backbone is called {name!r}. Choose one of: {KNOWN}; NAME:random for random weights."
+    text = (
+        f"No backbone is called {name!r}. Choose one of: {KNOWN}; hf:OWNER/MODEL for a vision transformer of the "
+        "Hugging Face Hub; NAME:random for random weights."
+    )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
         Backbone(name, (2,))
 

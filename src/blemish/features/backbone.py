@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blemish.errors import MethodError
 from blemish.features.compact import WIDTHS, Compact
+from blemish.features.hub import PREFIX, Checkpoint, HubNetwork
 from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms, state_dict_shapes
 from blemish.features.tiles import compute_reach, tiled
 from blemish.features.weights import loads_pretrained, pretrained_state
@@ -37,12 +38,14 @@ class Backbone(nn.Module):
     """A pretrained network, cut after the last layer asked for and frozen for good.
 
     Args:
-        name: A name from `NETWORKS`. "NAME:random" asks for seeded random weights instead of pretrained ones:
-            the control that shows what the weights are worth.
-        layers: Which feature maps are returned, finest first; layer k has stride 2^(k+1).
+        name: A name from `NETWORKS`, or "hf:" and a vision transformer of Hugging Face's. "NAME:random" asks for
+            seeded random weights instead of pretrained ones: the control that shows what the weights are worth.
+        layers: Which feature maps are returned, finest first. Layer k has stride 2^(k+1); of a transformer it is
+            the output of block k, and every layer has the patch's stride.
 
     Raises:
         MethodError: If there is no such network, or it has no such layer.
+        MissingExtraError: If a transformer is asked for and the extra `hf` is not installed.
         WeightsError: If the weights cannot be found or do not fit.
     """
 
@@ -51,30 +54,19 @@ class Backbone(nn.Module):
         self.name = name
         self.layers = tuple(layers)
         base = name.removesuffix(":random")
-        if base not in NETWORKS:
-            known = ", ".join(NETWORKS)
-            raise MethodError(
-                f"No backbone is called {name!r}. Choose one of: {known}; NAME:random for random weights."
-            )
-        offered, build = NETWORKS[base]
-        if not layers or not set(layers) <= set(offered) or list(layers) != sorted(set(layers)):
-            raise MethodError(
-                f"Backbone {base} has the layers {offered}, finest first, but {self.layers} were asked for. "
-                "Name one or more of them in rising order."
-            )
-        with torch.device(
-            "meta"
-        ):  # no initial values are drawn: neither time nor the caller's random state is spent
-            self.network = build(max(layers))
-        self.network.to_empty(device="cpu")
-        if name == base and loads_pretrained():
-            self._load(base)
+        pretrained = name == base and loads_pretrained()
+        self.network: ResNet | Compact | HubNetwork
+        self.halo: int | None  # None: every cell sees the whole image
+        if base.startswith(PREFIX):
+            self.network = self._from_hub(base, pretrained)
+            self.strides = (self.network.patch,) * len(self.layers)
+            self.halo = None
         else:
-            self._randomise()
+            self.network = self._built(base, pretrained)
+            self.strides = tuple(2 ** (k + 1) for k in self.layers)
+            coarsest = self.strides[-1]
+            self.halo = -(-compute_reach(self.network.path()) // coarsest) * coarsest
         self.channels = tuple(self.network.channels[k] for k in self.layers)
-        self.strides = tuple(2 ** (k + 1) for k in self.layers)
-        coarsest = self.strides[-1]
-        self.halo = -(-compute_reach(self.network.path()) // coarsest) * coarsest
         self.requires_grad_(False)
         self.eval()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
@@ -83,9 +75,11 @@ class Backbone(nn.Module):
         """(N, 3, H, W) normalised → one (N, C_k, ⌈H / stride_k⌉, ⌈W / stride_k⌉) per layer asked for.
 
         Images above `LARGEST_UNTILED` are computed in tiles, with the same result up to float rounding. An
-        exported graph never tiles: it holds one size, or sizes that nobody knows yet.
+        exported graph never tiles: it holds one size, or sizes that nobody knows yet. Neither does a transformer:
+        its position encoding and attention span the whole image.
         """
-        if torch.compiler.is_exporting() or images.shape[2] * images.shape[3] <= LARGEST_UNTILED:
+        small = images.shape[2] * images.shape[3] <= LARGEST_UNTILED
+        if self.halo is None or torch.compiler.is_exporting() or small:
             return self._maps(images)
         return tiled(self._maps, images, self.strides, self.halo, TILE_CORE)
 
@@ -97,20 +91,52 @@ class Backbone(nn.Module):
         maps = self.network(images.contiguous(memory_format=torch.channels_last))
         return [maps[k] for k in self.layers]
 
-    def _randomise(self) -> None:
-        generator = torch.Generator().manual_seed(RANDOM_SEED)
-        for module in self.network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    module.weight, mode="fan_out", nonlinearity="relu", generator=generator
-                )
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+    def _from_hub(self, base: str, pretrained: bool) -> HubNetwork:
+        checkpoint = Checkpoint(base, pretrained)
+        self._check_layers(base, checkpoint.layers)
+        return checkpoint.build(self.layers, RANDOM_SEED)
 
-    def _load(self, name: str) -> None:
-        if isinstance(self.network, ResNet):
-            state = fold_batch_norms(pretrained_state(name, state_dict_shapes(self.network)))
+    def _built(self, base: str, pretrained: bool) -> ResNet | Compact:
+        if base not in NETWORKS:
+            known = ", ".join(NETWORKS)
+            raise MethodError(
+                f"No backbone is called {self.name!r}. Choose one of: {known}; hf:OWNER/MODEL for a "
+                "vision transformer of the Hugging Face Hub; NAME:random for random weights."
+            )
+        offered, build = NETWORKS[base]
+        self._check_layers(base, offered)
+        # No initial values are drawn: neither time nor the caller's random state is spent.
+        with torch.device("meta"):
+            network = build(max(self.layers))
+        network.to_empty(device="cpu")
+        if pretrained:
+            _load(network, base)
         else:
-            shapes = {key: tuple(tensor.shape) for key, tensor in self.network.state_dict().items()}
-            state = pretrained_state(name, shapes)
-        self.network.load_state_dict(state)
+            _randomise(network)
+        return network
+
+    def _check_layers(self, base: str, offered: tuple[int, ...]) -> None:
+        layers = self.layers
+        if not layers or not set(layers) <= set(offered) or list(layers) != sorted(set(layers)):
+            raise MethodError(
+                f"Backbone {base} has the layers {offered}, finest first, but {layers} were asked for. "
+                "Name one or more of them in rising order."
+            )
+
+
+def _randomise(network: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(RANDOM_SEED)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _load(network: ResNet | Compact, name: str) -> None:
+    if isinstance(network, ResNet):
+        state = fold_batch_norms(pretrained_state(name, state_dict_shapes(network)))
+    else:
+        shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        state = pretrained_state(name, shapes)
+    network.load_state_dict(state)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from blemish.errors import ModelError
+from blemish.errors import MissingExtraError, ModelError, WeightsError
 from blemish.features.weights import without_pretrained
 from blemish.methods.base import Method
 from blemish.types import Prediction
@@ -48,11 +48,15 @@ def load_method(cls: type[Method], arguments: Mapping[str, Any], path: Path) -> 
 
     Raises:
         ModelError: If the file is damaged or does not belong to such a method.
+        MissingExtraError: If the backbone needs a package that is not installed.
+        WeightsError: If a Hugging Face backbone's configuration cannot be found.
     """
     try:
         with without_pretrained():
             method = cls(**arguments)
         method.load_learned(load_file(os.fspath(path)))
+    except (MissingExtraError, WeightsError):
+        raise
     except Exception as error:  # a hostile manifest's arguments can make a constructor raise anything
         raise ModelError(
             f"{path} does not hold the weights of {cls.__name__} with the arguments in the manifest: {error}. "

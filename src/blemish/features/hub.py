@@ -1,0 +1,200 @@
+"""Vision transformers from the Hugging Face Hub, `hf:facebook/dinov2-small`, or a folder, `hf:./folder`.
+
+Only `config.json` and `model.safetensors` are fetched and read: no pickle, no code from the repository. The Hub's own
+cache is asked before the network.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from blemish.errors import MissingExtraError, WeightsError
+
+logger = logging.getLogger("blemish")
+
+PREFIX = "hf:"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""What names a repository on the Hub; anything else (./folder, /folder, ~/folder) is a folder of this computer."""
+
+FORWARD_ARGUMENTS: dict[str, dict[str, bool]] = {
+    "vit": {"interpolate_pos_encoding": True},
+    "deit": {"interpolate_pos_encoding": True},
+    "dinov2": {},
+    "dinov2_with_registers": {},
+    "dinov3_vit": {},
+}
+"""Model type → what its forward must be told to take images of any size."""
+
+
+class HubNetwork(nn.Module):
+    """The blocks of a vision transformer up to the last layer asked for, each a map of its patch tokens."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
+        super().__init__()
+        config: Any = model.config
+        self.model = model
+        self.patch: int = config.patch_size
+        self.channels: dict[int, int] = dict.fromkeys(layers, config.hidden_size)
+        self._arguments = FORWARD_ARGUMENTS[config.model_type]
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Layer → (N, C, ⌈H / patch⌉, ⌈W / patch⌉), the tokens after that block, before any final norm.
+
+        Sides that are no multiple of the patch are stretched to the next one (bilinear), so that the grid spans
+        the image exactly; the position encoding is interpolated to the grid.
+        """
+        rows, columns = (-(-side // self.patch) for side in images.shape[2:])
+        size = (rows * self.patch, columns * self.patch)
+        if images.shape[2:] != size:
+            images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        states = self.model(
+            pixel_values=images, output_hidden_states=[*self.channels], **self._arguments
+        ).hidden_states  # 0 is the input of block 1; class, distillation and register tokens come first
+        patches = {k: states[k][:, -rows * columns :] for k in self.channels}
+        return {k: tokens.transpose(1, 2).unflatten(2, (rows, columns)) for k, tokens in patches.items()}
+
+
+class Checkpoint:
+    """The files of a model: what it is, known from its config, and how to build it.
+
+    Args:
+        name: "hf:" and a repository or a folder.
+        pretrained: Whether its weights are wanted too.
+
+    Raises:
+        MissingExtraError: If transformers is not installed.
+        WeightsError: If a file is neither in the cache nor to be had, or the model is not a plain ViT.
+    """
+
+    def __init__(self, name: str, pretrained: bool) -> None:
+        try:
+            self._library: Any = import_module("transformers")
+        except ImportError as error:
+            raise MissingExtraError(
+                f"Backbone {name} needs the extra `hf`: pip install 'blemish[hf]'."
+            ) from error
+        self.name = name
+        self._folder = _find(name, [CONFIG, WEIGHTS] if pretrained else [CONFIG])
+        self._pretrained = pretrained
+        try:
+            self._config: Any = self._library.AutoConfig.from_pretrained(
+                self._folder, trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:  # whatever transformers makes of somebody's file
+            raise WeightsError(
+                f"{self._folder / CONFIG} cannot be understood: {_sentence(error, 0)} "
+                "Name a vision transformer saved by transformers."
+            ) from error
+        kind, patch = self._config.model_type, getattr(self._config, "patch_size", None)
+        if kind not in FORWARD_ARGUMENTS or not isinstance(patch, int):
+            raise WeightsError(
+                f"{name} is a model of type {kind} with patches of {patch}; a backbone must have square patches "
+                f"and be one of: {', '.join(FORWARD_ARGUMENTS)}."
+            )
+        self.layers: tuple[int, ...] = tuple(range(1, self._config.num_hidden_layers + 1))
+
+    def build(self, layers: Sequence[int], seed: int) -> HubNetwork:
+        """The network up to the last of `layers`; where no weights are wanted, random ones from `seed`."""
+        self._config.num_hidden_layers = max(layers)
+        # Both named, because a config may name others: a repository's attention is code to be downloaded.
+        options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+        if self._pretrained:
+            model = self._loaded(options)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = self._library.AutoModel.from_config(self._config, trust_remote_code=False, **options)
+        if hasattr(model, "pooler"):
+            model.pooler = None  # for classes of images; many checkpoints come without it
+        return HubNetwork(model, layers)
+
+    def _loaded(self, options: dict[str, Any]) -> Any:
+        path = self._folder / WEIGHTS
+        try:
+            with _quiet():
+                model, report = self._library.MODEL_MAPPING[type(self._config)].from_pretrained(
+                    None,  # tensors instead of a folder, where it would look for adapters and other formats
+                    config=self._config,
+                    state_dict=load_file(path),
+                    use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # refused below, by name
+                    output_loading_info=True,
+                    **options,
+                )
+        except Exception as error:  # a damaged file
+            raise WeightsError(
+                f"{path} cannot be loaded: {_sentence(error, 0)} Replace it by an undamaged file."
+            ) from error
+        wrong = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+        wrong = sorted(key for key in wrong if not key.startswith("pooler."))
+        if wrong:
+            raise WeightsError(
+                f"{path} does not fit the {CONFIG} beside it: {wrong[0]} is missing or has another shape, "
+                f"and so have {len(wrong) - 1} other tensors. Replace both files by those of one model."
+            )
+        return model
+
+
+def _find(name: str, files: Sequence[str]) -> Path:
+    """The folder that holds the files: named itself, in the Hub's cache, or filled from the network."""
+    place = name.removeprefix(PREFIX)
+    if not REPOSITORY.fullmatch(place):
+        folder = Path(place).expanduser()
+        for file in files:
+            if not (folder / file).is_file():
+                raise WeightsError(
+                    f"{name} names a folder, but there is no {folder / file}. "
+                    f"Put the model's {' and '.join(files)} there, or name a repository: hf:OWNER/MODEL."
+                )
+        return folder
+    return _fetched(place, files)
+
+
+def _fetched(repository: str, files: Sequence[str]) -> Path:
+    """The Hub's cached folder of one version that holds the files; the network is asked only if it lacks one."""
+    hub: Any = import_module("huggingface_hub")
+    for offline in (True, False):
+        try:
+            paths = [Path(hub.hf_hub_download(repository, file, local_files_only=offline)) for file in files]
+        except (OSError, ValueError) as error:
+            failure = error
+            if offline:
+                logger.warning("Looking for %s on the Hugging Face Hub", repository)
+        else:
+            return paths[0].parent
+    raise WeightsError(
+        f"{' and '.join(files)} of {repository} are not in Hugging Face's cache, and downloading failed: "
+        f"{_sentence(failure, -1)} Copy that cache ($HF_HOME) from a computer that has them, or put the files into "
+        "a folder and name it: hf:./FOLDER."
+    ) from failure
+
+
+def _sentence(error: Exception, line: int) -> str:
+    """The line of an error's text that says most: the first of transformers', the last of the Hub's."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[line].rstrip(".:") + "."
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers reports all tensors that it does not use, such as the layers that are cut off."""
+    chatter: Any = import_module("transformers.utils.logging")
+    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bars:
+            chatter.enable_progress_bar()
