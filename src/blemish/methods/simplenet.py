@@ -1,0 +1,183 @@
+"""SimpleNet: a small network that tells normal patch features from the same features with noise.
+
+Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.
+Differs from the paper: the noise is relative to the measured scale of the features, so that a backbone can be
+swapped; one AdamW with two parameter groups stands for the authors' AdamW and Adam; learning rates fall along half a
+cosine, for the result is that of the last epoch (the authors keep the best one on the test images); the defaults train
+in more and smaller steps, at a higher rate; for scoring, all that is linear is multiplied out first.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from blemish.blocks.feature_scale import FeatureScale
+from blemish.blocks.maps import upsample
+from blemish.blocks.padding import mask_grid, split_padding, visible_grid
+from blemish.blocks.patches import local_mean, stack_layers
+from blemish.errors import MethodError
+from blemish.features.backbone import Backbone
+from blemish.methods.base import Batches, Method, Preset
+from blemish.types import Prediction
+
+SIGMA = 4.0
+"""Blur of the anomaly map in pixels of the network's input (authors' setting)."""
+SLOPE = 0.2
+"""Of the discriminator's LeakyReLU below zero."""
+
+
+class SimpleNet(Method):
+    """A discriminator of adapted patch features against noisy ones; what it takes for noisy is anomalous.
+
+    Args:
+        backbone: Name of the frozen network that embeds the patches.
+        layers: Which of its feature maps are stacked, finest first.
+        patch_size: Side of the neighbourhood averaged around each cell, odd.
+        hidden: Width of the discriminator's one hidden layer.
+        noise: Standard deviation of the noise, in units of the features' scale: the median standard deviation of
+            their channels over the training patches.
+        margin: How far beyond 0 the discriminator must put a patch for it to add nothing to the loss.
+        learning_rate: Of the adaptor in the first step, twice as high for the discriminator; it falls to 0 along
+            half a cosine.
+        epochs: Passes over the training images.
+        batch_size: Images per step; all their patches are used.
+    """
+
+    presets: ClassVar = {
+        "paper": Preset(
+            {
+                "backbone": "wide_resnet50_2",
+                "hidden": 1024,
+                "noise": 0.15,  # the paper's 0.015 where the scale is 0.1
+                "learning_rate": 1e-4,
+                "epochs": 160,
+                "batch_size": 8,
+            },
+            {"size": (329, 329), "crop": (288, 288)},
+        ),
+    }
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "compact",
+        layers: Sequence[int] = (2, 3),
+        patch_size: int = 3,
+        hidden: int = 512,
+        noise: float = 0.25,
+        margin: float = 0.5,
+        learning_rate: float = 3e-4,
+        epochs: int = 10,
+        batch_size: int = 2,
+    ) -> None:
+        super().__init__()
+        if not isinstance(patch_size, int) or patch_size < 1 or patch_size % 2 == 0:
+            raise MethodError(f"patch_size must be odd and positive, got {patch_size}; the paper uses 3.")
+        if hidden < 1:
+            raise MethodError(f"hidden must be at least 1 unit, got {hidden}; the authors use 1024.")
+        if noise <= 0:
+            raise MethodError(
+                f"noise must be positive, got {noise}: without it there is nothing to tell normal patches from."
+            )
+        if margin <= 0:
+            raise MethodError(f"margin must be positive, got {margin}; the paper uses 0.5.")
+        if learning_rate <= 0:
+            raise MethodError(f"learning_rate must be positive, got {learning_rate}; the authors use 0.0001.")
+        if epochs < 1 or batch_size < 1:
+            raise MethodError(
+                f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}; without training "
+                "SimpleNet cannot score."
+            )
+        self.backbone = backbone
+        self.layers = layers
+        self.patch_size = patch_size
+        self.hidden = hidden
+        self.noise = noise
+        self.margin = margin
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+
+        self.features = Backbone(backbone, layers)
+        width = sum(self.features.channels)
+        self.adaptor = nn.utils.skip_init(nn.Linear, width, width)  # drawn in `collect`
+        self.first = nn.utils.skip_init(nn.Linear, width, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.last = nn.utils.skip_init(nn.Linear, hidden, 1, bias=False)
+        self.scale: Tensor  # () of the features
+        self.weight: Tensor  # (hidden, D): adaptor, first layer and batch norm in one
+        self.bias: Tensor  # (hidden,)
+        for name in ("scale", "weight", "bias"):
+            self.register_buffer(name, torch.empty(0))
+
+    def collect(self, batches: Batches) -> None:
+        scale = FeatureScale()
+        for images in batches:
+            patches, inside = self.prepare(images)
+            scale.add(patches[inside])
+        self.scale = scale.compute()
+        self.norm.reset_parameters()
+        for layer in (self.adaptor, self.first, self.last):
+            nn.init.xavier_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
+        images, visible = split_padding(images)
+        patches = self.embed(images)
+        return patches, visible_grid(visible, (patches.shape[1], patches.shape[2]))
+
+    def training_loss(self, *prepared: Tensor) -> Tensor:
+        """The truncated L1 loss: normal patches belong above `margin`, noisy ones below −`margin`."""
+        patches, inside = prepared
+        normal = self.adaptor(patches[inside.bool()])
+        noisy = normal + self.noise * self.scale * torch.randn_like(normal)
+        normal_scores, noisy_scores = self.discriminate(torch.cat([normal, noisy])).chunk(2)
+        return truncated_l1(normal_scores, self.margin) + truncated_l1(-noisy_scores, self.margin)
+
+    def learning_rate_factor(self, done: float) -> float:
+        return (1 + math.cos(math.pi * done)) / 2
+
+    def optimizers(self) -> torch.optim.Optimizer:
+        discriminator = [*self.first.parameters(), *self.norm.parameters(), *self.last.parameters()]
+        return torch.optim.AdamW(
+            [
+                {"params": self.adaptor.parameters(), "lr": self.learning_rate, "weight_decay": 1e-2},
+                {"params": discriminator, "lr": 2 * self.learning_rate, "weight_decay": 1e-5},
+            ]
+        )
+
+    def finish(self, batches: Batches) -> None:
+        """Multiply out what is linear up to the LeakyReLU, from what it makes of 0 and of the unit vectors."""
+        width = self.adaptor.in_features
+        corners = torch.eye(width + 1, width, device=self.scale.device).roll(1, 0)
+        mapped = self.norm(self.first(self.adaptor(corners)))
+        self.bias = mapped[0]
+        self.weight = (mapped[1:] - mapped[0]).T.contiguous()
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        images, visible = split_padding(images)
+        hidden = functional.leaky_relu(
+            functional.linear(self.embed(images), self.weight, self.bias), SLOPE
+        )  # (N, h, w, hidden)
+        grid = mask_grid(-(hidden @ self.last.weight[0]), visible)
+        return Prediction(grid.flatten(1).amax(1), upsample(grid, (images.shape[2], images.shape[3]), SIGMA))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch embeddings on the finest layer's grid: (N, h, w, D)."""
+        maps = [local_mean(m, self.patch_size) for m in self.features(images)]
+        return stack_layers(maps).permute(0, 2, 3, 1)
+
+    def discriminate(self, adapted: Tensor) -> Tensor:
+        """Scores (n,) of adapted patches (n, D); higher is more normal."""
+        scores: Tensor = self.last(functional.leaky_relu(self.norm(self.first(adapted)), SLOPE))
+        return scores[:, 0]
+
+
+def truncated_l1(scores: Tensor, margin: float) -> Tensor:
+    """Mean of max(0, margin − score)."""
+    return (margin - scores).clamp_min(0).mean()
