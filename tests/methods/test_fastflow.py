@@ -1,0 +1,142 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from blemish.errors import MethodError
+from blemish.features.backbone import Backbone
+from blemish.methods.fastflow import FastFlow
+from blemish.testing.parts import defective_part, normal_parts
+
+RANDOM = "resnet18:random"
+
+
+def learned(images: Tensor, epochs: int, **arguments: Any) -> tuple[FastFlow, list[float]]:
+    """A method taken through its hooks by hand, and the loss of each epoch."""
+    torch.manual_seed(0)
+    method = FastFlow(**{"backbone": RANDOM, "layers": (1, 2), "flow_steps": 2, **arguments}).eval()
+    with torch.no_grad():
+        method.collect([images])
+        prepared = method.prepare(images)
+    optimizer = method.optimizers()
+    losses = []
+    for _ in range(epochs):
+        with torch.enable_grad():
+            loss = method.train().training_loss(*prepared)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    method.learned = torch.ones(1)
+    return method.eval(), losses
+
+
+PARTS = torch.from_numpy(normal_parts(6))
+DEFECTIVE = torch.from_numpy(defective_part(1.0))[None]
+
+
+@torch.no_grad()
+def latent(method: FastFlow, images: Tensor) -> list[Tensor]:
+    """z of every layer, by the parts of the method."""
+    found = []
+    for norm, flow, x in zip(method.norms, method.flows, Backbone(RANDOM, (1, 2))(images), strict=True):
+        normed = functional.layer_norm(x, x.shape[1:], norm.weight, norm.bias)  # type: ignore[arg-type]
+        found.append(flow(normed)[0])
+    return found
+
+
+def enlarged_mean(grids: list[Tensor]) -> Tensor:
+    full = [functional.interpolate(g, (64, 96), mode="bilinear", align_corners=False) for g in grids]
+    return torch.cat(full, 1).mean(1)
+
+
+@torch.no_grad()
+def test_the_map_is_minus_log_of_the_layers_mean_p() -> None:
+    method, _ = learned(PARTS, 2)
+    grids = [torch.exp(-0.5 * z.square().mean(1, keepdim=True)) for z in latent(method, DEFECTIVE)]
+    expected = -enlarged_mean(grids).log()
+    score, anomaly_map = method(DEFECTIVE)
+    assert torch.allclose(anomaly_map, expected, rtol=1e-3)
+    assert float(score) == float(anomaly_map.max())
+
+
+@torch.no_grad()
+def test_the_map_of_the_public_code_is_minus_p() -> None:
+    method, _ = learned(PARTS, 2, map="exp")
+    grids = [-torch.exp(-0.5 * z.square().mean(1, keepdim=True)) for z in latent(method, DEFECTIVE)]
+    expected = enlarged_mean(grids)
+    assert torch.allclose(method(DEFECTIVE).anomaly_map, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_first_loss_is_that_of_each_channels_own_normal_distribution() -> None:
+    """Flows start as permutations; half a nat for each dimension, less what the channels differ in width."""
+    _, losses = learned(PARTS, 1)
+    total, numbers = 0.0, 0
+    for x in Backbone(RANDOM, (1, 2))(PARTS):
+        normed = functional.layer_norm(x, x.shape[1:])
+        variance, mean = torch.var_mean(normed, (0, 2, 3), correction=0)
+        width = (variance + 0.01).sqrt()
+        z = (normed - mean[:, None, None]) / width[:, None, None]
+        total += float((0.5 * z.square() + width.log()[:, None, None]).mean(0).sum())
+        numbers += x[0].numel()
+    assert losses[0] == pytest.approx(total / numbers, rel=1e-3)
+
+
+def test_the_loss_counts_what_the_norm_multiplies_with() -> None:
+    """Smaller numbers are likelier, but not if they were made small."""
+    method, _ = learned(PARTS, 0)
+    with torch.no_grad():
+        prepared = method.prepare(PARTS)
+        for norm in method.norms:
+            norm.weight.fill_(0.5)  # type: ignore[operator]
+            norm.bias.fill_(0)  # type: ignore[operator]
+        found = float(method.training_loss(*prepared))
+    assert found == pytest.approx(0.5 * 0.25 + 0.6931, rel=1e-3)
+
+
+def test_training_lowers_the_loss_and_raises_a_defect() -> None:
+    method, losses = learned(PARTS, 25)
+    assert losses[-1] < losses[0] - 0.2
+    with torch.no_grad():
+        strengths = torch.stack([torch.from_numpy(defective_part(s)) for s in (0.0, 0.5, 1.0)])
+        scores = method(strengths).score
+    assert scores[0] < scores[1] < scores[2]
+
+
+def test_learned_weights_are_parameters_and_permutations_are_saved() -> None:
+    method, _ = learned(PARTS, 1)
+    state = method.state_dict()
+    again = FastFlow(**method.arguments)
+    again.load_learned(state)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(DEFECTIVE).anomaly_map, method(DEFECTIVE).anomaly_map)
+    assert sum(name.endswith(".order") for name in state) == 4
+    moved = {id(p) for group in method.optimizers().param_groups for p in group["params"]}
+    assert moved == {id(p) for p in method.parameters() if p.requires_grad}
+
+
+def test_kernels_take_turns() -> None:
+    method = FastFlow(backbone=RANDOM, layers=(1,), flow_steps=3, kernels=(3, 1))
+    sides = [p.shape[-1] for name, p in method.flows.named_parameters() if name.endswith("subnet.0.weight")]
+    assert sides == [3, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"flow_steps": 0}, r"flow_steps must be at least 1, got 0; the paper uses 8 for ResNets\."),
+        (
+            {"kernels": (2,)},
+            r"kernels must be odd and positive, got \(2,\); the paper uses \(3, 1\) or \(3,\)\.",
+        ),
+        ({"kernels": ()}, r"kernels must be odd and positive, got \(\)"),
+        ({"hidden_ratio": 0}, r"hidden_ratio must be positive, got 0; the paper uses 1\.0 for ResNets\."),
+        ({"clamp": 0}, r"clamp must be in \(0, 10\], got 0; 2\.0 is usual\."),
+        ({"map": "max"}, r"map must be 'nll' or 'exp', got 'max'\."),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(MethodError, match=text):
+        FastFlow(**{"backbone": RANDOM, **arguments})
