@@ -45,6 +45,16 @@ RUNS = (
     Run("patchcore", seeds=3),
     Run("padim", "--backbone resnet18 --set layers=1,2,3"),
     Run("padim"),
+    Run("fastflow", "--preset resnet18", seeds=3),
+    Run("fastflow"),
+    Run("msflow", "--preset resnet18"),
+    Run("msflow"),
+    Run("simplenet", "--backbone resnet18", seeds=3),
+    Run("simplenet"),
+    Run("efficientad"),
+    Run("efficientad", "--set hard_quantile=0", data=("bottle",)),
+    Run("reconpatch", "--backbone resnet18", seeds=3),
+    Run("reconpatch"),
     Run("template"),
     Run("variation"),
     Run("texture"),
@@ -63,13 +73,18 @@ def main(methods: list[str]) -> None:
     rows = read_rows(TABLE)
     data, weights = os.environ.get("BLEMISH_DATA"), os.environ.get("BLEMISH_WEIGHTS")
     if data and weights:
-        for run in RUNS:
-            for name in run.data:
-                for seed in range(run.seeds):
-                    if run.method in (methods or [run.method]) and not found(rows, run, name, seed):
-                        rows.append(measure(run, name, seed, Path(data) / DATA[name]))
-                        write_rows(TABLE, COLUMNS, rows)
-                        print(*(rows[-1][c] for c in COLUMNS[:7]), flush=True)
+        wanted = [
+            (run, name, seed)
+            for name in DATA
+            for seed in range(max(run.seeds for run in RUNS))
+            for run in RUNS
+            if seed < run.seeds and name in run.data and run.method in (methods or [run.method])
+        ]
+        for run, name, seed in wanted:
+            if not found(rows, run, name, seed):
+                rows.append(measure(run, name, seed, Path(data) / DATA[name]))
+                write_rows(TABLE, COLUMNS, rows)
+                print(*(rows[-1][c] for c in COLUMNS[:7]), flush=True)
     fill_pages("results", lambda method: table(rows, method))
 
 

@@ -15,9 +15,14 @@ from blemish.blocks.padding import mask_grid, split_padding
 from blemish.errors import ModelError
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
+from blemish.methods.efficientad import EfficientAD
+from blemish.methods.fastflow import FastFlow
+from blemish.methods.msflow import MSFlow
 from blemish.methods.padim import PaDiM
 from blemish.methods.patchcore import PatchCore
 from blemish.methods.pca import PCA
+from blemish.methods.reconpatch import ReConPatch
+from blemish.methods.simplenet import SimpleNet
 from blemish.methods.template import Template
 from blemish.methods.texture import Texture
 from blemish.methods.variation import Variation
@@ -85,6 +90,15 @@ METHODS: dict[str, Make] = {
         backbone="compact:random", coreset_ratio=0.1, neighbours=1, squared=True, mean_mapped=384
     ),
     "padim": lambda: PaDiM(backbone="compact:random", dimensions=16),
+    "fastflow": lambda: FastFlow(backbone="compact:random", flow_steps=2, epochs=6, patience=0),
+    "msflow": lambda: MSFlow(backbone="compact:random", flow_steps=(1, 1), epochs=6, learning_rate=1e-3),
+    "efficientad": lambda: EfficientAD(backbone="pdn_small:random", steps=2),
+    "simplenet": lambda: SimpleNet(
+        backbone="compact:random", hidden=64, noise=0.5, learning_rate=1e-2, epochs=20, batch_size=4
+    ),
+    "reconpatch": lambda: ReConPatch(
+        backbone="compact:random", sampled=128, epochs=2, batch_size=4, coreset_ratio=0.1
+    ),
     "template": Template,
     "variation": Variation,
     "texture": Texture,

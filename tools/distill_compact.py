@@ -3,7 +3,7 @@
 The command that made the embedded weights, from clones of the two public image repositories
 EliSchwartz/imagenet-sample-images and pan8915/DeepTexture (`WEIGHTS` holds the two teachers' files):
 
-    python tools/distill_compact.py PHOTOS TEXTURES WEIGHTS --out src/blemish/features/compact.safetensors \
+    python -m tools.distill_compact PHOTOS TEXTURES WEIGHTS --out src/blemish/features/compact.safetensors \
         --log tools/distill_compact.csv --crops 20000 --epochs 10 --seed 0
 
 Steps: cut crops; run both teachers on them once and keep the targets (stage 2 and 3, every channel
@@ -18,26 +18,32 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from tools.distillation import (
+    as_input,
+    cut_crops,
+    split_files,
+    student_maps,
+    sum_of_losses,
+    train,
+    without_batch_norm,
+    write_half,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.features.compact import WIDTHS, Compact
-from blemish.features.resnet import BATCH_NORM_EPS, DESIGNS, ResNet, fold_batch_norms
+from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms
 
 CROP = 160
 KEPT = {("resnet18", 2): 128, ("resnet18", 3): 256, ("resnet50_caffe", 2): 128, ("resnet50_caffe", 3): 256}
 """Targets, and how many principal components of each are kept (ResNet-18's: all)."""
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 def main() -> None:
@@ -61,8 +67,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     train_files, test_files = split_files(options.photos, options.textures)
     teachers = {name: load_teacher(options.weights, name) for name in ("resnet18", "resnet50_caffe")}
-    train_crops = cut_crops(train_files, options.crops, options.seed)
-    test_crops = cut_crops(test_files, options.crops // 20, options.seed + 1)
+    train_crops = cut_crops(train_files, options.crops, options.seed, CROP)
+    test_crops = cut_crops(test_files, options.crops // 20, options.seed + 1, CROP)
     projections = fit_projections(teachers, train_crops[:1024])
     train_targets = make_targets(teachers, projections, train_crops)
     test_targets = make_targets(teachers, projections, test_crops)
@@ -72,60 +78,14 @@ def main() -> None:
         log = csv.writer(file)
         columns = [f"explained_{name}_layer{layer}" for name, layer in KEPT]
         log.writerow(["epoch", "step", "seconds", "train_loss", "test_loss", *columns])
-        for row in train(student, train_crops, train_targets, test_crops, test_targets, options):
+        settings = {name: getattr(options, name) for name in ("epochs", "batch", "learning_rate", "seed")}
+        for row in train(student, train_crops, train_targets, **settings):
+            test_loss, explained = evaluate(student, test_crops, test_targets)
+            row = [round(value, 4) for value in (*row, test_loss, *explained)]
             log.writerow(row)
             file.flush()
             print(*row, flush=True)
             write_weights(student, options.out)
-
-
-def split_files(photos: Path, textures: Path) -> tuple[list[Path], list[Path]]:
-    """Every tenth picture, in the order of the names, is for testing."""
-    files = sorted(photos.rglob("*.JPEG")) + sorted(textures.rglob("*.jpg"))
-    if not files:
-        raise SystemExit(
-            f"No *.JPEG in {photos} and no *.jpg in {textures}: clone the two repositories first."
-        )
-    return [f for i, f in enumerate(files) if i % 10], files[::10]
-
-
-def cut_crops(files: list[Path], count: int, seed: int) -> NDArray[np.uint8]:
-    """Square crops of log-uniform size, (count, CROP, CROP, 3) RGB; photometric changes as in a factory."""
-    rng = np.random.default_rng(seed)
-    crops = np.empty((count, CROP, CROP, 3), np.uint8)
-    order = [i for _ in range(-(-count // len(files))) for i in rng.permutation(len(files))][:count]
-    slots: dict[int, list[int]] = {}
-    for slot, i in enumerate(order):
-        slots.setdefault(int(i), []).append(slot)
-    for i, places in slots.items():  # every picture is decoded once
-        picture = cv2.imdecode(np.frombuffer(files[i].read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
-        assert picture is not None, files[i]
-        for slot in places:
-            crops[slot] = one_crop(picture.astype(np.uint8, copy=False), rng)
-    return crops
-
-
-def one_crop(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random square, resized, flipped, now and then grey, dim, blurred or noisy."""
-    height, width = picture.shape[:2]
-    side = int(math.exp(rng.uniform(math.log(72), math.log(max(min(height, width), 73)))))
-    side = min(side, height, width)
-    y, x = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    square = picture[y : y + side, x : x + side]
-    shrinks = side > CROP
-    crop = cv2.resize(square, (CROP, CROP), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-    value: NDArray[Any] = crop.astype(np.float32)
-    if rng.random() < 0.2:
-        value = np.repeat(value.mean(2, keepdims=True), 3, axis=2)
-    if rng.random() < 0.5:
-        value = (value - 128) * rng.uniform(0.4, 1.3) + 128 + rng.uniform(-60, 60)
-    if rng.random() < 0.15:
-        value = np.asarray(cv2.GaussianBlur(value, (0, 0), rng.uniform(0.5, 2.0)))
-    if rng.random() < 0.15:
-        value = value + rng.normal(0, rng.uniform(1, 8), value.shape)
-    cut: NDArray[np.uint8] = np.clip(np.rint(value), 0, 255).astype(np.uint8)
-    return cut
 
 
 def load_teacher(weights: Path, name: str) -> ResNet:
@@ -135,12 +95,6 @@ def load_teacher(weights: Path, name: str) -> ResNet:
     teacher.load_state_dict({key: state[key] for key in teacher.state_dict()})
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return teacher.eval()
-
-
-def as_input(crops: NDArray[np.uint8]) -> Tensor:
-    """Normalised (N, 3, CROP, CROP)."""
-    images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-    return ((images - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -215,67 +169,12 @@ def training_student() -> Compact:
     return student
 
 
-def train(
-    student: Compact,
-    crops: NDArray[np.uint8],
-    targets: dict[int, Tensor],
-    test_crops: NDArray[np.uint8],
-    test_targets: dict[int, Tensor],
-    options: argparse.Namespace,
-) -> Iterator[list[float]]:
-    """AdamW under a one-cycle schedule; yields a log row after every epoch."""
-    steps = len(crops) // options.batch
-    optimizer = torch.optim.AdamW(student.parameters(), lr=options.learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.learning_rate, total_steps=steps * options.epochs, pct_start=0.15
-    )
-    rng = np.random.default_rng(options.seed)
-    started = time.monotonic()
-    for epoch in range(options.epochs):
-        order = rng.permutation(len(crops))
-        losses = []
-        student.train()
-        for step in range(steps):
-            chosen = order[step * options.batch : (step + 1) * options.batch]
-            with torch.autocast("cpu", torch.bfloat16):
-                outputs = student(as_input(crops[chosen]))
-            loss = sum_of_losses(outputs, {k: t[torch.from_numpy(chosen)] for k, t in targets.items()})
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            if step % 50 == 0:
-                print(
-                    f"epoch {epoch} step {step}/{steps} {time.monotonic() - started:.0f} s {np.mean(losses[-50:]):.4f}",
-                    flush=True,
-                )
-        test_loss, explained = evaluate(student, test_crops, test_targets)
-        seconds = round(time.monotonic() - started)
-        yield [
-            epoch,
-            steps * (epoch + 1),
-            seconds,
-            *(round(v, 4) for v in (float(np.mean(losses)), test_loss, *explained)),
-        ]
-
-
-def sum_of_losses(outputs: dict[int, Tensor], targets: dict[int, Tensor]) -> Tensor:
-    """Mean squared error of each layer, added."""
-    return torch.stack([functional.mse_loss(outputs[k].float(), targets[k].float()) for k in targets]).sum()
-
-
 @torch.inference_mode()
 def evaluate(
     student: Compact, crops: NDArray[np.uint8], targets: dict[int, Tensor]
 ) -> tuple[float, list[float]]:
     """The loss, and per target the explained share of variance, on pictures that were not trained on."""
-    student.eval()
-    outputs: dict[int, list[Tensor]] = {layer: [] for layer in targets}
-    for start in range(0, len(crops), 32):
-        for layer, found in student(as_input(crops[start : start + 32])).items():
-            outputs[layer].append(found)
-    joined = {layer: torch.cat(found) for layer, found in outputs.items()}
+    joined = student_maps(student, crops)
     explained = []
     offsets = dict.fromkeys(targets, 0)
     for (_, layer), kept in KEPT.items():
@@ -296,23 +195,13 @@ def write_weights(student: Compact, path: Path) -> None:
             continue
         trained = student.get_submodule(name)
         if isinstance(trained, nn.Sequential):
-            convolution, norm = trained
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
-            assert norm.running_var is not None
-            assert norm.running_mean is not None
-            scale = norm.weight.detach() * torch.rsqrt(norm.running_var + BATCH_NORM_EPS)
-            weight = convolution.weight.detach() * scale.view(-1, 1, 1, 1)
-            bias = norm.bias.detach() - norm.running_mean * scale
+            module.load_state_dict(without_batch_norm(trained))
         else:
             assert isinstance(trained, nn.Conv2d)
             assert trained.bias is not None
             q, r = torch.linalg.qr(trained.weight.detach().flatten(1))
-            weight, bias = r[..., None, None], q.T @ trained.bias.detach()
-        module.load_state_dict({"weight": weight, "bias": bias})
-    aside = path.with_suffix(".part")
-    save_file({key: value.half().contiguous() for key, value in compact.state_dict().items()}, aside)
-    aside.replace(path)
+            module.load_state_dict({"weight": r[..., None, None], "bias": q.T @ trained.bias.detach()})
+    write_half(compact, path)
 
 
 if __name__ == "__main__":

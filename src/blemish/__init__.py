@@ -21,9 +21,14 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.errors import BlemishWarning as BlemishWarning
     from blemish.methods.base import Method as Method
     from blemish.methods.base import Preset as Preset
+    from blemish.methods.efficientad import EfficientAD as EfficientAD
+    from blemish.methods.fastflow import FastFlow as FastFlow
+    from blemish.methods.msflow import MSFlow as MSFlow
     from blemish.methods.padim import PaDiM as PaDiM
     from blemish.methods.patchcore import PatchCore as PatchCore
     from blemish.methods.pca import PCA as PCA
+    from blemish.methods.reconpatch import ReConPatch as ReConPatch
+    from blemish.methods.simplenet import SimpleNet as SimpleNet
     from blemish.methods.template import Template as Template
     from blemish.methods.texture import Texture as Texture
     from blemish.methods.variation import Variation as Variation
@@ -54,9 +59,14 @@ _HOMES = {
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
         "blemish.methods.base": ("Method", "Preset"),
+        "blemish.methods.efficientad": ("EfficientAD",),
+        "blemish.methods.fastflow": ("FastFlow",),
+        "blemish.methods.msflow": ("MSFlow",),
         "blemish.methods.padim": ("PaDiM",),
         "blemish.methods.patchcore": ("PatchCore",),
         "blemish.methods.pca": ("PCA",),
+        "blemish.methods.reconpatch": ("ReConPatch",),
+        "blemish.methods.simplenet": ("SimpleNet",),
         "blemish.methods.template": ("Template",),
         "blemish.methods.texture": ("Texture",),
         "blemish.methods.variation": ("Variation",),

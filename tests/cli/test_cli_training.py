@@ -1,6 +1,6 @@
 """`blemish fit` for methods that train: broken off and resumed, logged, diverging, with auxiliary images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,11 +51,10 @@ class Brightness(Method):
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins._registered, "brightness", Brightness)
     monkeypatch.setattr("blemish.training.loop.SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(Brightness, "stop_at", 0)
-    yield
 
 
 def fit(run: Run, made: Path, *options: str) -> Result:

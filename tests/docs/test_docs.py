@@ -49,7 +49,7 @@ def test_every_argument_of_a_method_is_in_its_table_with_its_default(name: str) 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_preset_of_a_method_is_described(name: str) -> None:
-    described = re.findall(r"^- `(\w+)`:", read(f"docs/methods/{name}.md"), re.MULTILINE)
+    described = re.findall(r"^- `([\w-]+)`:", read(f"docs/methods/{name}.md"), re.MULTILINE)
     assert described == list(find_method(name).presets)
 
 

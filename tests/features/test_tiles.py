@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from blemish.features import backbone as backbone_module
 from blemish.features.backbone import LARGEST_UNTILED, TILE_CORE, Backbone
 from blemish.features.compact import Compact
+from blemish.features.hub import HubNetwork
 from blemish.features.resnet import DESIGNS, ResNet
 from blemish.features.tiles import compute_reach, tiled
 
@@ -94,6 +95,7 @@ def test_any_size_and_any_core(height: int, width: int, core: int, transposed: b
     images = random_images(1, height, width).double()
     if transposed:
         images = images.mT
+    assert backbone.halo is not None
     found = tiled(backbone, images, backbone.strides, backbone.halo, core)
     assert relative_difference(found, backbone(images)) < EXACT
 
@@ -103,6 +105,7 @@ def test_a_halo_one_stride_narrower_would_show(name: str, layers: tuple[int, ...
     backbone, images = random_backbone(name, layers).double(), random_images(1, 100, 288).double()
     expected = backbone(images)
     stride = backbone.strides[-1]
+    assert backbone.halo is not None
     for halo, seam in ((backbone.halo, False), (backbone.halo - stride, True)):
         found = tiled(backbone, images, backbone.strides, halo, 64)
         assert (relative_difference(found, expected) > EXACT) == seam
@@ -159,6 +162,7 @@ def test_reach_is_where_gradients_end(name: str, layer: int, size: int) -> None:
     backbone = Backbone(f"{name}:random", (layer,))
     for parameter in backbone.parameters():
         parameter.abs_()  # no ReLU cuts a path off
+    assert not isinstance(backbone.network, HubNetwork)
     reach, stride = compute_reach(backbone.network.path()), backbone.strides[0]
     images = (random_images(1, size, size).abs() + 0.1).requires_grad_()
     cell = size // 2 // stride
@@ -199,6 +203,7 @@ def test_halo_is_the_reach_in_whole_strides(
     name: str, layers: tuple[int, ...], reach: int, halo: int
 ) -> None:
     backbone = Backbone(f"{name}:random", layers)
+    assert not isinstance(backbone.network, HubNetwork)
     assert (compute_reach(backbone.network.path()), backbone.halo) == (reach, halo)
 
 
@@ -214,4 +219,5 @@ def test_path_leaves_shortcuts_out() -> None:
 def test_core_suits_every_stride_and_the_limit() -> None:
     assert TILE_CORE % 32 == 0
     wide = Backbone("wide_resnet50_2:random", (2, 3))
+    assert wide.halo is not None
     assert (TILE_CORE + 2 * wide.halo) ** 2 <= LARGEST_UNTILED

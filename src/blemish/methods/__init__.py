@@ -5,6 +5,11 @@ from collections.abc import Mapping
 CATALOGUE: Mapping[str, str] = {
     "patchcore": "blemish.methods.patchcore:PatchCore",
     "padim": "blemish.methods.padim:PaDiM",
+    "fastflow": "blemish.methods.fastflow:FastFlow",
+    "msflow": "blemish.methods.msflow:MSFlow",
+    "simplenet": "blemish.methods.simplenet:SimpleNet",
+    "efficientad": "blemish.methods.efficientad:EfficientAD",
+    "reconpatch": "blemish.methods.reconpatch:ReConPatch",
     "template": "blemish.methods.template:Template",
     "variation": "blemish.methods.variation:Variation",
     "texture": "blemish.methods.texture:Texture",

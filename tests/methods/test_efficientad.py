@@ -1,0 +1,232 @@
+import copy
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from blemish.blocks.photometric import jittered
+from blemish.errors import MethodError
+from blemish.methods.efficientad import PENALTIES, EfficientAD
+from blemish.testing.parts import defective_part, normal_parts
+from blemish.training import learn
+
+RANDOM = "pdn_small:random"
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+class Pictures:
+    """Batches of given images."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.images.split(3))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / 3)
+
+
+def collected(images: Tensor, **arguments: object) -> EfficientAD:
+    method = EfficientAD(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        method.eval().collect(Pictures(images))
+    return method
+
+
+@pytest.fixture(scope="module")
+def learned() -> EfficientAD:
+    method = EfficientAD(backbone=RANDOM, steps=3)
+    learn(method, normal_parts(6))
+    return method.eval()
+
+
+@torch.no_grad()
+def test_the_teacher_is_standardised_over_the_normal_images() -> None:
+    images = torch.from_numpy(normal_parts(7))
+    described = collected(images).described(images)
+    values = described.transpose(0, 1).flatten(1)
+    alive = values.std(1) > 0.5  # a channel may be constant on these images
+    assert alive.float().mean() > 0.9
+    assert float(values[alive].mean(1).abs().max()) < 0.1
+    assert float((values[alive].std(1) - 1).abs().max()) < 0.1
+
+
+@torch.no_grad()
+def test_prepared_features_are_the_teachers() -> None:
+    images = torch.from_numpy(normal_parts(2))
+    method = collected(images)
+    kept, described = method.prepare(images)
+    expected = (method.teacher(images) - method.mean) / method.deviation
+    assert torch.equal(kept, images)
+    assert described.dtype == torch.float32
+    error = (described - expected).square().mean() / expected.square().mean()
+    assert float(error) < 1e-3  # computed in half precision where the processor does
+
+
+def test_the_loss_is_the_sum_of_its_four_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written out with whole passes, one network after the other, in evaluation mode and full precision."""
+    monkeypatch.setattr("blemish.blocks.precision.torch.cpu._is_avx512_bf16_supported", lambda: False)
+    images = torch.from_numpy(normal_parts(2))
+    method = collected(images)
+    with torch.no_grad():
+        prepared = method.prepare(images)
+        torch.manual_seed(4)
+        found = float(method.training_loss(*prepared))
+        torch.manual_seed(4)
+        changed = (jittered(images * STD + MEAN, 0.2) - MEAN) / STD
+        other = method._penalty(2)
+        normal = (method.teacher(images) - method.mean) / method.deviation
+        normal_changed = (method.teacher(changed) - method.mean) / method.deviation
+        error = (normal - method.student(images)[:, :384]).square()
+        threshold = np.quantile(error.double().numpy(), 0.999)
+        hard = error[error.double() >= threshold].mean()
+        penalty = method.student(other)[:, :384].square().mean()
+        rebuilt = method.autoencoder(changed, (8, 16))
+        whole = (normal_changed - rebuilt).square().mean()
+        agreement = (rebuilt - method.student(changed)[:, 384:]).square().mean()
+    assert found == pytest.approx(float(hard + penalty + whole + agreement), rel=1e-4)
+
+
+def test_the_teacher_never_moves_and_the_others_do() -> None:
+    images = torch.from_numpy(normal_parts(3))
+    method = collected(images)
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    optimizer = method.optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    with torch.no_grad():
+        prepared = method.prepare(images)
+    for _ in range(2):
+        method.train()
+        optimizer.zero_grad()
+        loss = method.training_loss(*prepared)
+        loss.backward()
+        optimizer.step()
+    for name, tensor in method.state_dict().items():
+        trained = name.startswith(("student.", "autoencoder."))
+        assert torch.equal(tensor, before[name]) != trained, name
+    assert not any(module.training for module in method.teacher.modules())
+
+
+@torch.no_grad()
+def test_a_bright_pixel_peaks_where_it_is(learned: EfficientAD, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak is that of the map of changes: 56 cells, 4 more on every side, enlarged to 256 pixels."""
+    plain = torch.zeros(1, 3, 256, 256)
+    method = copy.deepcopy(learned)
+
+    unchanged = method.teacher(plain)
+
+    def changes(images: Tensor) -> tuple[Tensor, Tensor]:
+        change = (method.teacher(images) - unchanged).square().mean(1)
+        return change, change
+
+    monkeypatch.setattr(method, "raw_maps", changes)
+    for scale in (method.student_scale, method.autoencoder_scale):
+        scale.quantiles = torch.tensor([0.0, 0.1])
+    for row, column in ((60, 201), (33, 97), (222, 40)):
+        image = plain.clone()
+        image[:, :, row, column] = 10
+        anomaly_map = method(image).anomaly_map[0]
+        weight = anomaly_map / anomaly_map.sum()
+        found = [float((weight.sum(axis) * torch.arange(256)).sum()) for axis in (1, 0)]
+        assert abs(found[0] - row) <= 4
+        assert abs(found[1] - column) <= 4
+
+
+@torch.no_grad()
+def test_map_is_the_mean_of_both_calibrated_maps_with_a_zero_border(learned: EfficientAD) -> None:
+    images = torch.from_numpy(np.stack([defective_part(1.0), defective_part(0.0)]))
+    described = (learned.teacher(images) - learned.mean) / learned.deviation
+    guess = learned.student(images)
+    rebuilt = learned.autoencoder(images, (8, 16))
+    grid = torch.zeros(2, 16, 24)
+    for difference, scale in (
+        (described - guess[:, :384], learned.student_scale),
+        (rebuilt - guess[:, 384:], learned.autoencoder_scale),
+    ):
+        low, high = scale.quantiles.tolist()
+        grid[:, 4:12, 4:20] += 0.5 * 0.1 * (difference.square().mean(1) - low) / (high - low)
+    expected = functional.interpolate(grid[:, None], size=(64, 96), mode="bilinear")[:, 0]
+    prediction = learned(images)
+    assert torch.allclose(prediction.anomaly_map, expected, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(prediction.score, expected.amax((1, 2)), rtol=1e-3)
+
+
+@torch.no_grad()
+def test_the_scales_are_quantiles_over_the_training_images(learned: EfficientAD) -> None:
+    maps = learned.raw_maps(torch.from_numpy(normal_parts(6)))
+    for values, scale in zip(maps, (learned.student_scale, learned.autoencoder_scale), strict=True):
+        expected = np.quantile(values.numpy(), [0.9, 0.995])
+        assert scale.quantiles.tolist() == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+@torch.no_grad()
+def test_dropout_only_in_training(learned: EfficientAD) -> None:
+    images = torch.from_numpy(normal_parts(1))
+    first, second = (learned.autoencoder(images, (8, 16)) for _ in range(2))
+    assert torch.equal(first, second)
+    in_training = copy.deepcopy(learned).train()
+    first, second = (in_training.autoencoder(images, (8, 16)) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_penalties_are_crops_of_the_auxiliary_images() -> None:
+    method = EfficientAD(backbone=RANDOM)
+    method.auxiliary = Pictures(torch.arange(100.0).view(-1, 1, 1, 1).expand(100, 3, 80, 100))
+    with torch.no_grad():
+        method.collect(Pictures(torch.from_numpy(normal_parts(2))))
+    assert method.penalties.shape[1:] == (3, 80, 100)
+    assert 1 < len(method.penalties) <= PENALTIES
+    crops = method._penalty(50)
+    assert crops.shape == (50, 3, 40, 50)
+    assert len(crops[:, 0, 0, 0].unique()) > 10
+    assert set(crops.unique().tolist()) <= set(range(100))
+
+
+def test_without_auxiliary_images_the_penalties_are_procedural_and_seeded() -> None:
+    images = torch.from_numpy(normal_parts(2))
+    first, second = collected(images).penalties, collected(images).penalties
+    assert torch.equal(first, second)
+    assert first.shape == (PENALTIES, 3, 64, 96)
+    pictures = first * STD + MEAN
+    assert float(pictures.min()) > -1e-5
+    assert float(pictures.max()) < 1 + 1e-5
+
+
+def test_pictures_for_the_penalty_are_not_part_of_the_model(learned: EfficientAD) -> None:
+    assert not any("penalt" in name for name in learned.state_dict())
+
+
+def test_learning_rate_falls_to_a_tenth_for_the_last_twentieth() -> None:
+    method = EfficientAD(backbone=RANDOM)
+    assert [method.learning_rate_factor(done) for done in (0.0, 0.9499, 0.95, 0.999)] == [1.0, 1.0, 0.1, 0.1]
+
+
+def test_images_too_small_are_refused() -> None:
+    with pytest.raises(
+        MethodError, match=r"Images of 32 × 96 pixels are too small for a PDN: give at least 36 × 36\."
+    ):
+        collected(torch.zeros(2, 3, 32, 96))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"steps": 0}, r"steps and batch_size must be at least 1, got 0 and 1\."),
+        ({"batch_size": 0}, r"steps and batch_size must be at least 1, got 1500 and 0\."),
+        ({"learning_rate": 0.0}, r"learning_rate must be positive, got 0\.0; the paper uses 1e-4\."),
+        (
+            {"hard_quantile": 1.0},
+            r"hard_quantile must be from 0 to below 1, got 1\.0; the paper uses 0\.999\.",
+        ),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, object], text: str) -> None:
+    with pytest.raises(MethodError, match=text):
+        EfficientAD(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]
