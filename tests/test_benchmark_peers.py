@@ -13,15 +13,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from benchmarks.peers import blemish_side, blemish_training, columns, network_rows
 from scipy import stats
+
+from blemish.blocks import flow
+from blemish.data.synthetic import write_product
+from blemish.methods import efficientad
 
 PEERS = Path(__file__).parents[1] / "benchmarks" / "peers"
 PEER_PYTHON = os.environ.get("BLEMISH_PEER_PYTHON")
 DATA, WEIGHTS = os.environ.get("BLEMISH_DATA"), os.environ.get("BLEMISH_WEIGHTS")
 SMALL = [
     "--threads=1", "--train-images=4", "--test-images=3", "--sweeps=5", "--bank-size=300",
-    "--maps=2", "--all-maps=3", "--map-size=64",
+    "--maps=2", "--all-maps=3", "--map-size=64", "--flow-batch=2", "--steps=2",
 ]  # fmt: skip
+SIMPLENET = os.environ.get("BLEMISH_PEER_SIMPLENET")
 VERSIONS = {"anomalib": "2.7.0"}
 FIT = {
     "seconds": 100.0, "coreset_seconds": 62.0, "sweep_seconds": 60.0, "sweeps": 10, "sweeps_wanted": 40,
@@ -58,12 +65,12 @@ def fake_peer(folder: Path, answer: dict[str, Any], status: int = 0) -> Path:
     return path
 
 
-def test_ranks_are_compared_as_scipy_does(compare: ModuleType) -> None:
+def test_ranks_are_compared_as_scipy_does() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 25))
-    assert compare.spearman(a, b) == pytest.approx(float(stats.spearmanr(a, b).statistic))
-    assert math.isnan(compare.spearman([1.0], [2.0]))
+    assert columns.spearman(a, b) == pytest.approx(float(stats.spearmanr(a, b).statistic))
+    assert math.isnan(columns.spearman([1.0], [2.0]))
     with pytest.raises(SystemExit, match="scored 2 and 1 test images; they must score the same"):
-        compare.spearman([1.0, 2.0], [1.0])
+        columns.spearman([1.0, 2.0], [1.0])
 
 
 def test_sweeps_that_were_not_run_are_added(compare: ModuleType) -> None:
@@ -119,7 +126,7 @@ def test_metrics_row_is_measured_once_and_kept(
 def test_rows_with_other_settings_are_other_rows(compare: ModuleType) -> None:
     settings = {
         "threads": 2, "train_images": 209, "test_images": 20, "sweeps": 400, "bank_size": 21400,
-        "maps": 20, "all_maps": 500, "map_size": 1024,
+        "maps": 20, "all_maps": 500, "map_size": 1024, "flow_batch": 32, "steps": 5,
     }  # fmt: skip
     for row in compare.ROWS:
         assert compare.described(row, settings) != compare.described(row, {**settings, "threads": 1})
@@ -142,19 +149,146 @@ def test_wrong_rows_and_absent_data_are_said_before_anything_runs(
 ) -> None:
     with pytest.raises(SystemExit):
         compare.main(["fit-2", "--peer-python=none"])
-    assert "there is no row 'fit-2'; choose of fit-1, fit-10, inspect-one, metrics" in capsys.readouterr().err
+    assert (
+        "there is no row 'fit-2'; choose of fit-1, fit-10, inspect-one, metrics, " in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit):
         compare.main(["metrics", "--peer-python=none", "--maps=1"])
     assert "--maps must be at least 2" in capsys.readouterr().err
     monkeypatch.delenv("BLEMISH_DATA", raising=False)
     with pytest.raises(SystemExit):
         compare.main(["--peer-python=none"])
-    assert "set BLEMISH_DATA; only the row `metrics` goes without" in capsys.readouterr().err
+    expected = "set BLEMISH_DATA; only the rows metrics, fastflow-step, efficientad-step go without"
+    assert expected in capsys.readouterr().err
+
+
+def test_simplenet_is_refused_without_its_code(
+    compare: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("BLEMISH_DATA", "BLEMISH_WEIGHTS"):
+        monkeypatch.setenv(variable, "somewhere")
+    expected = "simplenet-inspect needs --simplenet, the folder of the official code with simplenet.py in it"
+    for given in ([], [f"--simplenet={tmp_path}"]):
+        with pytest.raises(SystemExit):
+            compare.main(["simplenet-inspect", "--peer-python=none", *given])
+        assert expected in capsys.readouterr().err
+    assert compare.arguments(["--peer-python=none"]).rows == [
+        r for r in compare.ROWS if r != "simplenet-inspect"
+    ]
+    (tmp_path / "simplenet.py").touch()
+    found = compare.arguments(["--peer-python=none", f"--simplenet={tmp_path}"])
+    assert found.rows == list(compare.ROWS)
+
+
+@pytest.mark.parametrize("losses", [[1.0, 1.5], [1.0, math.nan, 0.5], [2.0]])
+def test_training_that_learns_nothing_is_no_row(losses: list[float]) -> None:
+    sound = {"losses": [3.0, 4.0, 1.0]}
+    assert columns.learning(sound, sound) == "loss 3 → 1 and 3 → 1"
+    with pytest.raises(SystemExit, match=r"blemish's loss went from .*; training that fails is not timed"):
+        columns.learning(sound, {"losses": losses})
+    with pytest.raises(SystemExit, match="anomalib's loss went from"):
+        columns.learning({"losses": losses}, sound)
+
+
+@pytest.mark.parametrize("scores", [[1.0, 1.0], [1.0, math.inf], [1.0, 2.0, 3.0]])
+def test_scores_that_say_nothing_are_no_row(scores: list[float]) -> None:
+    assert columns.scoring({"scores": [1.0, 2.0]}, {"scores": [5.0, 4.0]}) == "median of 2 images"
+    with pytest.raises(SystemExit, match=r"anomalib gave the scores .*; such inference is not timed"):
+        columns.scoring({"scores": scores}, {"scores": [5.0, 4.0]})
+
+
+def test_step_row_gives_the_ratio_of_both_precisions() -> None:
+    mine = {
+        "seconds": 1.0, "float32_seconds": 2.0, "precision": "bfloat16", "losses": [2.0, 1.0], "versions": {},
+    }  # fmt: skip
+    theirs = {"seconds": 5.0, "losses": [4.0, 3.0], "versions": VERSIONS}
+    row = network_rows.fastflow_step(lambda _: mine, lambda _: theirs, {"flow_batch": 32})
+    assert row["seconds_ratio"] == "5.00"
+    assert row["note"] == (
+        "32 images a step; loss 4 → 3 and 2 → 1; blemish's convolutions train in bfloat16; "
+        "in float32, as anomalib's, 2.0000 s (2.50 times)"
+    )
+    row = network_rows.efficientad_step(lambda _: {**mine, "precision": "float32"}, lambda _: theirs, {})
+    assert row["note"].endswith("on our side; loss 4 → 3 and 2 → 1; blemish's convolutions train in float32")
+
+
+def test_epoch_row_counts_the_preparing_apart() -> None:
+    mine = {
+        "seconds": 2.0, "preparing_seconds": 20.0, "precision": "float32", "losses": [2.0, 1.0], "images": 209,
+        "versions": {},
+    }  # fmt: skip
+    theirs = {"seconds": 12.0, "losses": [4.0, 3.0], "versions": VERSIONS}
+    row = network_rows.fastflow_epoch(lambda _: mine, lambda _: theirs, {"flow_batch": 32})
+    assert row["seconds_ratio"] == "6.00"
+    assert "209 images, 32 a step" in row["note"]
+    assert "in 20.0 s; with a tenth of it, as in ten epochs, 3.00 times" in row["note"]
+
+
+def test_simplenet_row_counts_only_what_both_sides_compute() -> None:
+    mine = {"seconds": 2.0, "scores": [1.0, 2.0], "versions": {}}
+    theirs = {**mine, "seconds": 4.0, "whole_seconds": 6.0, "versions": {"SimpleNet": "abc"}}
+    row = network_rows.simplenet_inspect(lambda _: mine, lambda _: theirs, {})
+    assert row["seconds_ratio"] == "2.00"
+    assert row["note"].endswith("with it 6.0000 s (3.00 times)")
+    assert row["versions"].startswith("SimpleNet abc")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """The smallest, with random weights and a small product in place of bottle."""
+    folder = write_product(tmp_path / "plate", train=4, test_good=1, per_defect=1, seed=0)
+    return {
+        "data": str(folder), "backbone": "resnet18:random", "inputs": str(tmp_path / "inputs.npy"),
+        "train_images": 2, "test_images": 2, "flow_batch": 1, "steps": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["fastflow-step", "efficientad-step", "fastflow-epoch"])
+def test_our_training_is_measured(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], name: str
+) -> None:
+    monkeypatch.setattr(blemish_training, "random_picture", lambda: torch.rand(1, 3, 64, 64))
+    if name == "fastflow-epoch":
+        assert blemish_side.ROWS["training-inputs"](settings) == {"images": 2}
+    found = blemish_side.ROWS[name](settings)
+    assert found["seconds"] > 0
+    assert found["preparing_seconds" if name == "fastflow-epoch" else "float32_seconds"] > 0
+    columns.learning(found, found)
+
+
+@pytest.mark.parametrize("name", ["fastflow-inspect", "simplenet-inspect"])
+def test_our_inference_is_measured(settings: dict[str, Any], name: str) -> None:
+    blemish_side.ROWS["inputs"](settings)
+    found = blemish_side.ROWS[name](settings)
+    assert found["seconds"] > 0
+    assert columns.scoring(found, found) == "median of 2 images"
+
+
+@pytest.mark.parametrize("module", [flow, efficientad])
+def test_second_measurement_trains_in_float32(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    mixed = torch.autocast("cpu", torch.bfloat16)
+    monkeypatch.setattr(module, "mixed_precision", lambda _: mixed)  # whatever this processor has
+    seen: list[bool] = []
+
+    def steps(_: dict[str, Any]) -> dict[str, Any]:
+        with module.mixed_precision(torch.device("cpu")):
+            seen.append(torch.is_autocast_enabled("cpu"))
+        return {"seconds": 2.0 - len(seen)}
+
+    found = blemish_training.in_both_precisions(steps, f"{module.__name__}.mixed_precision", {})
+    assert seen == [True, False]
+    assert (found["seconds"], found["float32_seconds"]) == (1.0, 0.0)
 
 
 @pytest.mark.skipif(PEER_PYTHON is None, reason="BLEMISH_PEER_PYTHON does not name anomalib's python")
 @pytest.mark.skipif(not (DATA and WEIGHTS), reason="BLEMISH_DATA or BLEMISH_WEIGHTS is not set")
-@pytest.mark.parametrize("name", ["fit-1", "fit-10", "inspect-one", "metrics"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fit-1", "fit-10", "inspect-one", "metrics", "fastflow-step", "fastflow-epoch", "fastflow-inspect",
+        "efficientad-step",
+    ],
+)  # fmt: skip
 def test_row_is_measured_beside_the_real_peer(compare: ModuleType, tmp_path: Path, name: str) -> None:
     table = tmp_path / "results.csv"
     compare.main([name, f"--peer-python={PEER_PYTHON}", *SMALL, f"--output={table}"])
@@ -166,5 +300,23 @@ def test_row_is_measured_beside_the_real_peer(compare: ModuleType, tmp_path: Pat
     if name == "metrics":
         theirs, mine = row["note"].split("AUPRO ")[1].split(";")[0].split(" and ")
         assert float(theirs) == pytest.approx(float(mine), abs=1e-5)
-    else:
+    elif name in ("fit-1", "fit-10", "inspect-one"):
         assert "scores of 3 test images" in row["note"]
+    else:
+        assert "median of 3 images" in row["note"] or " → " in row["note"]
+
+
+@pytest.mark.skipif(PEER_PYTHON is None, reason="BLEMISH_PEER_PYTHON does not name anomalib's python")
+@pytest.mark.skipif(not (DATA and WEIGHTS), reason="BLEMISH_DATA or BLEMISH_WEIGHTS is not set")
+@pytest.mark.skipif(SIMPLENET is None, reason="BLEMISH_PEER_SIMPLENET does not name a checkout of SimpleNet")
+def test_simplenet_is_measured_beside_its_official_code(compare: ModuleType, tmp_path: Path) -> None:
+    given = [
+        f"--peer-python={PEER_PYTHON}",
+        f"--simplenet={SIMPLENET}",
+        f"--output={tmp_path / 'results.csv'}",
+    ]
+    compare.main(["simplenet-inspect", *given, *SMALL])
+    (row,) = compare.read_rows(tmp_path / "results.csv")
+    assert float(row["anomalib_seconds"]) > 0
+    assert "median of 3 images" in row["note"]
+    assert row["versions"].startswith("SimpleNet ")

@@ -1,35 +1,27 @@
 """One measurement of anomalib, in its own environment; started by compare.py, prints one JSON object.
 
-    python anomalib_side.py ROW SETTINGS
+    PYTHONPATH=. python benchmarks/peers/anomalib_side.py ROW SETTINGS
 
-ROW is `fit`, `inspect-one` or `metrics`, SETTINGS a JSON object. Nothing of blemish is imported here.
+ROW is one of `ROWS`, SETTINGS a JSON object. Nothing of blemish is imported here.
 """
 
 # mypy: disable-error-code="import-not-found"
 
-import contextlib
-import json
-import os
-import resource
 import statistics
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.peers.peer_networks import define_torchvision_operators, load_backbone, scored
+from benchmarks.peers.process import Json, answer, peak_mib
 
 try:
     import torchvision  # noqa: F401
 except RuntimeError:
-    # torchvision's usual wheel is compiled for a torch with CUDA. Beside a CPU one its compiled operators are absent:
-    # nothing measured here uses them, but the import asks for these two by name.
-    OPERATORS = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    define_torchvision_operators()
 
 import anomalib.models.image.patchcore.torch_model as patchcore
 from anomalib.data import Folder, ImageBatch
@@ -37,9 +29,7 @@ from anomalib.data.utils import read_image
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC
 from anomalib.models import Patchcore
-
-Json = dict[str, Any]
-SAFETENSORS_FLOAT32 = "F32"
+from benchmarks.peers import anomalib_training
 
 
 class MeteredCoreset(patchcore.KCenterGreedy):  # type: ignore[misc]
@@ -102,7 +92,7 @@ def fit(settings: Json) -> Json:
         "patches": coreset.n_observations,
         "peak_mib": peak,
         "before_mib": before,
-        "scores": [score for score, _ in scored(model.model, settings)],
+        "scores": [score for score, _ in score_images(model.model, settings)],
     }
 
 
@@ -117,7 +107,7 @@ def inspect_one(settings: Json) -> Json:
         patches = torch.vstack(network.embedding_store)
         network.embedding_store.clear()
         network.memory_bank = patches[torch.randperm(len(patches))[: settings["bank_size"]]].clone()
-    found = scored(network, settings)
+    found = score_images(network, settings)
     return {
         "seconds": statistics.median(seconds for _, seconds in found),
         "scores": [score for score, _ in found],
@@ -159,64 +149,17 @@ def new_model(settings: Json) -> Any:
         pre_trained=False,
         coreset_sampling_ratio=settings.get("coreset_ratio", 0.1),
     )
-    backbone = model.model.feature_extractor.feature_extractor
-    result = backbone.load_state_dict(read_safetensors(Path(settings["weights"])), strict=False)
-    absent = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
-    if absent or result.unexpected_keys:
-        raise SystemExit(
-            f"{settings['weights']} does not fit: {absent} absent, {result.unexpected_keys} left."
-        )
+    load_backbone(model.model.feature_extractor.feature_extractor, settings)
     return model
 
 
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file of float32 numbers."""
-    raw = bytearray(path.read_bytes())
-    start = 8 + int.from_bytes(raw[:8], "little")
-    entries = json.loads(raw[8:start])
-    entries.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in entries.items():
-        if entry["dtype"] != SAFETENSORS_FLOAT32:
-            raise SystemExit(f"{path} holds {name} as {entry['dtype']}; give a file of float32 numbers.")
-        begin, end = (start + offset for offset in entry["data_offsets"])
-        tensors[name] = torch.frombuffer(raw[begin:end], dtype=torch.float32).reshape(entry["shape"])
-    return tensors
-
-
-def scored(network: Any, settings: Json) -> list[tuple[float, float]]:
-    """Image score and seconds of each prepared test image, one by one, after three to warm up."""
-    inputs = torch.from_numpy(np.load(settings["inputs"]))
+def score_images(network: Any, settings: Json) -> list[tuple[float, float]]:
+    """Image score and seconds of each prepared test image."""
     network.eval()
-    found = []
-    with torch.inference_mode():
-        for index in (0, 0, 0, *range(len(inputs))):
-            started = time.perf_counter()
-            score = network(inputs[index : index + 1]).pred_score
-            found.append((float(score), time.perf_counter() - started))
-    return found[3:]
+    return scored(lambda image: float(network(image).pred_score), settings)
 
 
-def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-ROWS = {"fit": fit, "inspect-one": inspect_one, "metrics": metrics}
-
-
-def main() -> None:
-    """Measure one row; what the library prints goes to stderr."""
-    row, settings = sys.argv[1], json.loads(sys.argv[2])
-    torch.set_num_threads(settings["threads"])
-    if hasattr(os, "sched_setaffinity"):  # so that workers which decode images count as threads, too
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings["threads"]])
-    torch.manual_seed(0)
-    with contextlib.redirect_stdout(sys.stderr):
-        result = ROWS[row](settings)
-    versions = {name: version(name) for name in ("anomalib", "torch", "numpy")}
-    print(json.dumps({**result, "versions": versions}))
-
+ROWS = {"fit": fit, "inspect-one": inspect_one, "metrics": metrics, **anomalib_training.ROWS}
 
 if __name__ == "__main__":
-    main()
+    answer(ROWS, ("anomalib", "torch", "numpy"))

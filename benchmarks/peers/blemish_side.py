@@ -1,47 +1,52 @@
 """One measurement of blemish, the counterpart of anomalib_side.py; started by compare.py, prints one JSON object.
 
-    python blemish_side.py ROW SETTINGS
+    PYTHONPATH=.:src python benchmarks/peers/blemish_side.py ROW SETTINGS
 
-ROW is `fit`, `inspect-one` or `metrics`, SETTINGS a JSON object. Two more write what both sides read: `inputs`
-the test images as the networks take them, `maps` the anomaly maps and masks.
+ROW is one of `ROWS`, SETTINGS a JSON object. Three of them write what both sides read: `inputs` the test images as
+the networks take them, `training-inputs` the training images, `maps` the anomaly maps and masks.
 """
 
-import json
 import os
-import resource
 import statistics
-import sys
 import time
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from benchmarks.peers import blemish_training
+from benchmarks.peers.process import Json, answer, peak_mib
 
 import blemish
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime
-from blemish.types import Map, Mask
+from blemish.types import Map, Mask, Sample
 
-Json = dict[str, Any]
+FEW = 8
+"""Training images of a network whose speed alone is of interest."""
 GRID = 16
 """Side of the cells, in pixels, between whose corners a map is interpolated."""
 
 
 def inputs(settings: Json) -> Json:
-    """Write test images, evenly chosen, as the network takes them: both sides score the same numbers."""
+    """Write test images, evenly chosen: both sides score the same numbers."""
     samples = blemish.open_dataset(settings["data"]).test
     chosen = np.linspace(0, len(samples) - 1, min(settings["test_images"], len(samples))).round().astype(int)
+    return write_inputs([samples[index] for index in chosen], settings)
+
+
+def training_inputs(settings: Json) -> Json:
+    """Write the first training images: both sides learn from the same numbers."""
+    return write_inputs(blemish.open_dataset(settings["data"]).train[: settings["train_images"]], settings)
+
+
+def write_inputs(samples: Sequence[Sample], settings: Json) -> Json:
+    """Write images as the network takes them."""
     preprocess = blemish.Preprocess()
-    np.save(
-        settings["inputs"],
-        np.stack([preprocess(blemish.read_image(samples[index].path)) for index in chosen]),
-    )
-    return {}
+    np.save(settings["inputs"], np.stack([preprocess(blemish.read_image(sample.path)) for sample in samples]))
+    return {"images": len(samples)}
 
 
 def maps(settings: Json) -> Json:
@@ -80,6 +85,26 @@ def inspect_one(settings: Json) -> Json:
         "scores": [score for score, _ in found],
         "bank": len(method.memory_bank.patches),
         "images": learned(model, settings),
+    }
+
+
+def fastflow_inspect(settings: Json) -> Json:
+    """Time FastFlow's forward, batch 1."""
+    return inspected(blemish_training.new_fastflow(settings["backbone"], settings), settings)
+
+
+def simplenet_inspect(settings: Json) -> Json:
+    """Time SimpleNet's forward, batch 1, with a discriminator as wide as the authors'."""
+    method = blemish.SimpleNet(backbone=settings["backbone"], layers=(2, 3), hidden=1024, epochs=1)
+    return inspected(method, settings)
+
+
+def inspected(method: blemish.Method, settings: Json) -> Json:
+    """Seconds and scores of the test images, after a short training."""
+    found = scored(fitted(method, {**settings, "train_images": FEW}), settings)
+    return {
+        "seconds": statistics.median(seconds for _, seconds in found),
+        "scores": [score for score, _ in found],
     }
 
 
@@ -142,25 +167,18 @@ def scored(model: Model, settings: Json) -> list[tuple[float, float]]:
     return found[3:]
 
 
-def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-ROWS = {"inputs": inputs, "maps": maps, "fit": fit, "inspect-one": inspect_one, "metrics": metrics}
-
-
-def main() -> None:
-    """Measure one row."""
-    row, settings = sys.argv[1], json.loads(sys.argv[2])
-    torch.set_num_threads(settings["threads"])
-    cv2.setNumThreads(settings["threads"])
-    if hasattr(os, "sched_setaffinity"):  # so that threads which decode images are counted, too
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings["threads"]])
-    result = ROWS[row](settings)
-    versions = {name: version(name) for name in ("blemish", "torch", "numpy")}
-    print(json.dumps({**result, "versions": versions}))
+ROWS = {
+    "inputs": inputs,
+    "training-inputs": training_inputs,
+    "maps": maps,
+    "fit": fit,
+    "inspect-one": inspect_one,
+    "metrics": metrics,
+    "fastflow-inspect": fastflow_inspect,
+    "simplenet-inspect": simplenet_inspect,
+    **blemish_training.ROWS,
+}
 
 
 if __name__ == "__main__":
-    main()
+    answer(ROWS, ("blemish", "torch", "numpy"))

@@ -9,7 +9,6 @@ Prints the rows asked for as a Markdown table. README.md beside this file says w
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Row, fill_pages, machine, measured_on, read_rows, write_rows
+from benchmarks.peers.columns import Json, Side, agreement, memory, seconds, versions
+from benchmarks.peers.network_rows import (
+    efficientad_step,
+    fastflow_epoch,
+    fastflow_inspect,
+    fastflow_step,
+    simplenet_inspect,
+)
+from benchmarks.tables import ROOT, Row, fill_pages, machine, measured_on, read_rows, write_rows
 
 HERE = Path(__file__).parent
 TABLE = HERE / "results.csv"
@@ -30,13 +37,10 @@ THREAD_VARIABLES = (
 )  # fmt: skip
 BACKBONE = "resnet18"
 
-Json = dict[str, Any]
-Side = Callable[..., Json]
-"""Runs one row on one side; keyword arguments are further settings."""
-
 
 def fit(ours: Side, peer: Side, settings: Json, ratio: float, sweeps: int | None) -> Json:
     """PatchCore learned from the same images: seconds of the whole fit, largest memory of its process."""
+    ours("inputs")
     mine = ours("fit", coreset_ratio=ratio)
     theirs = peer("fit", coreset_ratio=ratio, sweeps=sweeps, images=mine["images"])
     wanted, done = theirs["sweeps_wanted"], theirs["sweeps"]
@@ -73,6 +77,7 @@ def fit_10(ours: Side, peer: Side, settings: Json) -> Json:
 
 def inspect_one(ours: Side, peer: Side, settings: Json) -> Json:
     """One image at a time through the torch models."""
+    ours("inputs")
     mine = ours("inspect-one")
     theirs = peer("inspect-one", images=mine["images"])
     return {
@@ -112,53 +117,24 @@ ROWS: dict[str, tuple[Callable[[Side, Side, Json], Json], tuple[str, ...]]] = {
     "fit-10": (fit_10, ("threads", "train_images", "test_images", "sweeps")),
     "inspect-one": (inspect_one, ("threads", "train_images", "test_images", "bank_size")),
     "metrics": (metrics, ("threads", "maps", "all_maps", "map_size")),
+    "fastflow-step": (fastflow_step, ("threads", "flow_batch", "steps")),
+    "fastflow-epoch": (fastflow_epoch, ("threads", "train_images", "flow_batch")),
+    "fastflow-inspect": (fastflow_inspect, ("threads", "test_images")),
+    "efficientad-step": (efficientad_step, ("threads", "steps")),
+    "simplenet-inspect": (simplenet_inspect, ("threads", "test_images")),
 }
 """What measures a row, and the settings that it depends on."""
-
-
-def seconds(theirs: float, mine: float) -> Json:
-    """The columns of time."""
-    return {
-        "anomalib_seconds": f"{theirs:.4f}",
-        "blemish_seconds": f"{mine:.4f}",
-        "seconds_ratio": f"{theirs / mine:.2f}",
-    }
-
-
-def memory(theirs: float, mine: float) -> Json:
-    """The columns of memory; less than 1 MiB, which the smallest sizes may take, counts as 1."""
-    return {
-        "anomalib_mib": f"{theirs:.0f}",
-        "blemish_mib": f"{mine:.0f}",
-        "mib_ratio": f"{theirs / max(mine, 1):.2f}",
-    }
-
-
-def agreement(theirs: Json, mine: Json) -> str:
-    """Whether both sides computed the same thing: how alike they order the same test images."""
-    found = spearman(theirs["scores"], mine["scores"])
-    return f"Spearman of both sides' scores of {len(mine['scores'])} test images {found:.3f}"
-
-
-def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation of numbers that are all different; nan where there are fewer than two."""
-    if len(a) != len(b):
-        raise SystemExit(f"The sides scored {len(a)} and {len(b)} test images; they must score the same.")
-    ranks = [[sorted(numbers).index(number) for number in numbers] for numbers in (a, b)]
-    return statistics.correlation(*ranks) if len(a) > 1 else float("nan")
-
-
-def versions(theirs: Json, mine: Json) -> str:
-    """The packages of both sides."""
-    return "; ".join(", ".join(f"{k} {v}" for k, v in side["versions"].items()) for side in (theirs, mine))
+WITHOUT_DATA = ("metrics", "fastflow-step", "efficientad-step")
+NEEDS_SIMPLENET = "simplenet-inspect"
 
 
 def run_side(python: Path | str, script: Path, row: str, settings: Json) -> Json:
     """One row of one side in a fresh process, whose stderr is shown as it comes."""
     threads = dict.fromkeys(THREAD_VARIABLES, str(settings["threads"]))
+    paths = os.pathsep.join(filter(None, (os.fspath(ROOT), os.environ.get("PYTHONPATH"))))
     process = subprocess.run(
         [python, script, row, json.dumps(settings)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, **threads},
+        stdout=subprocess.PIPE, text=True, env={**os.environ, **threads, "PYTHONPATH": paths},
     )  # fmt: skip
     if process.returncode:
         raise SystemExit(
@@ -176,12 +152,11 @@ def measure(row: str, peer_python: Path, settings: Json) -> Json:
         return run_side(sys.executable, HERE / "blemish_side.py", name, {**settings, **more})
 
     def peer(name: str, **more: Any) -> Json:
-        return run_side(peer_python, HERE / "anomalib_side.py", name, {**settings, **more})
+        script = "simplenet_side.py" if name == NEEDS_SIMPLENET else "anomalib_side.py"
+        return run_side(peer_python, HERE / script, name, {**settings, **more})
 
     with tempfile.TemporaryDirectory() as folder:
         settings = {**settings, "inputs": os.fspath(Path(folder) / "inputs.npy")}
-        if row != "metrics":
-            ours("inputs")
         measured = ROWS[row][0](ours, peer, settings)
     return {
         **dict.fromkeys(COLUMNS, ""),
@@ -211,7 +186,7 @@ def markdown(rows: list[Row]) -> str:
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all unless given")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all, if they can be")
     parser.add_argument("--peer-python", type=Path, required=True, help="python of anomalib's environment")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--train-images", type=int, default=209, help="at most")
@@ -221,18 +196,29 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--maps", type=int, default=20, help="maps that both sides evaluate")
     parser.add_argument("--all-maps", type=int, default=500, help="maps that blemish evaluates alone")
     parser.add_argument("--map-size", type=int, default=1024, help="side of the maps in pixels")
+    parser.add_argument("--flow-batch", type=int, default=32, help="images in a training step of FastFlow")
+    parser.add_argument("--steps", type=int, default=5, help="training steps, of which the median is taken")
+    parser.add_argument(
+        "--simplenet", type=Path, help="checkout of SimpleNet's official code, DonaldRR/SimpleNet"
+    )
     parser.add_argument("--output", type=Path, default=TABLE)
     found = parser.parse_args(given)
     unknown = [row for row in found.rows if row not in ROWS]
     if unknown:
         parser.error(f"there is no row {unknown[0]!r}; choose of {', '.join(ROWS)}")
-    found.rows = found.rows or list(ROWS)
-    for name in ("train_images", "test_images", "sweeps", "maps", "all_maps"):
+    found.rows = found.rows or [row for row in ROWS if found.simplenet or row != NEEDS_SIMPLENET]
+    if NEEDS_SIMPLENET in found.rows and not (
+        found.simplenet and (found.simplenet / "simplenet.py").exists()
+    ):
+        parser.error(
+            f"{NEEDS_SIMPLENET} needs --simplenet, the folder of the official code with simplenet.py in it"
+        )
+    for name in ("train_images", "test_images", "sweeps", "maps", "all_maps", "flow_batch", "steps"):
         if getattr(found, name) < 2:
             parser.error(f"--{name.replace('_', '-')} must be at least 2")
     for variable in ("BLEMISH_DATA", "BLEMISH_WEIGHTS"):
-        if set(found.rows) != {"metrics"} and not os.environ.get(variable):
-            parser.error(f"set {variable}; only the row `metrics` goes without")
+        if not set(found.rows) <= set(WITHOUT_DATA) and not os.environ.get(variable):
+            parser.error(f"set {variable}; only the rows {', '.join(WITHOUT_DATA)} go without")
     return found
 
 
@@ -243,6 +229,7 @@ def main(given: Sequence[str] | None = None) -> None:
         name: value for name, value in vars(found).items() if name not in ("rows", "peer_python", "output")
     }
     settings["backbone"] = BACKBONE
+    settings["simplenet"] = os.fspath(found.simplenet.absolute()) if found.simplenet else None
     settings["weights"] = os.fspath(
         Path(os.environ.get("BLEMISH_WEIGHTS", "")).absolute() / f"{BACKBONE}.safetensors"
     )

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from blemish.blocks.maps import upsample
 from blemish.errors import MethodError
+from blemish.methods import patchcore
 from blemish.methods.patchcore import SIGMA, PatchCore
 from blemish.testing.parts import defective_part, normal_parts
-from blemish.training import learn
+from blemish.training import learn, learn_on
 
 RANDOM = "compact:random"
 
@@ -115,3 +116,16 @@ def test_presets_build_on_random_weights(preset: str) -> None:
         width = method.embed(torch.zeros(1, 3, 64, 64)).shape[-1]
     assert width == (1024 if preset == "amazon" else 1536)
     assert chosen.preprocess == {"size": (256, 256), "crop": (224, 224)}
+
+
+def test_an_update_gives_the_same_where_it_must_embed_the_images_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for kept in (patchcore.KEPT_NUMBERS, 0):
+        monkeypatch.setattr(patchcore, "KEPT_NUMBERS", kept)
+        method = PatchCore(backbone="compact:random", bank_size=40)
+        learn(method, normal_parts(6))
+        found.append((*learn_on(method, normal_parts(5, seed=3), batch_size=2), method.memory_bank.patches))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)

@@ -7,7 +7,7 @@ The preset `amazon` follows the authors' code instead: squared distances, the pl
 embeddings averaged down to 1024 numbers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -29,6 +29,8 @@ SIGMA = 4.0
 """Blur of the anomaly map in pixels of the network's input (paper, section 4.4.1)."""
 NEARLY = 0.9
 """Cells that score this share of the worst one are taken for the defect, where it is not said where that is."""
+KEPT_NUMBERS = 2**26
+"""Of embedded new images that an update keeps, 256 MiB; where they are more, it embeds all of them twice."""
 Coreset = Literal["net", "greedy"]
 _PAPER_IMAGES = {"size": (256, 256), "crop": (224, 224)}
 
@@ -112,7 +114,8 @@ class PatchCore(Method):
 
     def collect(self, batches: Batches) -> None:
         selection: StreamingCoreset | GreedyCoreset | None = None
-        for patches, origins in self._streamed(batches):
+        for images in batches:
+            patches, origins = self._counted(*self._embedded(images))
             if selection is None:
                 selection = self._selection(len(batches) * len(patches))
             selection.add(patches, origins)
@@ -120,20 +123,26 @@ class PatchCore(Method):
             self.memory_bank.fill(*selection.finish())
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
-        images, visible = split_padding(images)
-        patches = self.embed(images)
+        patches, visible = self._embedded(images)
         distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
         return self._predicted(patches, distances, indices, visible)
 
     def update(self, batches: Batches) -> Prediction[Tensor]:
         """Add to the bank what it does not cover yet, and thin it to its budget again; see `Method.update`."""
         first = int(self.seen[0])
-        fresh = [self.memory_bank.uncovered(*part) for part in self._streamed(batches)]
-        patches, origins = zip(*fresh, strict=True)
+        fresh, embedded = [], []
+        for images in batches:
+            patches, visible = self._embedded(images)
+            fresh.append(self.memory_bank.uncovered(*self._counted(patches, visible)))
+            if len(embedded) * patches[0].numel() < KEPT_NUMBERS:
+                embedded += zip(patches.split(1), visible.split(1), strict=True)
+        patches, origins = (torch.cat(parts) for parts in zip(*fresh, strict=True))
         budget = self.bank_size or max(1, round(self.coreset_ratio * int(self.seen[1])))
-        self.memory_bank.extend(torch.cat(patches), torch.cat(origins), budget)
-        every = (image for images in batches for image in images)
-        found = [self._without_itself(image[None], number) for number, image in enumerate(every, first)]
+        self.memory_bank.extend(patches, origins, budget)
+        everything: Iterable[tuple[Tensor, Tensor]] = embedded
+        if len(embedded) < int(self.seen[0]) - first:
+            everything = (self._embedded(image[None]) for images in batches for image in images)
+        found = [self._without_itself(*image, number) for number, image in enumerate(everything, first)]
         return Prediction(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def forget(self, image: Tensor, where: Tensor) -> Tensor:
@@ -141,8 +150,7 @@ class PatchCore(Method):
 
         Where the defect is not marked, it is taken to be where the image scores nearly as high as at its worst.
         """
-        image, visible = split_padding(image)
-        patches = self.embed(image)
+        patches, visible = self._embedded(image)
         distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
         grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
         marked = functional.adaptive_max_pool2d(where[None].to(grid.dtype), grid.shape[1:]) > 0
@@ -180,16 +188,18 @@ class PatchCore(Method):
             expected, ratio=self.coreset_ratio, size=self.bank_size, progress=self.progress
         )
 
-    def _streamed(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each batch's patches (n, D) and their origins (n, 3); counts what was seen."""
-        for images in batches:
-            images, visible = split_padding(images)
-            patches = self.embed(images)
-            inside = visible_grid(visible, (patches.shape[1], patches.shape[2]))
-            origins = inside.nonzero()
-            origins[:, 0] += self.seen[0]
-            self.seen += torch.tensor([len(images), len(origins)], device=self.seen.device)
-            yield patches[inside], origins
+    def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches (N, h, w, D) and which pixels are visible."""
+        images, visible = split_padding(images)
+        return self.embed(images), visible
+
+    def _counted(self, patches: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """The visible ones of a batch's patches (n, D) and their origins (n, 3); counts what was seen."""
+        inside = visible_grid(visible, (patches.shape[1], patches.shape[2]))
+        origins = inside.nonzero()
+        origins[:, 0] += self.seen[0]
+        self.seen += torch.tensor([len(patches), len(origins)], device=self.seen.device)
+        return patches[inside], origins
 
     def _predicted(
         self, patches: Tensor, distances: Tensor, indices: Tensor, visible: Tensor
@@ -201,10 +211,8 @@ class PatchCore(Method):
             grid, score = grid.square(), score.square()
         return Prediction(score, upsample(grid, (visible.shape[2], visible.shape[3]), SIGMA))
 
-    def _without_itself(self, image: Tensor, number: int) -> Prediction[Tensor]:
-        """The prediction for training image `number` (1, 3, H, W), by the bank patches from other images."""
-        image, visible = split_padding(image)
-        patches = self.embed(image)
+    def _without_itself(self, patches: Tensor, visible: Tensor, number: int) -> Prediction[Tensor]:
+        """The prediction for training image `number`, patches (1, h, w, D), by the bank patches from others."""
         return self._predicted(
             patches, *self.memory_bank.nearest_of_others(patches.flatten(0, 2), number), visible
         )
