@@ -41,7 +41,7 @@ def fastflow_epoch(settings: Json) -> Json:
     def watch(epoch: int, losses: Mapping[str, float]) -> None:
         epochs.append((time.perf_counter(), losses["loss"]))
 
-    def progress(phase: str, done: int, total: int | None, note: str = "") -> None:
+    def progress(phase: str, done: int, total: int | None, note: str = "", /) -> None:
         phases[phase] = time.perf_counter()
 
     learn(method, list(np.load(settings["inputs"])), watch=watch, progress=progress)
