@@ -67,7 +67,7 @@ def couple_plainly(
     kept = x.shape[1] - moved
     joined = torch.cat([x[:, :kept], x[:, kept:] * s.exp() + t], 1)
     y = (joined * scale[:, None, None] + offset[:, None, None]).index_select(1, order)
-    return y, s.flatten(1).sum(1)
+    return y, s.sum((1, 2, 3))
 
 
 def _compiles(x: Tensor) -> bool:

@@ -152,7 +152,8 @@ class MapNorm(nn.Module):
 
 
 def _everywhere(values: Tensor, shape: Sequence[int]) -> Tensor:
-    return values[:, None, None].expand(*shape).contiguous()
+    """A value per channel (C,) at each place (C, H, W), the channels last in memory as in the maps it goes with."""
+    return values.expand(shape[1], shape[2], -1).contiguous().permute(2, 0, 1)
 
 
 def convolutions(kernel: int, hidden_ratio: float) -> Subnet:

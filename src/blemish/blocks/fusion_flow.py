@@ -90,7 +90,7 @@ class FusionFlow(nn.Module):
         for x, raw in zip(maps, predicted, strict=True):
             s, t = self._clamped(raw)
             moved.append(torch.addcmul(t, x, s.exp()))
-            total = total + s.flatten(1).sum(1)
+            total = total + s.sum((1, 2, 3))
         return moved, total
 
     def _moved_back(self, maps: list[Tensor], predicted: list[Tensor]) -> list[Tensor]:
