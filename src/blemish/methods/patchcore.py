@@ -130,7 +130,8 @@ class PatchCore(Method):
     def update(self, batches: Batches) -> Prediction[Tensor]:
         """Add to the bank what it does not cover yet, and thin it to its budget again; see `Method.update`."""
         first = int(self.seen[0])
-        fresh, embedded = [], []
+        fresh: list[tuple[Tensor, Tensor]] = []
+        embedded: list[tuple[Tensor, Tensor]] = []
         for images in batches:
             patches, visible = self._embedded(images)
             fresh.append(self.memory_bank.uncovered(*self._counted(patches, visible)))
