@@ -32,11 +32,16 @@ def test_lines_are_few_and_know_the_time_left(capsys: pytest.CaptureFixture[str]
     lines("finishing", 5, None)
     clock.now += 1
     lines("quick", 1, 1)
+    for done in range(70, 76):  # resumed: two seconds a step
+        clock.now += 2
+        lines("training", done, 100, "loss 0.5")
     assert capsys.readouterr().err == (
         "looking 2/30, about 28 s left\n"
         "looking 12/30, about 18 s left\n"
         "looking 22/30, about 8 s left\n"
         "finishing 5\n"
+        "training 70/100, loss 0.5\n"
+        "training 75/100, about 50 s left, loss 0.5\n"
     )
 
 

@@ -50,26 +50,27 @@ class Lines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.phase = ""
-        self.started = self.reported = clock()
+        self.reported = clock()
+        self.first = self.reported, 0  # of the phase: when it was reported, and how much was done
         self.next_line = 0.0
 
     def __call__(self, phase: str, done: int, total: int | None, note: str = "", /) -> None:
         """Take a report."""
         now = self.clock()
-        if phase != self.phase:
-            self.phase, self.started = (
-                phase,
-                self.reported,
-            )  # it began when the phase before was last heard of
-            self.next_line = self.started + SILENT_SECONDS
+        if phase != self.phase:  # it began when the phase before was last heard of
+            self.phase, self.first = phase, (now, done)
+            self.next_line = self.reported + SILENT_SECONDS
         self.reported = now
         if now >= self.next_line:
             self.next_line = now + SECONDS_BETWEEN_LINES
-            position = _position(done, total, now - self.started)
+            position = _position(done, total, now - self.first[0], done - self.first[1])
             click.echo(f"{phase} {position}{', ' * bool(note)}{note}", err=True)
 
 
-def _position(done: int, total: int | None, seconds: float) -> str:
-    if total is None or done == 0:
+def _position(done: int, total: int | None, seconds: float, newly: int) -> str:
+    """`newly` were done in `seconds`: what is resumed does not begin at 0."""
+    if total is None:
         return str(done)
-    return f"{done}/{total}, about {seconds / done * (total - done):.0f} s left"
+    if newly <= 0:
+        return f"{done}/{total}"
+    return f"{done}/{total}, about {seconds / newly * (total - done):.0f} s left"
