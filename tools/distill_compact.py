@@ -13,7 +13,6 @@ fold its batch norms; turn each linear read-out W into the triangular R of W = Q
 holds the share of the targets' variance explained there. No inspection data set is read.
 """
 
-import argparse
 import copy
 import csv
 import math
@@ -28,6 +27,7 @@ from safetensors.torch import load_file
 from tools.distillation import (
     as_input,
     cut_crops,
+    new_parser,
     split_files,
     student_maps,
     sum_of_losses,
@@ -48,19 +48,8 @@ KEPT = {("resnet18", 2): 128, ("resnet18", 3): 256, ("resnet50_caffe", 2): 128, 
 
 def main() -> None:
     """Read the arguments, make the targets, train, write the weights."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("textures", type=Path)
+    parser = new_parser(__doc__, crops=20000, epochs=10, batch=32)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--crops", type=int, default=20000)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     cv2.setNumThreads(1)

@@ -13,11 +13,9 @@ targets lose 4 cells on every side. One picture in ten is never trained on: the 
 variance explained there. No inspection data set is read.
 """
 
-import argparse
 import copy
 import csv
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from tools.distillation import (
     as_input,
     cut_crops,
+    new_parser,
     split_files,
     student_maps,
     sum_of_losses,
@@ -47,20 +46,9 @@ KEY = 0
 
 def main() -> None:
     """Read the arguments, make the targets, train, write the weights."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("textures", type=Path)
+    parser = new_parser(__doc__, crops=4000, epochs=3, batch=16)
     parser.add_argument("--network", choices=list(DESIGNS), default="pdn_small")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--crops", type=int, default=4000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     cv2.setNumThreads(1)

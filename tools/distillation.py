@@ -1,5 +1,6 @@
 """What the distilling tools share: pictures cut into crops, the training loop, weights written aside."""
 
+import argparse
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,23 @@ from blemish.features.resnet import BATCH_NORM_EPS
 
 MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
 STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
+
+def new_parser(description: str | None, *, crops: int, epochs: int, batch: int) -> argparse.ArgumentParser:
+    """The arguments of every distillation, with these defaults; the first is the folder of photos, then textures."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("textures", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--crops", type=int, default=crops)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 def split_files(photos: Path, textures: Path) -> tuple[list[Path], list[Path]]:

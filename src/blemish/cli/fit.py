@@ -99,7 +99,9 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     help="Images of other things, for methods that can use them (`blemish methods` says for what).",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with training that was broken off, to the same weights as without."
+    "--resume",
+    is_flag=True,
+    help="Go on with training that was broken off; the weights become those of an unbroken one.",
 )
 @click.option(
     "--log",
