@@ -14,11 +14,11 @@ from blemish.blocks.coupling import couple, couple_plainly
 from blemish.blocks.flow import CouplingStep, Flow, MapNorm, convolutions
 
 
-def wake(module: nn.Module) -> None:
+def wake(module: nn.Module, by: float = 0.1) -> None:
     """Give every parameter a value of its own, where flows start as permutations."""
     for parameter in module.parameters():
         with torch.no_grad():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(by * torch.randn_like(parameter))
 
 
 def flow_of(channels: int, steps: int, condition: int = 0, kernel: int = 3) -> Flow:
@@ -83,10 +83,11 @@ def test_log_determinant_is_summed_per_image() -> None:
 def test_condition_changes_scales_and_translations_only() -> None:
     """x_a passes unseen by the condition; x_b moves with it."""
     torch.manual_seed(3)
-    (step,) = cast("list[CouplingStep]", list(flow_of(6, 1, condition=2).steps))
+    flow = flow_of(6, 1, condition=2)
+    (step,) = cast("list[CouplingStep]", list(flow.steps))
     x = torch.randn(1, 6, 3, 3)
     with torch.no_grad():
-        one, other = (step(x, torch.full((1, 2, 3, 3), value))[0] for value in (0.0, 1.0))
+        one, other = (flow(x, torch.full((1, 2, 3, 3), value))[0] for value in (0.0, 1.0))
     same = (one == other).flatten(2).all(2)[0]
     assert torch.equal(same, step.order < 3)
 
@@ -119,12 +120,12 @@ def freia_step(ours: CouplingStep) -> Any:
 @pytest.mark.parametrize("channels", [6, 7])
 def test_a_step_is_freias_with_the_same_weights(channels: int) -> None:
     torch.manual_seed(4)
-    (ours,) = cast("list[CouplingStep]", list(flow_of(channels, 1).steps))
-    theirs = freia_step(ours)
+    flow = flow_of(channels, 1)
+    theirs = freia_step(cast("CouplingStep", flow.steps[0]))
     x = torch.randn(2, channels, 4, 5)
     with torch.no_grad():
         (expected,), expected_log = theirs([x])
-        y, log = ours(x)
+        y, log = flow(x)
     assert torch.allclose(y, expected, atol=1e-5)
     assert torch.allclose(log, expected_log, atol=1e-4)
 
@@ -173,11 +174,12 @@ def test_a_flow_learns_two_moons_better_than_a_gaussian() -> None:
     places=st.integers(1, 7),
     images=st.integers(1, 3),
     size=st.sampled_from([0.1, 1, 30]),
+    raw_type=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 def test_the_compiled_arithmetic_is_that_of_tensors(
-    channels: int, places: int, images: int, size: float
+    channels: int, places: int, images: int, size: float, raw_type: torch.dtype
 ) -> None:
-    """Values and all derivatives, also where tanh is flat."""
+    """Values and all derivatives, also where tanh is flat; raw's and its gradient are rounded to raw's type."""
     torch.manual_seed(channels)
     moved = channels // 2
     leaves = [
@@ -187,17 +189,22 @@ def test_the_compiled_arithmetic_is_that_of_tensors(
         torch.randn(channels),
     ]
     order = torch.randperm(channels)
-    y_weight, log_weight = torch.randn(images, channels, places, 2), torch.randn(images)
+    kept = channels - moved
+    weights = [torch.randn(images, c, places, 2) for c in (channels, kept)] + [torch.randn(images)]
+    leaves[1], weights[1] = leaves[1].to(raw_type), weights[1].to(raw_type)
     found = []
-    for function, dtype in ((couple, torch.float32), (couple_plainly, torch.float64)):
-        inputs = [leaf.to(dtype).requires_grad_() for leaf in leaves]
+    for function, exact in ((couple, False), (couple_plainly, True)):
+        inputs = [(leaf.double() if exact else leaf.clone()).requires_grad_() for leaf in leaves]
         x, raw, scale, offset = inputs
-        y, log = function(x, raw, scale, offset, order, 1.9)
-        total = (y * y_weight.to(dtype)).sum() + (log * log_weight.to(dtype)).sum()
-        found.append([y.detach(), log.detach(), *torch.autograd.grad(total, inputs)])
+        outputs = function(x, raw, scale, offset, order, 1.9)
+        into = [weight.double() if exact else weight for weight in weights]
+        found.append([*(out.detach() for out in outputs), *torch.autograd.grad(outputs, inputs, into)])
+    y, first = found[0][:2]
+    assert torch.equal(first, y[:, :kept].to(raw_type))
     for compiled, plain in zip(*found, strict=True):
+        rounding = 2**-8 if compiled.dtype == torch.bfloat16 else 1e-4
         assert torch.allclose(
-            compiled.double(), plain, rtol=1e-4, atol=1e-4 * max(1.0, float(plain.abs().max()))
+            compiled.double(), plain, rtol=rounding, atol=1e-4 * max(1.0, float(plain.abs().max()))
         )
 
 
@@ -230,9 +237,26 @@ def test_training_in_bfloat16_keeps_the_likelihood() -> None:
     assert rounded == pytest.approx(exact, abs=0.02 * abs(exact))
 
 
+def test_training_in_bfloat16_keeps_the_gradients() -> None:
+    """Each differs from float32's by at most a tenth of its norm: a rounding to 8 bits is 0.4 %, and they add up."""
+    torch.manual_seed(11)
+    flow, x = Flow(CouplingStep(16, convolutions(3, 1.0)) for _ in range(4)), torch.randn(4, 16, 8, 8)
+    flow.reset_parameters()
+    wake(flow, by=0.02)  # a steeper flow multiplies the roundings
+    found = []
+    for training in (False, True):
+        flow.train(training).zero_grad()
+        leaf = x.clone().requires_grad_()
+        z, log = flow(leaf)
+        (0.5 * z.square().sum() - log.sum()).backward()
+        found.append([cast("Tensor", tensor.grad) for tensor in (leaf, *flow.parameters())])
+    for exact, rounded in zip(*found, strict=True):
+        assert float((rounded - exact).norm()) < 0.1 * float(exact.norm())
+
+
 def test_map_norm_normalises_and_counts_its_weight() -> None:
     torch.manual_seed(9)
-    x = 5 + 3 * torch.randn(2, 3, 4, 5)
+    x = (5 + 3 * torch.randn(2, 3, 4, 5)).requires_grad_()
     norm = MapNorm()
     assert norm.weight.numel() == 0
     norm.reset_parameters(x.shape[1:], torch.zeros(3), torch.ones(3))
@@ -240,6 +264,10 @@ def test_map_norm_normalises_and_counts_its_weight() -> None:
     y, log = norm(MapNorm.normalised(x))
     expected = torch.nn.functional.layer_norm(x, (3, 4, 5), norm.weight, norm.bias)
     assert torch.allclose(y, expected, atol=1e-5)
+    inputs, into = [x, norm.weight, norm.bias], torch.randn_like(y)
+    gradients = (torch.autograd.grad(outputs, inputs, into, retain_graph=True) for outputs in (y, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
     assert float(log.detach()) == pytest.approx(float(norm.weight.detach().abs().log().sum()))
 
 

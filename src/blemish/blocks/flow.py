@@ -8,7 +8,7 @@ memory with their channels last; on processors that multiply bfloat16 the subnet
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,11 +64,13 @@ class CouplingStep(nn.Module):
         nn.init.zeros_(self.offset)
         redraw(self.subnet)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) → y of that shape and log|det ∂y/∂x| of each image (N,)."""
-        kept, x = first_channels(x, self.sizes[0])
-        y, log = couple(x, self._predicted(kept, condition), self.scale, self.offset, self.order, self.clamp)
-        return y, log + x.shape[2] * x.shape[3] * self.scale.log().sum()
+    def forward(
+        self, x: Tensor, kept: Tensor, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, C, H, W) and its x_a → y of that shape, its y_a, and log|det ∂y/∂x| of each image (N,)."""
+        raw, scale = self._predicted(kept, condition), self.scale
+        y, kept, log = couple(x, raw, scale, self.offset, self.order, self.clamp)
+        return y, kept, log + x.shape[2] * x.shape[3] * scale.log().sum()
 
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
         """The x that `forward` maps to y."""
@@ -86,10 +88,10 @@ class CouplingStep(nn.Module):
     def _predicted(self, kept: Tensor, condition: Tensor | None) -> Tensor:
         """What the subnet says: s before its clamp, then t (N, 2B, H, W)."""
         inputs = kept if condition is None else torch.cat([kept, condition], 1)
-        if not self.training or inputs.dtype != torch.float32:
+        if not self.training or self.offset.dtype != torch.float32:
             return cast("Tensor", self.subnet(inputs))
         with mixed_precision(inputs.device):
-            return cast("Tensor", self.subnet(inputs)).float()
+            return cast("Tensor", self.subnet(inputs))
 
 
 class Flow(nn.Module):
@@ -107,8 +109,9 @@ class Flow(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) → z of that shape and log|det ∂z/∂x| of each image (N,)."""
         total = x.new_zeros(x.shape[0])
+        kept, x = first_channels(x, self._each()[0].sizes[0])
         for step in self._each():
-            x, log_determinant = step(x, condition)
+            x, kept, log_determinant = step(x, kept, condition)
             total = total + log_determinant
         return x, total
 
@@ -148,7 +151,29 @@ class MapNorm(nn.Module):
 
     def forward(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
         """The maps weighted, and log|det| of that, which is the same for each."""
-        return torch.addcmul(self.bias, normalised, self.weight), self.weight.abs().log().sum()
+        log_weight = self.weight.abs().log().sum()
+        if not self.training:
+            return torch.addcmul(self.bias, normalised, self.weight), log_weight
+        weighted = _Weighted.apply(self.bias, normalised, self.weight)  # type: ignore[no-untyped-call]
+        return cast("Tensor", weighted), log_weight
+
+
+class _Weighted(torch.autograd.Function):
+    """addcmul, with gradients summed image after image: place after place, each would be far from the one before."""
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, normalised: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(normalised, weight)
+        return torch.addcmul(bias, normalised, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        normalised, weight = ctx.saved_tensors
+        bias_gradient, weight_gradient = torch.zeros_like(weight), torch.zeros_like(weight)
+        for image, image_gradient in zip(normalised, gradient, strict=True):
+            bias_gradient += image_gradient
+            weight_gradient.addcmul_(image, image_gradient)
+        return bias_gradient, gradient * weight if ctx.needs_input_grad[1] else None, weight_gradient
 
 
 def _everywhere(values: Tensor, shape: Sequence[int]) -> Tensor:

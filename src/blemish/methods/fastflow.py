@@ -145,7 +145,9 @@ class FastFlow(Method):
         """−log p of the feature maps per dimension, without its constant ½ log 2π."""
         total = prepared[0].new_zeros(())
         for z, log_determinant in self._flown(prepared):
-            total = total + (0.5 * z.square().sum((1, 2, 3)) - log_determinant).mean()
+            total = (
+                total + (0.5 * torch.linalg.vector_norm(z, dim=(1, 2, 3)).square() - log_determinant).mean()
+            )
         return total / sum(x[0].numel() for x in prepared)
 
     def optimizers(self) -> torch.optim.Optimizer:

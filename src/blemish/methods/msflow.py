@@ -119,7 +119,9 @@ class MSFlow(Method):
     def training_loss(self, *prepared: Tensor) -> Tensor:
         """−log p of all feature maps of an image, without its constant ½ log 2π per dimension."""
         maps, log_determinant = self._flown(prepared)
-        squares = torch.stack([0.5 * z.square().sum((1, 2, 3)) for z in maps]).sum(0)
+        squares = torch.stack([0.5 * torch.linalg.vector_norm(z, dim=(1, 2, 3)).square() for z in maps]).sum(
+            0
+        )
         return (squares - log_determinant).mean()
 
     def learning_rate_factor(self, done: float) -> float:
