@@ -19,10 +19,16 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.data.preprocess import Preprocess as Preprocess
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
+    from blemish.methods.anogan import AnoGAN as AnoGAN
+    from blemish.methods.autoencoder import AutoEncoder as AutoEncoder
     from blemish.methods.base import Method as Method
     from blemish.methods.base import Preset as Preset
+    from blemish.methods.cyclegan import CycleGAN as CycleGAN
+    from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder as DenoisingAutoEncoder
     from blemish.methods.efficientad import EfficientAD as EfficientAD
+    from blemish.methods.f_anogan import FAnoGAN as FAnoGAN
     from blemish.methods.fastflow import FastFlow as FastFlow
+    from blemish.methods.ganomaly import GANomaly as GANomaly
     from blemish.methods.msflow import MSFlow as MSFlow
     from blemish.methods.padim import PaDiM as PaDiM
     from blemish.methods.patchcore import PatchCore as PatchCore
@@ -31,6 +37,7 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.methods.simplenet import SimpleNet as SimpleNet
     from blemish.methods.template import Template as Template
     from blemish.methods.texture import Texture as Texture
+    from blemish.methods.vae import VAE as VAE
     from blemish.methods.variation import Variation as Variation
     from blemish.metrics.evaluation import Evaluation as Evaluation
     from blemish.model import Model as Model
@@ -59,8 +66,14 @@ _HOMES = {
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
         "blemish.methods.base": ("Method", "Preset"),
+        "blemish.methods.anogan": ("AnoGAN",),
+        "blemish.methods.autoencoder": ("AutoEncoder",),
+        "blemish.methods.cyclegan": ("CycleGAN",),
+        "blemish.methods.denoising_autoencoder": ("DenoisingAutoEncoder",),
         "blemish.methods.efficientad": ("EfficientAD",),
+        "blemish.methods.f_anogan": ("FAnoGAN",),
         "blemish.methods.fastflow": ("FastFlow",),
+        "blemish.methods.ganomaly": ("GANomaly",),
         "blemish.methods.msflow": ("MSFlow",),
         "blemish.methods.padim": ("PaDiM",),
         "blemish.methods.patchcore": ("PatchCore",),
@@ -69,6 +82,7 @@ _HOMES = {
         "blemish.methods.simplenet": ("SimpleNet",),
         "blemish.methods.template": ("Template",),
         "blemish.methods.texture": ("Texture",),
+        "blemish.methods.vae": ("VAE",),
         "blemish.methods.variation": ("Variation",),
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),

@@ -22,6 +22,14 @@ def test_csv_is_whole_after_every_epoch_and_goes_on_where_training_does(tmp_path
     assert path.read_text(encoding="utf-8").splitlines() == ["epoch,loss", "0,9.0"]
 
 
+def test_csv_has_a_column_for_every_loss_of_any_epoch(tmp_path: Path) -> None:
+    with csv_log(tmp_path, False) as watch:
+        watch(0, {"critic": 1.0, "generator": 2.0})
+        watch(1, {"encoder": 3.0})
+    lines = (tmp_path / "losses.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == ["epoch,critic,generator,encoder", "0,1.0,2.0,", "1,,,3.0"]
+
+
 def test_tensorboard_reads_the_losses(tmp_path: Path) -> None:
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"

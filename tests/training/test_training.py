@@ -194,14 +194,14 @@ def test_a_method_with_epochs_must_have_a_loss() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "optimizers"),
-    [(("a", "b"), ("a",)), (("a",), ("a", "b")), (("a",), ("b",)), (("a",), None), (None, ("a",))],
+    [(("a", "b"), ("a",)), ((), ("a", "b")), (("a",), ("b",)), (("a",), None), (None, ("a",))],
 )
 def test_losses_and_optimizers_share_names(
     losses: tuple[str, ...] | None, optimizers: tuple[str, ...] | None
 ) -> None:
     class Named(Diary):
         def training_loss(self, images: Tensor) -> Tensor | Mapping[str, Tensor]:
-            return dict.fromkeys(losses, self.weight.sum()) if losses else self.weight.sum()
+            return self.weight.sum() if losses is None else dict.fromkeys(losses, self.weight.sum())
 
         def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
             one = torch.optim.SGD([self.weight], lr=1.0)
@@ -253,6 +253,43 @@ def test_two_optimizers_each_lower_their_own_loss() -> None:
         assert epoch == {"a": pytest.approx((a * b) ** 2), "b": pytest.approx(a * b + b**2)}
         a, b = a - 0.125 * 2 * a * b**2, b - 0.125 * (a + 2 * b)
     assert (method.a.item(), method.b.item()) == pytest.approx((a, b))
+
+
+class Rests(Duel):
+    """`a` is only moved by every third loss, and is not in the first."""
+
+    epochs = 7
+    calls = 0
+
+    def training_loss(self, images: Tensor) -> Mapping[str, Tensor]:
+        self.calls += 1
+        losses = {"a": self.a**2, "b": self.b**2}
+        return losses if self.calls % 3 == 0 else {"b": losses["b"]}
+
+
+def test_an_optimizer_without_a_loss_rests() -> None:
+    method = Rests()
+    history = learn(method, images(1))
+    assert method.a.item() == pytest.approx(0.75**2)
+    assert method.b.item() == pytest.approx(2 * 0.75**7)
+    assert [sorted(epoch) for epoch in history.losses] == [["b"], ["b"], ["a", "b"]] * 2 + [["b"]]
+    assert [epoch["a"] for epoch in history.losses if "a" in epoch] == pytest.approx([1.0, 0.75**2])
+
+
+def test_a_loss_given_now_and_then_is_averaged_over_its_own_images() -> None:
+    class Alternates(Diary):
+        calls = 0
+
+        def training_loss(self, images: Tensor) -> Mapping[str, Tensor]:
+            self.calls += 1
+            losses = {"a": 0 * self.weight.sum() + self.calls, "b": 0 * self.weight.sum() + 10}
+            return losses if self.calls % 2 else {"b": losses["b"]}
+
+        def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+            return {name: torch.optim.SGD([self.weight], lr=1.0) for name in ("a", "b")}
+
+    history = learn(Alternates(epochs=1), images(12))  # three batches of 4
+    assert history.losses == [{"a": pytest.approx(2.0), "b": pytest.approx(10.0)}]
 
 
 def test_gradients_reach_the_minimum() -> None:

@@ -44,7 +44,7 @@ class Method(nn.Module):
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {}
-    exports: ClassVar[bool] = True
+    exports: bool = True
     """Whether `forward` can be exported to ONNX; if not, `exports_reason` says why."""
     exports_reason: ClassVar[str] = ""
     epochs: int = 0
@@ -83,7 +83,10 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} trains but has no training_loss.")
 
     training_loss: Callable[..., Tensor | Mapping[str, Tensor]] = _no_training_loss
-    """The loss of a batch, given the tensors of `prepare`; with several optimizers, one under each one's name.
+    """The loss of a batch, given the tensors of `prepare`; with several optimizers, a loss under the name of each.
+
+    An optimizer whose loss is left out makes no step: a critic may so take several to a generator's one. All losses
+    are computed before the first step, and each changes its own optimizer's parameters only.
 
     Where `patience` is set it is also asked, in evaluation mode, for the loss of held-out images.
     """

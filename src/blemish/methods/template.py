@@ -40,7 +40,7 @@ class Template(Method):
         sigma: Gaussian blur of the anomaly map, in pixels.
     """
 
-    exports: ClassVar[bool] = False
+    exports: bool = False
     exports_reason: ClassVar[str] = (
         "it registers each image to its template, which searches with Fourier transforms."
     )

@@ -30,30 +30,30 @@ class Progressed:
 
     step: int = 0
     first: dict[str, float] = field(default_factory=dict)
-    """Losses of the first step."""
+    """Each loss when it was first computed."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Of each loss over the images seen in this epoch."""
-    seen: int = 0
-    """Images seen in this epoch."""
+    """Of each loss over the images it saw in this epoch."""
+    seen: dict[str, int] = field(default_factory=dict)
+    """Images that each loss saw in this epoch."""
     losses: list[dict[str, float]] = field(default_factory=list)
     """Of each epoch that ended."""
 
     def add(self, losses: Mapping[str, float], count: int) -> None:
         """One more step, on `count` images."""
-        self.first = self.first or dict(losses)
+        self.first = {**losses, **self.first}
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * count
-        self.seen += count
+            self.seen[name] = self.seen.get(name, 0) + count
         self.step += 1
 
     def means(self) -> dict[str, float]:
         """The epoch's losses so far."""
-        return {name: total / self.seen for name, total in self.sums.items()}
+        return {name: total / self.seen[name] for name, total in self.sums.items()}
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Keep the epoch's numbers and begin another."""
         self.losses.append(row)
-        self.sums, self.seen = {}, 0
+        self.sums, self.seen = {}, {}
 
 
 class Checkpoint:

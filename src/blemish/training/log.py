@@ -23,7 +23,7 @@ def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
         rows[:] = [row for row in rows if int(row["epoch"]) < epoch] + [{"epoch": epoch, **losses}]
         aside = path.with_suffix(".part")
         with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["epoch", *losses])
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
             writer.writerows(rows)
         aside.replace(path)

@@ -176,7 +176,7 @@ class _Training:
 
     def _step(self, prepared: tuple[Tensor, ...], count: int) -> None:
         losses = _named(self.method.training_loss(*prepared))
-        if losses.keys() != self.optimizers.keys():
+        if not losses or losses.keys() - self.optimizers.keys():
             raise MethodError(
                 f"{type(self.method).__name__} has the losses {sorted(losses)} but the optimizers "
                 f"{sorted(self.optimizers)}; give both the same names."
@@ -191,8 +191,8 @@ class _Training:
                 torch.nn.utils.clip_grad_norm_(moved, self.method.clip_norm)
             for group, rate in zip(optimizer.param_groups, self.rates[name], strict=True):
                 group["lr"] = rate * factor
-        for optimizer in self.optimizers.values():  # only now, since one's step would change another's graph
-            optimizer.step()
+        for name in losses:  # only now, since one's step would change another's graph
+            self.optimizers[name].step()
         numbers = {name: float(loss.detach()) for name, loss in losses.items()}
         self._require_sound(numbers)
         self.done.add(numbers, count)
@@ -226,7 +226,7 @@ class _Training:
         return bool(patience) and len(seen) > patience and min(seen[-patience:]) >= min(seen[:-patience])
 
     def _require_sound(self, losses: Mapping[str, float]) -> None:
-        first = self.done.first or losses
+        first = {**losses, **self.done.first}
         for name, value in losses.items():
             if not math.isfinite(value) or abs(value) > EXPLODED * max(1.0, abs(first[name])):
                 rate = max(rate for rates in self.rates.values() for rate in rates)

@@ -1,0 +1,143 @@
+"""AnoGAN: of all pictures that a generator of normal ones can make, the most similar one is searched for.
+
+Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery",
+IPMI 2017. Differs from the paper: colour pictures; all windows and restarts of a batch are searched at once, from
+starts drawn once; fewer steps, whose rate falls; batch norms are recalibrated after training; more epochs, with
+learning rates that fall along half a cosine; by default the whole product, with half the channels.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from blemish.blocks.adversarial import binary_critic_loss, binary_generator_loss
+from blemish.blocks.batch_norm import recalibrate
+from blemish.blocks.dcgan import Critic, UpPyramid, dcgan_optimizers, draw
+from blemish.blocks.latent_search import search
+from blemish.blocks.precision import mixed_precision
+from blemish.methods.base import Batches, Preset
+from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate
+
+FEATURES = 0.1
+"""Share of the critic's features in what the search lowers, the paper's λ; the rest is the pixels'."""
+MOST = 512
+"""Channels at most."""
+
+
+class AnoGAN(Reconstruction):
+    """Searches the generator's codes for the most similar picture; what remains different is anomalous.
+
+    Args:
+        size: Side in pixels of the pictures that the networks see, a power of two.
+        patches: Whether these are windows of the image, as in the paper, instead of the whole image shrunk.
+        width: Channels of the layers next to the picture; they double with each halving, up to 512.
+        code: Numbers that the generator makes a picture of.
+        search_steps: Steps of the search that scores a picture; the time is proportional to it.
+        restarts: Searches per picture, from different codes; the best one counts.
+        standardise: Whether errors in the map are divided by those usual at their position, for aligned products.
+        score: "search": what the search could not lower any further; "pixels": the map's maximum.
+        learning_rate: Of both Adams in the first step of training; it falls to 0 along half a cosine.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+    """
+
+    exports = False
+    exports_reason: ClassVar[str] = (
+        "It scores by descending gradients, which an exported graph does not have."
+    )
+    darkest: ClassVar[float] = -1.0
+    scores: ClassVar[tuple[str, ...]] = ("search", "pixels")
+    presets: ClassVar = {
+        "paper": Preset(
+            {"patches": True, "width": 64, "search_steps": 500, "restarts": 1, "epochs": 20, "batch_size": 64}
+        )
+    }
+
+    def __init__(
+        self,
+        *,
+        size: int = 64,
+        patches: bool = False,
+        width: int = 32,
+        code: int = 100,
+        search_steps: int = 100,
+        restarts: int = 2,
+        standardise: bool = False,
+        score: str = "search",
+        learning_rate: float = 2e-4,
+        epochs: int = 250,
+        batch_size: int = 16,
+    ) -> None:
+        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
+        require_counts(width=width, code=code, search_steps=search_steps, restarts=restarts)
+        require_counts(epochs=epochs, batch_size=batch_size)
+        require_rate(learning_rate, "2e-4")
+        self.width = width
+        self.code = code
+        self.search_steps = search_steps
+        self.restarts = restarts
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+
+        with torch.device("meta"):  # weights are drawn in `collect`
+            self.generator = UpPyramid(size, width, MOST, code)
+            self.critic = Critic(size, width, MOST)
+        self.to_empty(device="cpu")
+        self.starts: Tensor
+        self.register_buffer("starts", torch.zeros(restarts, code, 1, 1))
+
+    def collect(self, batches: Batches) -> None:
+        draw(self.generator)
+        draw(self.critic)
+        self.starts = self.random_codes(self.restarts)
+
+    def training_loss(self, *prepared: Tensor) -> dict[str, Tensor]:
+        views = self.views(*prepared)
+        with mixed_precision(views.device):
+            made = self.generator(self.random_codes(len(views)))
+            real, fake, believed = self.critic(views), self.critic(made.detach()), self.critic(made)
+        return {
+            "generator": binary_generator_loss(believed.float()),
+            "critic": binary_critic_loss(real.float(), fake.float()),
+        }
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return dcgan_optimizers(self.generator, self.critic, self.learning_rate)
+
+    def finish(self, batches: Batches) -> None:
+        views = torch.cat([self.views(*self.prepare(images)) for images in batches])
+        real = views.tensor_split(math.ceil(len(views) / self.batch_size))
+        codes = [self.random_codes(len(batch)) for batch in real]
+        recalibrate(self.generator, codes)
+        recalibrate(self.critic, [*real, *(self.generator(batch) for batch in codes)])
+        super().finish(batches)
+
+    def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):  # inference mode would forbid the search's gradients
+            views = views.clone()
+            targets = views.repeat_interleave(self.restarts, 0)
+            features = self.critic.features(views).repeat_interleave(self.restarts, 0)
+
+            def losses(codes: Tensor) -> Tensor:
+                return self.search_losses(codes, targets, features)
+
+            codes, lowest = search(losses, self.starts, len(views), self.search_steps)
+            errors = (views - self.generator(codes)).abs().mean(1)
+        return errors, lowest if self.score == "search" else None
+
+    def search_losses(self, codes: Tensor, pictures: Tensor, features: Tensor) -> Tensor:
+        """How far what is made of each code is from a picture and from the critic's features of it: (N,)."""
+        made = self.generator(codes)
+        pixel_terms = (pictures - made).abs().flatten(1).sum(1)
+        feature_terms = (features - self.critic.features(made)).abs().flatten(1).sum(1)
+        return torch.lerp(pixel_terms, feature_terms, FEATURES)
+
+    def random_codes(self, count: int) -> Tensor:
+        """Codes (count, code, 1, 1), evenly distributed from -1 to 1."""
+        return 2 * torch.rand(count, self.code, 1, 1, device=self.learned.device) - 1

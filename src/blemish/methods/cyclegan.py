@@ -1,0 +1,142 @@
+"""Cycle-GAN-S: a translator from defective to normal pictures; what it changes is anomalous.
+
+Bougaham, Delchevalerie et al., "Industrial and Medical Anomaly Detection Through Cycle-Consistent Adversarial
+Networks", Neurocomputing 2023, on Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
+Networks", ICCV 2017.
+Differs from the paper, hence the S: the second domain, there real abnormal images, is synthetic defects here, because
+a method learns from normal images only. No Fréchet score; smaller pictures and networks and a schedule of minutes.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from blemish.blocks.adversarial import squares_critic_loss, squares_generator_loss
+from blemish.blocks.defects import with_defects
+from blemish.blocks.patch_gan import PatchGAN
+from blemish.blocks.precision import mixed_precision
+from blemish.blocks.replay import ReplayBuffer
+from blemish.blocks.translator import Translator, draw
+from blemish.errors import MethodError
+from blemish.methods.base import Batches, Preset
+from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate
+
+CYCLE, IDENTITY = 10.0, 5.0
+"""Weights of the mean absolute changes by a way there and back, and of pictures that are at home already."""
+STEADY = 0.1
+"""Share of the training with the full learning rates; from then on they fall to 0 along a line."""
+
+
+class CycleGAN(Reconstruction):
+    """Translates a picture into one without defects; the map is what that changed.
+
+    Args:
+        size: Side in pixels of the pictures that the networks see, a multiple of 8.
+        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
+        width: Channels of the two translators' and the two critics' first layers.
+        blocks: Residual blocks of each translator.
+        standardise: Whether errors are divided by those usual at their position, for aligned products.
+        score: "pixels": the map's maximum; "mean": the mean squared change, the paper's sum up to a factor.
+        learning_rate: Of Adam, for all four networks, until a tenth of the training is done; then it falls to 0.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+    """
+
+    darkest: ClassVar[float] = -1.0
+    scores: ClassVar[tuple[str, ...]] = ("pixels", "mean")
+    auxiliary_use: ClassVar[str] = "the synthetic defects are made of them"
+    presets: ClassVar = {
+        "texture": Preset({"patches": True, "epochs": 80}),
+        "paper": Preset(
+            {"size": 256, "width": 64, "blocks": 9, "score": "mean", "epochs": 200, "batch_size": 16}
+        ),
+    }
+
+    def __init__(
+        self,
+        *,
+        size: int = 64,
+        patches: bool = False,
+        width: int = 16,
+        blocks: int = 4,
+        standardise: bool = False,
+        score: str = "pixels",
+        learning_rate: float = 2e-4,
+        epochs: int = 60,
+        batch_size: int = 4,
+    ) -> None:
+        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
+        if size < 32 or size % 8:
+            raise MethodError(f"size must be a multiple of 8 from 32 on, got {size}; the authors use 256.")
+        require_counts(width=width, blocks=blocks, epochs=epochs, batch_size=batch_size)
+        require_rate(learning_rate, "2e-4")
+        self.width = width
+        self.blocks = blocks
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+
+        with torch.device("meta"):  # weights are drawn in `collect`
+            self.to_normal, self.to_defective = (Translator(width, blocks) for _ in range(2))
+            self.normal_critic, self.defective_critic = (PatchGAN(width) for _ in range(2))
+        for network in (self.to_normal, self.to_defective, self.normal_critic, self.defective_critic):
+            network.to_empty(device="cpu")
+        self.made_normal, self.made_defective = ReplayBuffer(), ReplayBuffer()
+        self.defect_textures = torch.empty(0)
+
+    def collect(self, batches: Batches) -> None:
+        for network in (self.to_normal, self.to_defective, self.normal_critic, self.defective_critic):
+            draw(network)
+        for replay in (self.made_normal, self.made_defective):
+            replay.reserve((self.size, self.size))
+        self.defect_textures = self.textures().to(self.learned.device)
+
+    def training_loss(self, *prepared: Tensor) -> Mapping[str, Tensor]:
+        normal = self.views(*prepared)
+        # Other windows of the same images; no loss sets a defective picture against what it was made of.
+        defective, _ = with_defects(self.views(*prepared), self.defect_textures)
+        with mixed_precision(normal.device):
+            repaired, same_normal = self.to_normal(torch.cat([defective, normal])).float().chunk(2)
+            damaged, same_defective = self.to_defective(torch.cat([normal, defective])).float().chunk(2)
+            normal_again = self.to_normal(damaged).float()
+            defective_again = self.to_defective(repaired).float()
+        l1 = functional.l1_loss
+        cycle = l1(normal_again, normal) + l1(defective_again, defective)
+        identity = l1(same_normal, normal) + l1(same_defective, defective)
+        normal_game = self._game(self.normal_critic, normal, repaired, self.made_normal)
+        defective_game = self._game(self.defective_critic, defective, damaged, self.made_defective)
+        generators, critics = (a + b for a, b in zip(normal_game, defective_game, strict=True))
+        return {"generator": generators + CYCLE * cycle + IDENTITY * identity, "critic": critics}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        generators = [*self.to_normal.parameters(), *self.to_defective.parameters()]
+        critics = [*self.normal_critic.parameters(), *self.defective_critic.parameters()]
+        return {
+            name: torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.5, 0.999))
+            for name, parameters in {"generator": generators, "critic": critics}.items()
+        }
+
+    def learning_rate_factor(self, done: float) -> float:
+        return min(1.0, (1 - done) / (1 - STEADY))
+
+    def finish(self, batches: Batches) -> None:
+        for replay in (self.made_normal, self.made_defective):
+            replay.clear()
+        self.defect_textures = torch.empty(0)
+        super().finish(batches)
+
+    def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
+        errors = (views - self.to_normal(views)).square().mean(1)
+        return errors, errors.mean((1, 2)) if self.score == "mean" else None
+
+    def _game(
+        self, critic: PatchGAN, real: Tensor, made: Tensor, replay: ReplayBuffer
+    ) -> tuple[Tensor, Tensor]:
+        """What the translator and what the critic lose in one domain."""
+        with mixed_precision(real.device):
+            judged = critic(made).float()
+            judged_real, judged_old = critic(torch.cat([real, replay.exchange(made)])).float().chunk(2)
+        return squares_generator_loss(judged), squares_critic_loss(judged_real, judged_old)

@@ -1,0 +1,148 @@
+"""f-AnoGAN: a GAN of normal pictures, and an encoder that learns to find a picture among those it can make.
+
+Schlegl et al., "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks", Medical Image
+Analysis 2019. Differs from the paper: colour pictures; by default narrower networks, codes without tanh and a schedule
+of minutes, with learning rates that fall to 0 in each phase.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from blemish.blocks.adversarial import wasserstein_critic_loss, wasserstein_generator_loss
+from blemish.blocks.gradient_penalty import gradient_penalty
+from blemish.blocks.precision import mixed_precision
+from blemish.blocks.residual_gan import ResidualCritic, ResidualEncoder, ResidualGenerator, draw, require_size
+from blemish.methods.base import Batches, Preset
+from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
+
+PENALTY = 10.0
+"""Weight of the gradient penalty in the critic's loss."""
+PAPER: dict[str, float] = {"patches": True, "width": 64, "tanh": True, "batch_size": 64, "critic_steps": 5}
+PAPER |= {"learning_rate": 1e-4, "encoder_learning_rate": 5e-5, "gan_steps": 100_000, "encoder_steps": 50_000}
+
+
+class FAnoGAN(Reconstruction):
+    """Rebuilds pictures by a generator that only ever learned to make normal ones.
+
+    First a generator and a critic learn against each other (WGAN-GP); then both are frozen, and an encoder learns the
+    code from which the generator rebuilds a picture, compared by pixels and by features of the critic (izi_f).
+
+    Args:
+        size: Side in pixels of the pictures that the networks see, a power of two.
+        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
+        width: Channels of the layers next to the picture; those next to the code have eight times as many.
+        code: Numbers that a picture is made from.
+        tanh: Whether the encoder's codes are squeezed to -1…1, as the authors' code does.
+        standardise: Whether errors are divided by those usual at their position, for aligned products.
+        score: "combined": the encoder's loss; "pixels": the map's maximum; "latent": how far the two codes are apart.
+        learning_rate: Of Adam for generator and critic in the first step; it falls to 0 along half a cosine.
+        encoder_learning_rate: Of RMSprop for the encoder in its first step; it falls likewise.
+        critic_steps: Steps of the critic to one of the generator.
+        gan_steps: Steps of the critic in all.
+        encoder_steps: Steps of the encoder after these.
+        batch_size: Images per step.
+    """
+
+    darkest: ClassVar[float] = -1.0
+    scores: ClassVar[tuple[str, ...]] = ("combined", "pixels", "latent")
+    presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER)}
+
+    def __init__(
+        self,
+        *,
+        size: int = 64,
+        patches: bool = False,
+        width: int = 16,
+        code: int = 128,
+        tanh: bool = False,
+        standardise: bool = False,
+        score: str = "combined",
+        learning_rate: float = 4e-4,
+        encoder_learning_rate: float = 5e-4,
+        critic_steps: int = 2,
+        gan_steps: int = 2000,
+        encoder_steps: int = 1500,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
+        require_size(size)
+        require_counts(width=width, code=code, critic_steps=critic_steps, batch_size=batch_size)
+        require_counts(gan_steps=gan_steps, encoder_steps=encoder_steps)
+        require_rate(min(learning_rate, encoder_learning_rate), "1e-4 and 5e-5")
+        self.width = width
+        self.code = code
+        self.tanh = tanh
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.critic_steps = critic_steps
+        self.gan_steps = gan_steps
+        self.encoder_steps = encoder_steps
+        self.batch_size = batch_size
+        self.steps = gan_steps + encoder_steps
+        with torch.device("meta"):  # weights are drawn in `collect`
+            self.generator = ResidualGenerator(size, width, code).to_empty(device="cpu")
+            self.critic = ResidualCritic(size, width).to_empty(device="cpu")
+            self.encoder = ResidualEncoder(size, width, code, tanh=tanh).to_empty(device="cpu")
+        self.trained = nn.Buffer(torch.zeros((), dtype=torch.long))  # calls of `training_loss`
+
+    def collect(self, batches: Batches) -> None:
+        for network in (self.generator, self.critic, self.encoder):
+            draw(network)
+        self.trained.zero_()
+
+    def training_loss(self, *prepared: Tensor) -> dict[str, Tensor]:
+        views = self.views(*prepared)
+        self.trained.add_(1)
+        if self.trained <= self.gan_steps:
+            return self.gan_losses(views)
+        self.generator.eval()  # frozen, with its batch norm; the critic, frozen too, has none
+        with mixed_precision(views.device):
+            rebuilt = self.generator(self.encoder(views)).float()
+            return {"encoder": self.izi_f(views, rebuilt).mean()}
+
+    def learning_rate_factor(self, done: float) -> float:
+        step = round(done * self.steps)
+        before = self.gan_steps if step >= self.gan_steps else 0
+        length = self.encoder_steps if before else self.gan_steps
+        return (1 + math.cos(math.pi * (step - before) / length)) / 2
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {
+            "generator": torch.optim.Adam(self.generator.parameters(), self.learning_rate, (0.0, 0.9)),
+            "critic": torch.optim.Adam(self.critic.parameters(), self.learning_rate, (0.0, 0.9)),
+            "encoder": torch.optim.RMSprop(self.encoder.parameters(), self.encoder_learning_rate, 0.9),
+        }
+
+    def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
+        codes = self.encoder(views)
+        rebuilt = self.generator(codes)
+        errors = (views - rebuilt).abs().mean(1)
+        if self.score == "latent":
+            return errors, latent_distance(codes, self.encoder(rebuilt))
+        return errors, self.izi_f(views, rebuilt) if self.score == "combined" else None
+
+    def gan_losses(self, views: Tensor) -> dict[str, Tensor]:
+        """The critic's loss, and every `critic_steps` times the generator's."""
+        turn = int(self.trained) % self.critic_steps == 0
+        with mixed_precision(views.device), torch.set_grad_enabled(turn):
+            fake = self.generator(torch.randn(len(views), self.code, device=views.device)).float()
+        scores = self.judge(torch.cat([views, fake.detach()]))
+        slope = PENALTY * gradient_penalty(self.judge, views, fake)
+        losses = {"critic": wasserstein_critic_loss(*scores.chunk(2)) + slope}
+        if turn:
+            losses["generator"] = wasserstein_generator_loss(self.judge(fake))
+        return losses
+
+    def judge(self, pictures: Tensor) -> Tensor:
+        """The critic's scores (N,) of pictures (N, 3, size, size)."""
+        with mixed_precision(pictures.device):
+            scores: Tensor = self.critic(pictures)
+        return scores.float()
+
+    def izi_f(self, views: Tensor, rebuilt: Tensor) -> Tensor:
+        """Mean squared difference of pictures plus, with κ = 1, that of the critic's features: (N,)."""
+        features = self.critic.body(torch.cat([views, rebuilt])).float().unflatten(0, (2, -1))
+        return latent_distance(views, rebuilt) + latent_distance(*features)

@@ -1,0 +1,232 @@
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import MethodError
+from blemish.methods.anogan import AnoGAN
+from blemish.runtimes.torch import TorchRuntime
+from blemish.testing.parts import defective_part, normal_parts
+from blemish.training import learn
+
+TINY = {
+    "size": 32,
+    "width": 8,
+    "code": 8,
+    "search_steps": 5,
+    "learning_rate": 2e-3,
+    "epochs": 4,
+    "batch_size": 4,
+}
+
+
+def build(**arguments: object) -> AnoGAN:
+    return AnoGAN(**{**TINY, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def learned() -> AnoGAN:
+    method = build()
+    learn(method, normal_parts(6))
+    return method.eval()
+
+
+def like(method: AnoGAN, **arguments: object) -> AnoGAN:
+    """The same networks, searched in another way."""
+    other = build(**arguments)
+    state = method.state_dict()
+    state["starts"] = state["starts"][: other.restarts]
+    other.load_learned(state)
+    return other.eval()
+
+
+def made_pictures(method: AnoGAN) -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        pictures: Tensor = method.generator(torch.rand(4, 8, 1, 1, generator=generator) * 2 - 1)
+    return pictures
+
+
+def search_scores(method: AnoGAN, pictures: Tensor) -> Tensor:
+    scores = method.compare(pictures)[1]
+    assert scores is not None
+    return scores
+
+
+def losses_at_the_start(method: AnoGAN, pictures: Tensor) -> Tensor:
+    with torch.no_grad():
+        features: Tensor = method.critic.features(pictures)
+        return method.search_losses(method.starts[:1].expand(len(pictures), -1, 1, 1), pictures, features)
+
+
+def test_what_the_generator_made_is_found_again(learned: AnoGAN) -> None:
+    method = like(learned, search_steps=150, restarts=1)
+    pictures = made_pictures(method)
+    first = losses_at_the_start(method, pictures)
+    assert float((search_scores(method, pictures) / first).max()) < 0.05
+
+
+def test_control_what_it_did_not_make_is_not_found_nor_is_anything_in_two_steps(learned: AnoGAN) -> None:
+    method = like(learned, search_steps=150, restarts=1)
+    noise = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert float((search_scores(method, noise) / losses_at_the_start(method, noise)).min()) > 0.5
+    hasty = like(learned, search_steps=2, restarts=1)
+    pictures = made_pictures(hasty)
+    assert float((search_scores(hasty, pictures) / losses_at_the_start(hasty, pictures)).min()) > 0.5
+
+
+def test_the_score_is_the_hand_summed_l1_terms(learned: AnoGAN) -> None:
+    method = like(learned, restarts=1)
+    made: list[Tensor] = []
+    hook = method.generator.register_forward_hook(lambda module, given, result: made.append(result.detach()))
+    pictures = method.pictures(torch.from_numpy(normal_parts(3, seed=2)))
+    errors, scores = method.compare(pictures)
+    hook.remove()
+    assert scores is not None
+    found = made[-1]
+    with torch.no_grad():
+        features, found_features = (method.critic.features(p).double().numpy() for p in (pictures, found))
+    for row in range(3):
+        pixels = np.abs(pictures[row].double().numpy() - found[row].double().numpy())
+        others = np.abs(features[row] - found_features[row])
+        assert pixels.size == 3 * 32 * 32
+        assert others.size == 32 * 4 * 4
+        assert float(scores[row]) == pytest.approx(0.9 * pixels.sum() + 0.1 * others.sum(), rel=1e-5)
+        np.testing.assert_allclose(errors[row].numpy(), pixels.mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_scoring_changes_nothing_to_the_bit_and_leaves_no_gradient(learned: AnoGAN) -> None:
+    before = {name: tensor.clone() for name, tensor in learned.state_dict().items()}
+    learned.zero_grad()  # what training left
+    images = normal_parts(2, seed=3)
+    scored = TorchRuntime(learned).predict(images)  # in inference mode
+    for name, tensor in learned.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    with torch.no_grad():
+        again = learned(torch.from_numpy(images))
+    with_gradients = learned(torch.from_numpy(images))
+    for other in (again, with_gradients):
+        assert not other.score.requires_grad
+        assert not other.anomaly_map.requires_grad
+        np.testing.assert_array_equal(other.score.numpy(), scored.score)
+        np.testing.assert_array_equal(other.anomaly_map.numpy(), scored.anomaly_map)
+    assert all(parameter.grad is None for parameter in learned.parameters())
+
+
+def test_the_best_of_several_searches_counts(learned: AnoGAN) -> None:
+    pictures = learned.pictures(torch.from_numpy(normal_parts(3, seed=2)))
+    starts = torch.rand(3, 8, 1, 1, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    several = build(restarts=3)
+    several.load_learned({**learned.state_dict(), "starts": starts})
+    errors, scores = several.eval().compare(pictures)
+    single = []
+    for start in starts:
+        method = build(restarts=1)
+        method.load_learned({**learned.state_dict(), "starts": start[None]})
+        single.append(method.eval().compare(pictures))
+    each = torch.stack([s for _, s in single if s is not None])  # (restarts, pictures)
+    assert scores is not None
+    assert torch.allclose(scores, each.amin(0), rtol=1e-4)
+    for row, best in enumerate(each.argmin(0).tolist()):
+        assert torch.allclose(errors[row], single[best][0][row], rtol=1e-3, atol=1e-4)
+
+
+def test_losses_are_the_cross_entropies_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.methods.anogan.mixed_precision", lambda device: nullcontext())
+    torch.manual_seed(0)
+    method = build()
+    method.collect([])
+    views = torch.rand(4, 3, 32, 32) * 2 - 1
+    method.train()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        made = method.generator(torch.rand(4, 8, 1, 1) * 2 - 1)
+        real, fake = method.critic(views).sigmoid(), method.critic(made).sigmoid()
+    torch.manual_seed(1)
+    losses = method.training_loss(views)
+    assert float(losses["generator"].detach()) == pytest.approx(-float(fake.log().mean()), rel=1e-5)
+    assert float(losses["critic"].detach()) == pytest.approx(
+        -float(real.log().mean() + (1 - fake).log().mean()) / 2, rel=1e-5
+    )
+    assert set(gradients(losses["critic"], method.generator)) == {None}
+    assert None not in gradients(losses["critic"], method.critic)
+    assert None not in gradients(losses["generator"], method.generator)
+
+
+def gradients(loss: Tensor, network: nn.Module) -> list[float | None]:
+    found = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True, allow_unused=True)
+    return [None if each is None else float(each.abs().max()) for each in found]
+
+
+def test_codes_are_evenly_distributed_and_starts_are_learned(learned: AnoGAN) -> None:
+    torch.manual_seed(0)
+    codes = learned.random_codes(4000)
+    assert codes.shape == (4000, 8, 1, 1)
+    assert -1 <= float(codes.min()) < -0.99 < 0.99 < float(codes.max()) <= 1
+    assert float(codes.std()) == pytest.approx(1 / 3**0.5, rel=0.02)
+    assert "starts" in learned.state_dict()
+    assert learned.starts.shape == (2, 8, 1, 1)
+    assert float(learned.starts.abs().min()) > 0
+
+
+def test_batch_norms_hold_the_statistics_of_real_and_made_pictures(
+    learned: AnoGAN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[int, list[Tensor]] = {}
+
+    def note(network: nn.Module, batches: list[Tensor]) -> None:
+        given[id(network)] = [batch.clone() for batch in batches]
+
+    monkeypatch.setattr("blemish.methods.anogan.recalibrate", note)
+    images = torch.from_numpy(normal_parts(6))
+    with torch.no_grad():
+        learned.finish([images[:4], images[4:]])
+        codes, seen = given[id(learned.generator)], given[id(learned.critic)]
+        assert [len(batch) for batch in codes] == [3, 3]
+        assert torch.equal(torch.cat(seen[:2]), learned.pictures(images))
+        assert torch.allclose(torch.cat(seen[2:]), learned.generator(torch.cat(codes)), atol=1e-5)
+
+
+def test_a_defective_part_stands_out_from_new_normal_ones(learned: AnoGAN) -> None:
+    images = np.concatenate([normal_parts(6, seed=9), defective_part(1.0)[None]])
+    scores = TorchRuntime(like(learned, search_steps=30)).predict(images).score
+    normal = scores[:-1]
+    assert scores[-1] > normal.mean() + 10 * normal.std()
+
+
+def test_the_score_may_be_the_maps_maximum(learned: AnoGAN) -> None:
+    method = like(learned, score="pixels")
+    score, anomaly_map = TorchRuntime(method).predict(normal_parts(2, seed=3))
+    np.testing.assert_array_equal(score, anomaly_map.max((1, 2)))
+
+
+def test_windows_are_learned_from_and_scored() -> None:
+    method = build(patches=True, standardise=True, epochs=1)
+    learn(method, normal_parts(3))
+    score, anomaly_map = TorchRuntime(method).predict(normal_parts(2, seed=3))
+    assert score.shape == (2,)
+    assert anomaly_map.shape == (2, 64, 96)
+
+
+def test_learning_rates_fall_along_half_a_cosine() -> None:
+    factors = [AnoGAN().learning_rate_factor(done) for done in (0.0, 0.5, 1.0)]
+    assert factors == pytest.approx([1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 40}, "size must be a power of two from 16 on, got 40; the authors use 32 or 64."),
+        ({"score": "latent"}, "score must be one of search, pixels, got 'latent'."),
+        ({"restarts": 0}, "restarts must be at least 1, got 0."),
+        ({"search_steps": 0}, "search_steps must be at least 1, got 0."),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0; the authors use 2e-4."),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
+    wrong: Callable[..., AnoGAN] = AnoGAN
+    with pytest.raises(MethodError, match=message):
+        wrong(**arguments)

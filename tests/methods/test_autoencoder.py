@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from blemish.blocks.ssim import ssim_map
+from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from blemish.errors import MethodError
+from blemish.methods.autoencoder import AutoEncoder
+from blemish.methods.reconstruction import RIDGE, latent_distance
+from blemish.testing.parts import DEFECT, SIZE, defective_part, normal_parts
+from blemish.training import learn
+
+TINY = {"size": 32, "width": 8, "code": 8, "epochs": 20, "batch_size": 4, "learning_rate": 3e-3}
+
+
+def learned(images: NDArray[np.float32], **arguments: object) -> AutoEncoder:
+    method = AutoEncoder(**{**TINY, **arguments})  # type: ignore[arg-type]
+    learn(method, images)
+    return method.eval()
+
+
+@pytest.fixture(scope="module")
+def method() -> AutoEncoder:
+    return learned(normal_parts(8))
+
+
+def pictures(count: int) -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.rand(count, 3, 32, 32)
+
+
+@torch.no_grad()
+def test_errors_are_those_of_the_loss(method: AutoEncoder) -> None:
+    views = pictures(3)
+    rebuilt = method.decoder(method.encoder(views))
+    errors, scores = method.compare(views)
+    assert scores is None
+    torch.testing.assert_close(errors, (views - rebuilt).square().mean(1))
+    structure = 1 - ssim_map(views, rebuilt).mean(1)
+    for loss, expected in {"ssim": structure, "l1+ssim": structure + (views - rebuilt).abs().mean(1)}.items():
+        other = AutoEncoder(**{**TINY, "loss": loss})  # type: ignore[arg-type]
+        other.load_learned(method.state_dict())
+        torch.testing.assert_close(other.compare(views)[0], expected)
+
+
+@torch.no_grad()
+def test_the_loss_of_a_step_is_the_mean_error(method: AutoEncoder) -> None:
+    views = pictures(2)
+    torch.testing.assert_close(
+        method.training_loss(views), method.compare(views)[0].mean(), rtol=0.02, atol=0
+    )
+
+
+def test_what_is_rebuilt_perfectly_has_no_errors() -> None:
+    method = AutoEncoder(size=32, code=3)
+    method.encoder = method.decoder = nn.Identity()
+    errors, _ = method.compare(pictures(2))
+    assert float(errors.abs().max()) == 0.0
+
+
+@torch.no_grad()
+def test_the_latent_score_compares_the_two_codes(method: AutoEncoder) -> None:
+    views = pictures(3)
+    other = AutoEncoder(**{**TINY, "score": "latent"})  # type: ignore[arg-type]
+    other.load_learned(method.state_dict())
+    _, scores = other.compare(views)
+    codes = other.encoder(views)
+    again = other.encoder(other.decoder(codes))
+    expected = [float(((a - b) ** 2).sum() / 8) for a, b in zip(codes, again, strict=True)]
+    assert scores is not None
+    assert scores.tolist() == pytest.approx(expected, rel=1e-5)
+    assert float(latent_distance(codes, codes).abs().max()) == 0
+
+
+def test_one_picture_can_be_learned_by_heart() -> None:
+    method = AutoEncoder(
+        size=32,
+        width=16,
+        code=16,
+        epochs=250,
+        batch_size=1,
+        patience=0,
+        learning_rate=3e-3,
+        standardise=False,
+    )
+    history = learn(method, np.repeat(normal_parts(1), 1, axis=0))
+    assert history.losses[-1]["loss"] < 1e-4
+
+
+def test_the_defect_stands_out_less_for_one_taught_on_shuffled_pixels() -> None:
+    parts = normal_parts(8)
+    method = learned(parts, epochs=60)
+    rng = np.random.default_rng(0)
+    places = rng.permutation(SIZE[0] * SIZE[1])
+    shuffled = parts.reshape(8, 3, -1)[:, :, places].reshape(parts.shape)
+    control = learned(np.ascontiguousarray(shuffled), epochs=60)
+    assert auroc(method) > 0.9
+    assert auroc(method) > auroc(control) + 0.1
+
+
+def auroc(method: AutoEncoder) -> float:
+    """Of the map's pixels against those of the defect."""
+    inside = np.zeros(SIZE, bool)
+    inside[DEFECT] = True
+    with torch.no_grad():
+        anomaly_map = method(torch.from_numpy(defective_part(0.15)[None])).anomaly_map[0]
+    return float(roc_auc_score(inside.ravel(), anomaly_map.numpy().ravel()))
+
+
+def test_pictures_are_the_images_before_they_were_normalised() -> None:
+    colours = torch.rand(2, 3, 64, 96)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    images = (colours - mean) / std
+    torch.testing.assert_close(AutoEncoder(patches=True).prepare(images)[0], colours)
+    shrunk = AutoEncoder(size=32).prepare(images)[0]
+    torch.testing.assert_close(shrunk, colours.view(2, 3, 32, 2, 32, 3).mean((3, 5)))
+
+
+def test_patches_train_on_windows_and_score_everywhere() -> None:
+    method = learned(normal_parts(6), patches=True)
+    whole = method.prepare(torch.from_numpy(normal_parts(2)))[0]
+    assert whole.shape == (2, 3, *SIZE)
+    assert method.views(whole).shape == (2, 3, 32, 32)
+    with torch.no_grad():
+        errors, _ = method.errors(torch.from_numpy(defective_part(1.0)[None]))
+    assert errors.shape == (1, *SIZE)
+    elsewhere = torch.ones(SIZE, dtype=torch.bool)
+    elsewhere[DEFECT] = False
+    assert float(errors[0, ~elsewhere].mean()) > 2 * float(errors[0, elsewhere].mean())
+
+
+def test_standardised_errors_are_in_units_of_those_usual_at_their_place() -> None:
+    parts = torch.from_numpy(normal_parts(8))
+    method = learned(parts.numpy(), standardise=True).requires_grad_(False)
+    errors = torch.stack([method.errors(parts[i : i + 1])[0][0] for i in range(8)])
+    variance = errors.var(0)
+    deviation = (variance + RIDGE * variance.mean()).sqrt()
+    defective = torch.from_numpy(defective_part(1.0)[None])
+    expected = (method.errors(defective)[0] - errors.mean(0)).abs() / deviation
+    torch.testing.assert_close(
+        method.usual_errors.distance(method.errors(defective)[0][:, None]), expected, rtol=1e-3, atol=1e-3
+    )
+    plain = learned(parts.numpy(), standardise=False).requires_grad_(False)
+    assert not torch.allclose(plain(defective).anomaly_map, method(defective).anomaly_map)
+
+
+@torch.no_grad()
+def test_textures_are_auxiliary_images_or_procedural_ones() -> None:
+    method = AutoEncoder(size=32)
+    assert method.textures().shape == (32, 3, 32, 32)
+    assert 0 <= float(method.textures().min()) <= float(method.textures().max()) <= 1
+    method.auxiliary = [torch.from_numpy(normal_parts(2)), torch.from_numpy(normal_parts(1, seed=1))]
+    expected = method.prepare(torch.cat(list(method.auxiliary)))[0]
+    torch.testing.assert_close(method.textures(), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"size": 100}, "size must be a power of two from 32 on, got 100"),
+        ({"loss": "l1"}, r"loss must be one of l2, ssim, l1\+ssim, got 'l1'"),
+        ({"score": "elbo"}, "score must be one of pixels, latent, got 'elbo'"),
+        ({"code": 0}, "code must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"patience": -1}, "patience must not be negative, got -1"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], match: str) -> None:
+    with pytest.raises(MethodError, match=match):
+        AutoEncoder(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,142 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+
+from blemish.errors import MethodError
+from blemish.methods.vae import VAE, divergence
+from blemish.testing.parts import defective_part, normal_parts
+from blemish.training import learn
+
+TINY = {"size": 32, "width": 8, "code": 8, "epochs": 20, "batch_size": 4, "learning_rate": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def method() -> VAE:
+    return learned()
+
+
+def learned(**arguments: object) -> VAE:
+    method = VAE(**{**TINY, **arguments})  # type: ignore[arg-type]
+    learn(method, normal_parts(8))
+    return method.eval()
+
+
+def test_divergence_is_torchs() -> None:
+    torch.manual_seed(0)
+    mean, log_variance = torch.randn(2, 50, 6, dtype=torch.float64)
+    code = Independent(Normal(mean, (log_variance / 2).exp()), 1)
+    standard = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
+    torch.testing.assert_close(
+        divergence(mean, log_variance), kl_divergence(code, standard), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_divergence_is_zero_for_the_standard_code_only() -> None:
+    zeros = torch.zeros(2, 4, 1, 1)
+    assert divergence(zeros, zeros).tolist() == [0.0, 0.0]
+    assert float(divergence(zeros + 0.1, zeros).min()) > 0
+    assert float(divergence(zeros, zeros - 0.1).min()) > 0
+
+
+def test_bound_of_a_linear_gaussian_model_is_its_log_likelihood() -> None:
+    """Probabilistic PCA with orthogonal axes: the code's distribution given the picture is known and diagonal."""
+    torch.manual_seed(0)
+    method = VAE(size=32, deviation=0.7)
+    axes = torch.linalg.qr(torch.randn(12, 3, dtype=torch.float64))[0] * torch.tensor([2.0, 1.0, 0.5])
+    picture = torch.randn(12, dtype=torch.float64)
+    noise = 0.7**2
+    likelihood = MultivariateNormal(
+        torch.zeros(12).double(), axes @ axes.T + noise * torch.eye(12).double()
+    ).log_prob(picture)
+
+    strengths = axes.square().sum(0)
+    mean = (axes.T @ picture) / (strengths + noise)
+    log_variance = (noise / (strengths + noise)).log()
+    draws = mean + torch.randn(200_000, 3, dtype=torch.float64) * (log_variance / 2).exp()
+    views = picture.view(1, 3, 2, 2).expand(len(draws), 3, 2, 2)
+    rebuilt = (draws @ axes.T).view(-1, 3, 2, 2)
+    codes = (v.expand(len(draws), 3) for v in (mean, log_variance))
+    bound = method.negative_elbo(views, rebuilt, *codes).mean()
+    assert float(bound) == pytest.approx(-float(likelihood), rel=3e-3)
+
+    worse = log_variance + 1.0  # any other distribution of the code bounds from farther away
+    draws = mean + torch.randn(200_000, 3, dtype=torch.float64) * (worse / 2).exp()
+    rebuilt = (draws @ axes.T).view(-1, 3, 2, 2)
+    codes = (v.expand(len(draws), 3) for v in (mean, worse))
+    assert float(method.negative_elbo(views, rebuilt, *codes).mean()) > float(bound) + 0.1
+
+
+def test_the_loss_is_the_bound_per_value(method: VAE) -> None:
+    """By hand from a code whose distribution has next to no width, so that little is left to chance."""
+    views = torch.rand(2, 3, 32, 32)
+
+    class Sure(nn.Module):
+        def forward(self, views: Tensor) -> Tensor:
+            return torch.cat(
+                [torch.full((len(views), 8, 1, 1), 0.5), torch.full((len(views), 8, 1, 1), -10.0)], 1
+            )
+
+    sure = VAE(**TINY)  # type: ignore[arg-type]
+    sure.load_learned(method.state_dict())
+    sure.encoder = Sure()
+    with torch.no_grad():
+        loss = sure.training_loss(views)
+        rebuilt = sure.decoder(torch.full((2, 8, 1, 1), 0.5))
+    values = 3 * 32 * 32
+    squares = (views - rebuilt).square().sum() / 2 / (2 * 0.1**2)
+    code = 8 * 0.5 * (0.25 + math.exp(-10) + 10 - 1)
+    expected = (float(squares) + code) / values + math.log(0.1 * math.sqrt(2 * math.pi))
+    assert float(loss) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("score", ["elbo", "pixels", "latent", "gradient"])
+def test_every_score_ranks_the_far_above_the_near(method: VAE, score: str) -> None:
+    other = VAE(**{**TINY, "score": score})  # type: ignore[arg-type]
+    other.load_learned(method.state_dict())
+    near, far = torch.from_numpy(normal_parts(1, seed=7)), torch.from_numpy(defective_part(1.0)[None])
+    with torch.inference_mode():
+        scores = other.eval()(torch.cat([near, far])).score
+    assert float(scores[1]) > float(scores[0])
+
+
+def test_the_gradient_map_is_the_bounds_slope(method: VAE) -> None:
+    other = VAE(**{**TINY, "score": "gradient"})  # type: ignore[arg-type]
+    other.load_learned(method.state_dict())
+    other.double()
+    views = torch.rand(1, 3, 32, 32, dtype=torch.float64)
+
+    @torch.no_grad()
+    def bound(at: Tensor) -> float:
+        mean, log_variance = other.encoded(at)
+        return float(other.negative_elbo(at, other.decoder(mean), mean, log_variance))
+
+    gradient = other.bound_gradient(views)
+    for place in [(0, 0, 3, 4), (0, 2, 20, 31), (0, 1, 16, 16)]:
+        step = torch.zeros_like(views)
+        step[place] = 1e-4
+        slope = (bound(views + step) - bound(views - step)) / 2e-4
+        assert float(gradient[place]) == pytest.approx(slope, rel=0.02, abs=1e-3)
+    torch.testing.assert_close(other.compare(views)[0], gradient.abs().mean(1))
+
+
+def test_the_gradient_map_is_not_exported_and_the_others_are() -> None:
+    assert not VAE(score="gradient").exports
+    assert VAE(score="elbo").exports
+
+
+def test_training_learns_and_the_code_stays_near_the_standard_one(method: VAE) -> None:
+    history = learn(VAE(**{**TINY, "epochs": 60}), normal_parts(8)).losses  # type: ignore[arg-type]
+    assert history[-1]["loss"] < history[0]["loss"] - 0.1
+    with torch.no_grad():
+        mean, log_variance = method.encoded(method.prepare(torch.from_numpy(normal_parts(8)))[0])
+    assert float(mean.square().mean()) < 10
+    assert float(log_variance.max()) < 1
+
+
+@pytest.mark.parametrize("arguments", [{"deviation": 0.0}, {"beta": -1.0}])
+def test_bad_arguments_are_named(arguments: dict[str, float]) -> None:
+    with pytest.raises(MethodError, match="deviation must be positive and beta not negative"):
+        VAE(**arguments)  # type: ignore[arg-type]
