@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import results
-from benchmarks.results import Run, cell, figure, main
+from benchmarks.results import Run, cell, figure, is_short, main
 
 from blemish.data.synthetic import write_product
 
@@ -40,3 +40,13 @@ def test_rows_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     main(["variation"])
     assert (tmp_path / "results.csv").read_text(encoding="utf-8") == written
     assert "| `pca` | – |" in pages[-1]
+
+
+def test_more_seeds_follow_short_fits_only() -> None:
+    run = Run("pca", seeds=3)
+    row = {"method": "pca", "options": "", "data": "plate", "seed": "0", "fit_seconds": "300.0"}
+    assert is_short([row], run, "plate")
+    assert not is_short([{**row, "fit_seconds": "300.1"}], run, "plate")
+    assert is_short(
+        [{**row, "fit_seconds": "999", "data": "other"}, {**row, "fit_seconds": ""}], run, "plate"
+    )
