@@ -1,4 +1,4 @@
-"""What PatchCore costs: each row a figure and what it is compared with, measured in one run.
+"""What PatchCore and the training loop cost: each row a figure and what it is compared with, measured in one run.
 
     BLEMISH_DATA=... BLEMISH_WEIGHTS=... python -m benchmarks.speed [ROW...]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from benchmarks import reconstruction_rows
 from benchmarks.tables import Row, fill_pages, machine, measured_on, read_rows, versions, write_rows
 from torch import Tensor
 
@@ -152,6 +153,7 @@ ROWS: dict[str, Callable[[], list[str]]] = {
     "neighbours_1536": neighbours_1536,
     "update": update,
     "high_resolution": high_resolution,
+    **reconstruction_rows.ROWS,
 }
 
 

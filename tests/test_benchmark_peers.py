@@ -158,7 +158,9 @@ def test_wrong_rows_and_absent_data_are_said_before_anything_runs(
     monkeypatch.delenv("BLEMISH_DATA", raising=False)
     with pytest.raises(SystemExit):
         compare.main(["--peer-python=none"])
-    expected = "set BLEMISH_DATA; only the rows metrics, fastflow-step, efficientad-step go without"
+    expected = (
+        "set BLEMISH_DATA; only the rows metrics, fastflow-step, efficientad-step, ganomaly-step go without"
+    )
     assert expected in capsys.readouterr().err
 
 
@@ -243,7 +245,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["fastflow-step", "efficientad-step", "fastflow-epoch"])
+@pytest.mark.parametrize("name", ["fastflow-step", "efficientad-step", "ganomaly-step", "fastflow-epoch"])
 def test_our_training_is_measured(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], name: str
 ) -> None:
@@ -286,7 +288,7 @@ def test_second_measurement_trains_in_float32(monkeypatch: pytest.MonkeyPatch, m
     "name",
     [
         "fit-1", "fit-10", "inspect-one", "metrics", "fastflow-step", "fastflow-epoch", "fastflow-inspect",
-        "efficientad-step",
+        "efficientad-step", "ganomaly-step",
     ],
 )  # fmt: skip
 def test_row_is_measured_beside_the_real_peer(compare: ModuleType, tmp_path: Path, name: str) -> None:

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import speed, tables
+from benchmarks import reconstruction_rows, speed, tables
 from torch import Tensor
 
 from blemish.data.synthetic import write_product
+from blemish.methods import CATALOGUE
+from blemish.methods.reconstruction import Reconstruction
+from blemish.plugins import find_method, name_of
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,10 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(speed, "grids_of", lambda _, samples: product_grids("compact:random", samples))
     monkeypatch.setattr(speed, "BACKBONE", "compact:random")
     monkeypatch.setattr(speed, "LARGE", ("compact:random", 6, 96))
+    for name, few in {"STEPS": 1, "WARM_UP": 1, "IMAGES": 3}.items():
+        monkeypatch.setattr(reconstruction_rows, name, few)
+    quick = {name: reconstruction_rows.METHODS[name] for name in ("ganomaly", "f_anogan")}
+    monkeypatch.setattr(reconstruction_rows, "METHODS", quick)
 
 
 @pytest.mark.parametrize("name", list(speed.ROWS))
@@ -27,6 +34,14 @@ def test_every_row_is_measured(name: str, capsys: pytest.CaptureFixture[str]) ->
     assert all((ours, compared, target, note))
     assert float(ratio) > -5
     capsys.readouterr()
+
+
+def test_every_method_that_reconstructs_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    made = {type(make(epochs=1)) for make in reconstruction_rows.METHODS.values()}
+    classes = {find_method(name) for name in CATALOGUE}
+    assert made == {cls for cls in classes if issubclass(cls, Reconstruction)}
+    assert {name_of(cls) for cls in made} == set(reconstruction_rows.METHODS)
 
 
 def test_covering_radius_is_that_of_brute_force() -> None:

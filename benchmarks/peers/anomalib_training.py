@@ -1,4 +1,4 @@
-"""FastFlow and EfficientAD of anomalib: training steps, an epoch, inference. Rows of anomalib_side.py."""
+"""FastFlow, EfficientAD and GANomaly of anomalib: training steps, an epoch, inference. Rows of anomalib_side.py."""
 
 # mypy: disable-error-code="import-not-found"
 
@@ -12,8 +12,20 @@ import torch
 from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel, EfficientAdModelSize
 from anomalib.models.image.fastflow.loss import FastflowLoss
 from anomalib.models.image.fastflow.torch_model import FastflowModel
+from anomalib.models.image.ganomaly.loss import DiscriminatorLoss, GeneratorLoss
+from anomalib.models.image.ganomaly.torch_model import GanomalyModel
 from benchmarks.peers.peer_networks import load_backbone, scored
-from benchmarks.peers.process import Json, random_maps, random_picture, training_step, training_steps
+from benchmarks.peers.process import (
+    GANOMALY_CODE,
+    GANOMALY_WIDTH,
+    WARM_UP,
+    Json,
+    random_maps,
+    random_picture,
+    small_pictures,
+    training_step,
+    training_steps,
+)
 from torch import Tensor
 
 SIZE = (256, 256)
@@ -83,6 +95,35 @@ def efficientad_step(settings: Json) -> Json:
     return training_steps(loss_of, optimizer, settings)
 
 
+def ganomaly_step(settings: Json) -> Json:
+    """A batch of small pictures through the library's model of half its width, with its two losses."""
+    model = GanomalyModel((64, 64), 3, GANOMALY_WIDTH, GANOMALY_CODE)
+    critic_of, generator_loss, critic_loss = model.discriminator, GeneratorLoss(), DiscriminatorLoss()
+    optimizers = [
+        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        for network in (model.generator, critic_of)
+    ]
+    images = small_pictures(settings["flow_batch"])
+    model.train()
+    losses, taken = [], []
+    for _ in range(WARM_UP + settings["steps"]):
+        started = time.perf_counter()
+        padded, fake, first, second = model(images)
+        real = critic_of(padded)[0]
+        loss = generator_loss(first, second, padded, fake, real, critic_of(fake)[0])
+        optimizers[0].zero_grad()
+        loss.backward(retain_graph=True)
+        optimizers[0].step()
+        critics = critic_loss(real, critic_of(fake.detach())[0])
+        optimizers[1].zero_grad()
+        critics.backward()
+        optimizers[1].step()
+        losses.append(loss.item())
+        critics.item()
+        taken.append(time.perf_counter() - started)
+    return {"seconds": statistics.median(taken[WARM_UP:]), "losses": losses}
+
+
 def new_fastflow() -> Any:
     """FastFlow on ResNet-18, as the library has it by default; nothing is downloaded."""
     return FastflowModel(input_size=SIZE, backbone="resnet18", pre_trained=False)
@@ -99,4 +140,5 @@ ROWS = {
     "fastflow-epoch": fastflow_epoch,
     "fastflow-inspect": fastflow_inspect,
     "efficientad-step": efficientad_step,
+    "ganomaly-step": ganomaly_step,
 }

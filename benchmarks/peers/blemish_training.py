@@ -1,4 +1,4 @@
-"""FastFlow and EfficientAD of blemish: training steps and an epoch. Rows of blemish_side.py."""
+"""FastFlow, EfficientAD and GANomaly of blemish: training steps and an epoch. Rows of blemish_side.py."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,16 @@ from unittest import mock
 
 import numpy as np
 import torch
-from benchmarks.peers.process import Json, random_maps, random_picture, training_steps
+from benchmarks.peers.process import (
+    GANOMALY_CODE,
+    GANOMALY_WIDTH,
+    WARM_UP,
+    Json,
+    random_maps,
+    random_picture,
+    small_pictures,
+    training_steps,
+)
 
 import blemish
 from blemish.blocks.flow import Flow, MapNorm
@@ -71,6 +80,29 @@ def efficientad_steps(settings: Json) -> Json:
     return training_steps(lambda: method.training_loss(*prepared), method.optimizers(), settings)
 
 
+def ganomaly_step(settings: Json) -> Json:
+    """A batch of small pictures, through the one training loop; again in float32."""
+    return in_both_precisions(ganomaly_steps, "blemish.methods.ganomaly.mixed_precision", settings)
+
+
+def ganomaly_steps(settings: Json) -> Json:
+    """Epochs of one step each."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pictures = (small_pictures(settings["flow_batch"]) + 1) / 2
+    method = blemish.GANomaly(
+        width=GANOMALY_WIDTH, code=GANOMALY_CODE, epochs=WARM_UP + settings["steps"], batch_size=len(pictures)
+    )
+    times, losses = [], []
+
+    def watch(epoch: int, values: Mapping[str, float]) -> None:
+        times.append(time.perf_counter())
+        losses.append(values["generator"])
+
+    learn(method, ((pictures - mean) / std).numpy(), watch=watch)
+    taken = np.diff(times)[WARM_UP - 1 :]
+    return {"seconds": float(np.median(taken)), "losses": losses}
+
+
 def new_fastflow(backbone: str, settings: Json) -> blemish.FastFlow:
     """FastFlow with the other side's settings."""
     return blemish.FastFlow(
@@ -101,4 +133,5 @@ ROWS = {
     "fastflow-step": fastflow_step,
     "fastflow-epoch": fastflow_epoch,
     "efficientad-step": efficientad_step,
+    "ganomaly-step": ganomaly_step,
 }

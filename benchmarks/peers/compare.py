@@ -22,6 +22,7 @@ from benchmarks.peers.network_rows import (
     fastflow_epoch,
     fastflow_inspect,
     fastflow_step,
+    ganomaly_step,
     simplenet_inspect,
 )
 from benchmarks.tables import ROOT, Row, fill_pages, machine, measured_on, read_rows, write_rows
@@ -121,10 +122,11 @@ ROWS: dict[str, tuple[Callable[[Side, Side, Json], Json], tuple[str, ...]]] = {
     "fastflow-epoch": (fastflow_epoch, ("threads", "train_images", "flow_batch")),
     "fastflow-inspect": (fastflow_inspect, ("threads", "test_images")),
     "efficientad-step": (efficientad_step, ("threads", "steps")),
+    "ganomaly-step": (ganomaly_step, ("threads", "flow_batch", "steps")),
     "simplenet-inspect": (simplenet_inspect, ("threads", "test_images")),
 }
 """What measures a row, and the settings that it depends on."""
-WITHOUT_DATA = ("metrics", "fastflow-step", "efficientad-step")
+WITHOUT_DATA = ("metrics", "fastflow-step", "efficientad-step", "ganomaly-step")
 NEEDS_SIMPLENET = "simplenet-inspect"
 
 
@@ -196,7 +198,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--maps", type=int, default=20, help="maps that both sides evaluate")
     parser.add_argument("--all-maps", type=int, default=500, help="maps that blemish evaluates alone")
     parser.add_argument("--map-size", type=int, default=1024, help="side of the maps in pixels")
-    parser.add_argument("--flow-batch", type=int, default=32, help="images in a training step of FastFlow")
+    parser.add_argument(
+        "--flow-batch", type=int, default=32, help="images in a training step of FastFlow and GANomaly"
+    )
     parser.add_argument("--steps", type=int, default=5, help="training steps, of which the median is taken")
     parser.add_argument(
         "--simplenet", type=Path, help="checkout of SimpleNet's official code, DonaldRR/SimpleNet"

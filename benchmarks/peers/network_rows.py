@@ -18,6 +18,16 @@ def efficientad_step(ours: Side, peer: Side, settings: Json) -> Json:
     )
 
 
+def ganomaly_step(ours: Side, peer: Side, settings: Json) -> Json:
+    """A training step of GANomaly."""
+    return step(
+        "ganomaly-step",
+        f"{settings['flow_batch']} pictures of 64 × 64 a step, 32 channels first, a code of 100; both networks' steps",
+        ours,
+        peer,
+    )
+
+
 def step(row: str, what: str, ours: Side, peer: Side) -> Json:
     """A training step on both sides, and of ours once more in float32."""
     mine, theirs = ours(row), peer(row)

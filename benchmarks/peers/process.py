@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 Json = dict[str, Any]
+GANOMALY_WIDTH, GANOMALY_CODE = 32, 100
+"""Channels of the first layer, and numbers of the code, that GANomaly has on both sides."""
 WARM_UP = 2
 """Training steps that are not counted: memory is taken and code compiled in them."""
 
@@ -68,6 +70,12 @@ def random_maps(count: int) -> list[Tensor]:
         x = scale * torch.randn(count, channels, side, side, generator=generator).relu()
         maps.append(functional.layer_norm(x, x.shape[1:]))
     return maps
+
+
+def small_pictures(count: int) -> Tensor:
+    """Pictures (count, 3, 64, 64) from -1 to 1: smooth blots, alike on both sides."""
+    blots = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return 2 * functional.interpolate(blots, (64, 64), mode="bilinear") - 1
 
 
 def random_picture() -> Tensor:
