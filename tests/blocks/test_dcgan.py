@@ -126,9 +126,10 @@ def test_drawing_starts_everything_anew() -> None:
 
 def test_each_network_has_its_own_adam() -> None:
     generator, critic = UpPyramid(16, 2, 4, 2), Critic(16, 2, 4)
-    optimizers = dcgan_optimizers(generator, critic, 3e-4)
+    optimizers = dcgan_optimizers(generator, critic, 3e-4, 1e-4)
     assert list(optimizers) == ["generator", "critic"]
-    for optimizer, network in zip(optimizers.values(), (generator, critic), strict=True):
+    expected = ((generator, 3e-4), (critic, 1e-4))
+    for optimizer, (network, rate) in zip(optimizers.values(), expected, strict=True):
         (group,) = optimizer.param_groups
-        assert (group["lr"], group["betas"]) == (3e-4, (0.5, 0.999))
+        assert (group["lr"], group["betas"]) == (rate, (0.5, 0.999))
         assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()}

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -134,8 +135,29 @@ def test_the_best_of_several_searches_counts(learned: AnoGAN) -> None:
         assert torch.allclose(errors[row], single[best][0][row], rtol=1e-3, atol=1e-4)
 
 
+def test_the_critic_sees_everything_jostled(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def hidden(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(pictures)
+        return 0 * pictures
+
+    monkeypatch.setattr("blemish.methods.anogan.jostled", hidden)
+    method = build()
+    method.collect([])
+    views = torch.rand(4, 3, 32, 32) * 2 - 1
+    losses = method.train().training_loss(views)
+    assert len(seen) == 3
+    assert torch.equal(seen[0], views)
+    assert torch.equal(seen[1], seen[2])
+    assert not seen[1].requires_grad
+    assert seen[2].requires_grad
+    assert float(losses["critic"].detach()) == pytest.approx(math.log(2), rel=0.2)  # all look the same to it
+
+
 def test_losses_are_the_cross_entropies_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.methods.anogan.mixed_precision", lambda device: nullcontext())
+    monkeypatch.setattr("blemish.methods.anogan.jostled", lambda pictures: pictures)
     torch.manual_seed(0)
     method = build()
     method.collect([])

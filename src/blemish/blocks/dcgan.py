@@ -89,10 +89,10 @@ def draw(network: nn.Module) -> None:
 
 
 def dcgan_optimizers(
-    generator: nn.Module, critic: nn.Module, learning_rate: float
+    generator: nn.Module, critic: nn.Module, learning_rate: float, critic_learning_rate: float
 ) -> dict[str, torch.optim.Optimizer]:
     """One Adam each, of a shorter memory than usual, as the authors take it."""
     return {
-        name: torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
-        for name, network in (("generator", generator), ("critic", critic))
+        "generator": torch.optim.Adam(generator.parameters(), lr=learning_rate, betas=(0.5, 0.999)),
+        "critic": torch.optim.Adam(critic.parameters(), lr=critic_learning_rate, betas=(0.5, 0.999)),
     }

@@ -2,8 +2,9 @@
 
 Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery",
 IPMI 2017. Differs from the paper: colour pictures; all windows and restarts of a batch are searched at once, from
-starts drawn once; fewer steps, whose rate falls; batch norms are recalibrated after training; more epochs, with
-learning rates that fall along half a cosine; by default the whole product, with half the channels.
+starts drawn once, in fewer steps; what the critic sees is jostled, and it learns more slowly; batch norms are
+recalibrated after training; more epochs, with learning rates that fall along half a cosine; by default the whole
+product, with half the channels.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from blemish.blocks.adversarial import binary_critic_loss, binary_generator_loss
+from blemish.blocks.augmentation import jostled
 from blemish.blocks.batch_norm import recalibrate
 from blemish.blocks.dcgan import Critic, UpPyramid, dcgan_optimizers, draw
 from blemish.blocks.latent_search import search
@@ -38,7 +40,8 @@ class AnoGAN(Reconstruction):
         restarts: Searches per picture, from different codes; the best one counts.
         standardise: Whether errors in the map are divided by those usual at their position, for aligned products.
         score: "search": what the search could not lower any further; "pixels": the map's maximum.
-        learning_rate: Of both Adams in the first step of training; it falls to 0 along half a cosine.
+        learning_rate: Of the generator's Adam in the first step of training; it falls to 0 along half a cosine.
+        critic_learning_rate: The same of the critic's.
         epochs: Passes over the training images.
         batch_size: Images per step.
     """
@@ -51,7 +54,8 @@ class AnoGAN(Reconstruction):
     scores: ClassVar[tuple[str, ...]] = ("search", "pixels")
     presets: ClassVar = {
         "paper": Preset(
-            {"patches": True, "width": 64, "search_steps": 500, "restarts": 1, "epochs": 20, "batch_size": 64}
+            {"patches": True, "width": 64, "search_steps": 500, "restarts": 1}
+            | {"learning_rate": 2e-4, "critic_learning_rate": 2e-4, "epochs": 20, "batch_size": 64}
         )
     }
 
@@ -66,19 +70,21 @@ class AnoGAN(Reconstruction):
         restarts: int = 2,
         standardise: bool = False,
         score: str = "search",
-        learning_rate: float = 2e-4,
-        epochs: int = 250,
+        learning_rate: float = 5e-4,
+        critic_learning_rate: float = 1.25e-4,
+        epochs: int = 400,
         batch_size: int = 16,
     ) -> None:
         super().__init__(size=size, patches=patches, standardise=standardise, score=score)
         require_counts(width=width, code=code, search_steps=search_steps, restarts=restarts)
         require_counts(epochs=epochs, batch_size=batch_size)
-        require_rate(learning_rate, "2e-4")
+        require_rate(min(learning_rate, critic_learning_rate), "2e-4")
         self.width = width
         self.code = code
         self.search_steps = search_steps
         self.restarts = restarts
         self.learning_rate = learning_rate
+        self.critic_learning_rate = critic_learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
 
@@ -98,14 +104,15 @@ class AnoGAN(Reconstruction):
         views = self.views(*prepared)
         with mixed_precision(views.device):
             made = self.generator(self.random_codes(len(views)))
-            real, fake, believed = self.critic(views), self.critic(made.detach()), self.critic(made)
+            shown = [jostled(pictures) for pictures in (views, made.detach(), made)]
+            real, fake, believed = map(self.critic, shown)
         return {
             "generator": binary_generator_loss(believed.float()),
             "critic": binary_critic_loss(real.float(), fake.float()),
         }
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return dcgan_optimizers(self.generator, self.critic, self.learning_rate)
+        return dcgan_optimizers(self.generator, self.critic, self.learning_rate, self.critic_learning_rate)
 
     def finish(self, batches: Batches) -> None:
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])

@@ -102,7 +102,7 @@ class GANomaly(Reconstruction):
         }
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return dcgan_optimizers(self.generator, self.critic, self.learning_rate)
+        return dcgan_optimizers(self.generator, self.critic, self.learning_rate, self.learning_rate)
 
     def finish(self, batches: Batches) -> None:
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])
