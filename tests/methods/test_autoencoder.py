@@ -147,6 +147,15 @@ def test_standardised_errors_are_in_units_of_those_usual_at_their_place() -> Non
     assert not torch.allclose(plain(defective).anomaly_map, method(defective).anomaly_map)
 
 
+def test_one_image_does_not_tell_what_errors_are_usual_and_that_is_said_before_training() -> None:
+    phases: list[str] = []
+    with pytest.raises(
+        MethodError, match=r"takes at least 2 training images, got 1\. Add good images, or set stand"
+    ):
+        learn(AutoEncoder(**TINY), normal_parts(1), progress=lambda phase, *_: phases.append(phase))  # type: ignore[arg-type]
+    assert set(phases) <= {"looking at images"}
+
+
 @torch.no_grad()
 def test_textures_are_auxiliary_images_or_procedural_ones() -> None:
     method = AutoEncoder(size=32)

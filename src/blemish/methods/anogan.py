@@ -47,9 +47,7 @@ class AnoGAN(Reconstruction):
     """
 
     exports = False
-    exports_reason: ClassVar[str] = (
-        "It scores by descending gradients, which an exported graph does not have."
-    )
+    exports_reason: ClassVar[str] = "It scores by descending gradients, which a graph does not have."
     darkest: ClassVar[float] = -1.0
     scores: ClassVar[tuple[str, ...]] = ("search", "pixels")
     presets: ClassVar = {
@@ -96,6 +94,7 @@ class AnoGAN(Reconstruction):
         self.register_buffer("starts", torch.zeros(restarts, code, 1, 1))
 
     def collect(self, batches: Batches) -> None:
+        super().collect(batches)
         draw(self.generator)
         draw(self.critic)
         self.starts = self.random_codes(self.restarts)

@@ -99,6 +99,7 @@ class AutoEncoder(Reconstruction):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
 
     def collect(self, batches: Batches) -> None:
+        super().collect(batches)
         draw(self.encoder)
         draw(self.decoder)
 

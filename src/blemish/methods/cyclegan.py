@@ -88,6 +88,7 @@ class CycleGAN(Reconstruction):
         self.defect_textures = torch.empty(0)
 
     def collect(self, batches: Batches) -> None:
+        super().collect(batches)
         for network in (self.to_normal, self.to_defective, self.normal_critic, self.defective_critic):
             draw(network)
         for replay in (self.made_normal, self.made_defective):

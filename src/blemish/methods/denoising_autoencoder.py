@@ -118,10 +118,9 @@ class DenoisingAutoEncoder(AutoEncoder):
             self.decoder = nn.Sigmoid()
 
     def collect(self, batches: Batches) -> None:
+        super().collect(batches)
         if isinstance(self.encoder, UNet):
             self.encoder.reset_parameters()
-        else:
-            super().collect(batches)
         if self.corruption == "defects" and self.strength:
             self.defect_textures = self.textures().to(self.learned.device)
 

@@ -89,6 +89,7 @@ class FAnoGAN(Reconstruction):
         self.trained = nn.Buffer(torch.zeros((), dtype=torch.long))  # calls of `training_loss`
 
     def collect(self, batches: Batches) -> None:
+        super().collect(batches)
         for network in (self.generator, self.critic, self.encoder):
             draw(network)
         self.trained.zero_()

@@ -83,6 +83,7 @@ class GANomaly(Reconstruction):
         return nn.Sequential(self.encoder, self.decoder, self.second_encoder)
 
     def collect(self, batches: Batches) -> None:
+        super().collect(batches)
         draw(self.generator)
         draw(self.critic)
 

@@ -31,7 +31,7 @@ class Reconstruction(Method):
 
     The networks see square pictures of `size` pixels: the image shrunk to it, or, with `patches`, windows of it:
     a random one of each image in a training step; for scoring, overlapping ones whose errors are averaged.
-    A subclass says in `compare` what the errors are, and draws its weights in `collect`.
+    A subclass says in `compare` what the errors are, and draws its weights in `collect` after this one's.
     """
 
     darkest: ClassVar[float] = 0.0
@@ -48,6 +48,13 @@ class Reconstruction(Method):
         self.standardise = standardise
         self.score = score
         self.usual_errors = GaussianField()
+
+    def collect(self, batches: Batches) -> None:
+        if self.standardise and len(batches) == 1 and sum(map(len, batches)) < 2:
+            raise MethodError(
+                "What errors are usual at a place takes at least 2 training images, got 1. Add good images, or set "
+                "standardise=false."
+            )
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
         """Pictures (N, 3, size, size) from `darkest` to 1; with `patches` they stay as large as the images."""
