@@ -24,6 +24,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(speed, "LARGE", ("compact:random", 6, 96))
     for name, few in {"STEPS": 1, "WARM_UP": 1, "IMAGES": 3}.items():
         monkeypatch.setattr(reconstruction_rows, name, few)
+    monkeypatch.setenv("BLEMISH_DATA", str(tmp_path))
+    monkeypatch.setattr(reconstruction_rows, "PRODUCT", "plate")
+    monkeypatch.setattr(reconstruction_rows, "REPAIR", {"size": 32, "width": 4, "blocks": 1, "epochs": 1})
     quick = {name: reconstruction_rows.METHODS[name] for name in ("ganomaly", "f_anogan")}
     monkeypatch.setattr(reconstruction_rows, "METHODS", quick)
 
