@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.blocks.dcgan import draw
 from blemish.blocks.patch_gan import PatchGAN
-from blemish.blocks.translator import draw
 
 
 def drawn(width: int) -> PatchGAN:

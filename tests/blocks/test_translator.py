@@ -3,7 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.translator import Translator, draw
+from blemish.blocks.dcgan import draw
+from blemish.blocks.translator import Translator
 
 
 def drawn(width: int, blocks: int, seed: int = 0) -> Translator:

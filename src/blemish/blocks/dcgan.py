@@ -78,10 +78,12 @@ def pyramid_channels(size: int, width: int, most: int) -> list[int]:
 
 
 def draw(network: nn.Module) -> None:
-    """Start anew: weights by torch's global generator, batch norms without any statistics."""
+    """Start anew: weights by torch's global generator, no biases, batch norms without any statistics."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0, SPREAD)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             nn.init.normal_(module.weight, 1, SPREAD)

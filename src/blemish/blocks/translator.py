@@ -6,9 +6,6 @@ No convolution before an instance norm has a bias: the norm takes the mean away 
 import torch
 from torch import Tensor, nn
 
-STD = 0.02
-"""Of the weights that networks of this kind start with."""
-
 
 class Translator(nn.Sequential):
     """Pictures (N, 3, H, W) from -1 to 1 → pictures of the same size and range; sides are multiples of 4, from 8 on.
@@ -29,15 +26,6 @@ class Translator(nn.Sequential):
             nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect"),
             nn.Tanh(),
         )
-
-
-def draw(network: nn.Module) -> None:
-    """Draw every convolution's weights from N(0, 0.02²), by torch's global generator; biases become 0."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, std=STD)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 class _ResidualBlock(nn.Module):

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from blemish.blocks.adversarial import squares_critic_loss, squares_generator_loss
+from blemish.blocks.dcgan import draw
 from blemish.blocks.defects import with_defects
 from blemish.blocks.patch_gan import PatchGAN
 from blemish.blocks.precision import mixed_precision
 from blemish.blocks.replay import ReplayBuffer
-from blemish.blocks.translator import Translator, draw
+from blemish.blocks.translator import Translator
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate

@@ -107,9 +107,7 @@ class DenoisingAutoEncoder(AutoEncoder):
         self.corruption = corruption
         self.strength = strength
         self.skips = skips
-        self.defect_textures = torch.empty(
-            0
-        )  # (K, 3, size, size); needed in training only, so not in the model
+        self.defect_textures = torch.empty(0)  # (K, 3, size, size); not in the model
 
         if skips:
             with torch.device("meta"):  # weights are drawn in `collect`
