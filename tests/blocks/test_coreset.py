@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import Tensor
 
+from blemish.blocks import coreset
 from blemish.blocks.coreset import PROJECTED, START_POINTS, greedy_coreset, project
 
 
@@ -20,6 +22,14 @@ def test_greedy_equals_the_naive_algorithm() -> None:
     torch.manual_seed(0)
     chosen = greedy_coreset(points, 40).tolist()
     assert chosen == naive_greedy(points, 40, chosen[0])
+
+
+def test_greedy_is_exact_however_few_of_the_farthest_it_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coreset, "FARTHEST", 16)
+    monkeypatch.setattr(coreset, "ROWS_AT_ONCE", 70)
+    points = torch.randn(400, 6, generator=torch.Generator().manual_seed(3))
+    chosen = greedy_coreset(points, 200).tolist()
+    assert chosen == naive_greedy(points, 200, chosen[0])
 
 
 def test_first_patch_is_the_farthest_from_ten_random_ones() -> None:

@@ -24,7 +24,7 @@ def product(count: int, seed: int = 0, width: int = 40) -> Tensor:
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream of a few thousand patches then goes through every stage of a long one."""
-    for name, value in (("SAMPLE", 1024), ("CHUNK", 128), ("SUBSAMPLE", 256), ("FEW", 0)):
+    for name, value in (("SAMPLE", 1024), ("CHUNK", 128), ("SUBSAMPLE", 256)):
         monkeypatch.setattr(net, name, value)
 
 

@@ -9,6 +9,9 @@ from blemish.types import Progress, no_progress
 
 PROJECTED = 128
 START_POINTS = 10
+FARTHEST = 4096
+"""Patches looked at for the next choices, before all are."""
+ROWS_AT_ONCE = 1024
 
 
 class GreedyCoreset:
@@ -39,7 +42,10 @@ def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress
 
     Distances are taken after a random projection to 128 dimensions (Johnson-Lindenstrauss), as PatchCore does;
     the first patch is the one with the largest mean distance to ten random ones. The random numbers are torch's
-    global ones. Cost: count · N · 128 multiplications; memory: N · 130 numbers.
+    global ones. Cost: count · N · 128 multiplications, as matrix products; memory: N · 130 numbers.
+
+    The patches are not gone through once for each choice. A choice brings patches nearer, never farther: as long
+    as one of the `FARTHEST` farthest is still farther than all others were, the farthest of all is among them.
 
     Args:
         patches: (N, D).
@@ -51,19 +57,35 @@ def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress
     points = project(patches, PROJECTED)
     norms = points.square().sum(1)
     start = torch.randint(len(points), (START_POINTS,)).to(points.device)
-    first = _squared_distances(points, norms, start).sqrt().mean(1).argmax()
-    chosen = torch.empty(count, dtype=torch.int64, device=points.device)
-    nearest = torch.full_like(norms, torch.inf)
-    latest = first
-    for i in range(count):
-        chosen[i] = latest
+    latest = _squared_distances(points, norms, start).sqrt().mean(1).argmax()[None]
+    chosen, done = [latest], 1
+    nearest = torch.full_like(norms, torch.inf)  # squared distance to the nearest one chosen
+    while done < count:
+        for part, own, so_far in zip(*(t.split(ROWS_AT_ONCE) for t in (points, norms, nearest)), strict=True):
+            distances = torch.addmm(norms[latest], part, points[latest].T, alpha=-2).amin(1) + own
+            torch.minimum(so_far, distances, out=so_far)
+        nearest[latest] = -torch.inf  # rounding must not let a patch be chosen twice
+        latest = _next_farthest(points, norms, nearest, count - done)
+        chosen.append(latest)
+        done += len(latest)
+        progress("choosing the coreset", done, count)
+    return torch.cat(chosen)
+
+
+def _next_farthest(points: Tensor, norms: Tensor, nearest: Tensor, most: int) -> Tensor:
+    """Indices of the next ones that greedy chooses, at least one, as many as the farthest patches suffice for."""
+    farthest = nearest.topk(min(FARTHEST, len(nearest))).indices.sort().values
+    points, norms, nearest = points[farthest], norms[farthest], nearest[farthest]
+    others = nearest.min() if len(farthest) == FARTHEST else nearest.new_tensor(-torch.inf)
+    chosen: list[Tensor] = []
+    latest = nearest.argmax()
+    while len(chosen) < most and (not chosen or nearest[latest] > others):
+        chosen.append(latest)
         distance = torch.addmv(norms, points, points[latest], alpha=-2).add_(norms[latest])
         torch.minimum(nearest, distance, out=nearest)
-        nearest[latest] = -torch.inf  # rounding must not let a patch be chosen twice
+        nearest[latest] = -torch.inf
         latest = nearest.argmax()
-        if i % 100 == 0 or i == count - 1:
-            progress("choosing the coreset", i + 1, count)
-    return chosen
+    return farthest[torch.stack(chosen)]
 
 
 def project(patches: Tensor, dimensions: int) -> Tensor:

@@ -1,8 +1,8 @@
 """A coreset grown from a stream.
 
 What greedy k-centre chooses is a *net*: every patch lies within some radius of a chosen one, and no two chosen ones
-are as near to each other. Greedy needs all patches at once and goes through them once for each it chooses; another
-net of about the same radius and size grows in one pass, when each patch joins that no earlier one covers.
+are as near to each other. Greedy needs all patches at once; another net of about the same radius and size grows in
+one pass, when each patch joins that no earlier one covers.
 """
 
 import math
@@ -27,8 +27,6 @@ CLOSE_ENOUGH = 0.015
 """Relative error of a radius that is not worth mending."""
 OVERFLOW = 1.3
 """How far a net may outgrow its budget before the stream ends."""
-FEW = 2**26
-"""Where budget times patches is no more, exact greedy takes about a second and is used instead."""
 
 
 class StreamingCoreset:
@@ -78,9 +76,12 @@ class StreamingCoreset:
                 self._take_in()
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """The chosen patches (M, D) in the order they came, M at most the budget, and where each is from."""
+        """The chosen patches (M, D), M at most the budget, and where each is from.
+
+        Where all are still held, because they are no more than the sample, exact greedy chooses.
+        """
         self.expected = self.seen + self.held
-        if self.net is None and self.budget * self.held <= FEW:
+        if self.net is None:
             patches, origins = (part[: self.held] for part in self.waiting)
             chosen = greedy_coreset(patches, min(self.budget, self.held), self.progress)
             return patches[chosen], origins[chosen]

@@ -44,7 +44,7 @@ class PatchCore(Method):
         coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
         bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
         coreset: "net" is grown from the stream of patches, in bounded memory; "greedy" is exact greedy k-centre,
-            which holds all patches and takes far longer.
+            which holds all patches and takes longer.
         neighbours: Bank neighbours b of the image score's re-weighting (paper, equation 7); 1 for none.
         patch_size: Side of the neighbourhood averaged around each cell, odd.
         squared: Whether distances are squared.
