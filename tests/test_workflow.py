@@ -267,7 +267,7 @@ def test_fit_reports_its_phases(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((256, 256), 4), ((512, 512), 1), ((1024, 1024), 1), ((32, 40), 204), ((1, 1), 262144)],
+    [((256, 256), 2), ((512, 512), 1), ((1024, 1024), 1), ((32, 40), 102), ((1, 1), 131072)],
 )
 def test_batches_hold_about_as_many_pixels(size: tuple[int, int], expected: int) -> None:
     assert batch_size(Preprocess(size=size)) == expected

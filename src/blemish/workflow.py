@@ -27,7 +27,7 @@ from blemish.types import Image, Inspection, Mask, Progress, Sample, Watch, no_p
 if TYPE_CHECKING:
     from blemish.methods.base import Method
 
-PIXELS_AT_ONCE = 4 * 256 * 256
+PIXELS_AT_ONCE = 2 * 256 * 256
 """Batches hold about this many input pixels, whatever the input's size."""
 DEFAULT_CACHE = CacheBudget()
 HASH_DIGITS = 16

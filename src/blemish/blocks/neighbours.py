@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from blemish.blocks.pruned_search import LIFTED, Basis, PrunedSearch
 
-BLOCK_NUMBERS = 2**24
-"""Distances held at once when everything is compared: 64 MiB of float32."""
+BLOCK_NUMBERS = 2**22
+"""Numbers of one tensor when everything is compared: 16 MiB of float32."""
 FEWEST_TO_PRUNE = 1024
 """Fewer points are compared at once faster than any are ruled out."""
 
@@ -82,7 +82,8 @@ class NearestNeighbours(nn.Module):
         """By |b|² − 2·q·b, which rounds badly for near ones: enough candidates are then compared by themselves."""
         candidates = min(count + SPARE, len(self.points))
         found = []
-        for block in queries.split(max(1, BLOCK_NUMBERS // len(self.points))):
+        width = max(len(self.points), candidates * queries.shape[1])
+        for block in queries.split(max(1, BLOCK_NUMBERS // width)):
             near = self._less_query(block).topk(candidates, 1, largest=False).indices
             distances = (block[:, None] - self.points[near]).square().sum(2)
             found.append(near.gather(1, distances.topk(count, 1, largest=False).indices))

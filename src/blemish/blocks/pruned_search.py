@@ -167,10 +167,10 @@ class PrunedSearch(nn.Module):
 
 def principal_basis(points: Tensor) -> Basis:
     """Mean and leading principal directions of points (N, D), from a random part of them where there are many."""
-    if len(points) > BASIS_POINTS:
-        points = points[torch.randperm(len(points))[:BASIS_POINTS].to(points.device)]
-    centre = points.mean(0)
-    _, _, directions = torch.pca_lowrank(points - centre, LIFTED - 1, center=False)
+    sample = points[torch.randperm(len(points))[:BASIS_POINTS].to(points.device)]
+    centre = sample.mean(0)
+    sample -= centre
+    _, _, directions = torch.pca_lowrank(sample, LIFTED - 1, center=False)
     return centre, directions.contiguous()
 
 
