@@ -50,7 +50,6 @@ RUNS = (
     Run("fastflow", "--preset resnet18", seeds=3),
     Run("fastflow", data=("bottle",)),
     Run("msflow", "--preset resnet18"),
-    Run("msflow", data=("bottle",)),
     Run("simplenet", "--backbone resnet18", seeds=3),
     Run("simplenet", data=("bottle",)),
     Run("efficientad"),

@@ -57,7 +57,8 @@ def main() -> None:
         values += [f"{machine()}; {THREADS} threads", versions("blemish", "torch", "numba")]
         row = dict(zip(COLUMNS, values, strict=True))
         rows = [other for other in rows if other["row"] != name] + [row]
-        write_rows(TABLE, COLUMNS, sorted(rows, key=lambda row: list(ROWS).index(row["row"])))
+        rows.sort(key=lambda row: list(ROWS).index(row["row"]))
+        write_rows(TABLE, COLUMNS, rows)
         print(" | ".join(row.values()), flush=True)
     fill_pages("speed", lambda _: table(rows))
 

@@ -144,6 +144,7 @@ def test_a_state_of_other_training_is_refused(tmp_path: Path) -> None:
         lambda folder: (folder / NUMBERS).write_text("[]", encoding="utf-8"),
         lambda folder: _change(folder, lambda numbers: numbers.pop("groups")),
         lambda folder: _change(folder, lambda numbers: numbers["done"].update(step="x")),
+        lambda folder: _change(folder, lambda numbers: numbers["done"].update(seen=3)),
         lambda folder: _change(folder, lambda numbers: numbers["done"].update(other=1)),
     ],
 )

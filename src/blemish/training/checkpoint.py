@@ -154,8 +154,9 @@ def _restored(
     method: Method, optimizers: Optimizers, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Progressed:
     done = Progressed(**numbers["done"])
-    if not isinstance(done.step, int):
-        raise TypeError(f"step is {done.step!r}")
+    for name, blank in asdict(Progressed()).items():
+        if type(value := getattr(done, name)) is not type(blank):
+            raise TypeError(f"{name} is {value!r}")
     prefix = "method/"
     method.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     for name, optimizer in optimizers.items():
