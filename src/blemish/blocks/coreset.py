@@ -1,4 +1,4 @@
-"""Greedy k-centre: the paper's coreset, exact, and the choice of the farthest that `blemish.blocks.net` makes too."""
+"""Exact greedy k-centre: the paper's coreset, and the reference for `blemish.blocks.net`."""
 
 import math
 
@@ -44,6 +44,9 @@ def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress
     the first patch is the one with the largest mean distance to ten random ones. The random numbers are torch's
     global ones. Cost: count · N · 128 multiplications, as matrix products; memory: N · 130 numbers.
 
+    The patches are not gone through once for each choice. A choice brings patches nearer, never farther: as long
+    as one of the `FARTHEST` farthest is still farther than all others were, the farthest of all is among them.
+
     Args:
         patches: (N, D).
         count: How many to choose, at most N.
@@ -54,73 +57,35 @@ def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress
     points = project(patches, PROJECTED)
     norms = points.square().sum(1)
     start = torch.randint(len(points), (START_POINTS,)).to(points.device)
-    first = _squared_distances(points, norms, start).sqrt().mean(1).argmax()[None]
-    nearest = _squared_distances(points, norms, first)[:, 0]
-    nearest[first] = -torch.inf
-    others, _ = farthest_first(points, nearest, count - 1, progress=progress)
-    return torch.cat([first, others])
-
-
-def farthest_first(
-    points: Tensor,
-    nearest: Tensor,
-    count: int,
-    *,
-    beyond: float = -math.inf,
-    progress: Progress = no_progress,
-) -> tuple[Tensor, Tensor]:
-    """Chooses the point farthest from all chosen before it, again and again.
-
-    The points are not gone through once for each choice. A choice brings points nearer, never farther: as long as
-    one of the `FARTHEST` farthest is still farther than all others were, the farthest of all is among them.
-
-    Args:
-        points: (N, D).
-        nearest: Squared distance of each to what was chosen before (N,); infinite if there is nothing, −infinite if
-            it must not be chosen. Changed in place.
-        count: How many to choose at most.
-        beyond: Squared distance that a point must be farther than to be chosen.
-
-    Returns:
-        Indices in the order of choosing (M,), M ≤ count, and the squared distance at which each was chosen (M,).
-    """
-    norms = points.square().sum(1)
-    chosen, gaps, done = [points.new_empty(0, dtype=torch.int64)], [points.new_empty(0)], 0
+    latest = _squared_distances(points, norms, start).sqrt().mean(1).argmax()[None]
+    chosen, done = [latest], 1
+    nearest = torch.full_like(norms, torch.inf)  # squared distance to the nearest one chosen
     while done < count:
-        latest, theirs = _next_farthest(points, norms, nearest, count - done, beyond)
-        if not len(latest):
-            break
-        chosen.append(latest)
-        gaps.append(theirs)
-        done += len(latest)
-        progress("choosing the coreset", done, count)
         for part, own, so_far in zip(*(t.split(ROWS_AT_ONCE) for t in (points, norms, nearest)), strict=True):
             distances = torch.addmm(norms[latest], part, points[latest].T, alpha=-2).amin(1) + own
             torch.minimum(so_far, distances, out=so_far)
-        nearest[latest] = -torch.inf  # rounding must not let a point be chosen twice
-    return torch.cat(chosen), torch.cat(gaps)
-
-
-def _next_farthest(
-    points: Tensor, norms: Tensor, nearest: Tensor, most: int, beyond: float
-) -> tuple[Tensor, Tensor]:
-    """The next choices and their gaps: as many as the farthest points suffice for, at least one if there is one."""
-    farthest = nearest.topk(min(FARTHEST, len(nearest))).indices.sort().values
-    others = float(nearest[farthest].min()) if len(farthest) < len(nearest) else -math.inf
-    points, norms, nearest = points[farthest], norms[farthest], nearest[farthest]
-    chosen: list[int] = []
-    gaps: list[float] = []
-    while len(chosen) < most:
-        latest = int(nearest.argmax())
-        gap = float(nearest[latest])
-        if gap <= (max(others, beyond) if chosen else beyond):
-            break
+        nearest[latest] = -torch.inf  # rounding must not let a patch be chosen twice
+        latest = _next_farthest(points, norms, nearest, count - done)
         chosen.append(latest)
-        gaps.append(gap)
-        distances = torch.addmv(norms, points, points[latest], alpha=-2).add_(norms[latest])
-        torch.minimum(nearest, distances, out=nearest)
+        done += len(latest)
+        progress("choosing the coreset", done, count)
+    return torch.cat(chosen)
+
+
+def _next_farthest(points: Tensor, norms: Tensor, nearest: Tensor, most: int) -> Tensor:
+    """Indices of the next ones that greedy chooses, at least one, as many as the farthest patches suffice for."""
+    farthest = nearest.topk(min(FARTHEST, len(nearest))).indices.sort().values
+    points, norms, nearest = points[farthest], norms[farthest], nearest[farthest]
+    others = nearest.min() if len(farthest) == FARTHEST else nearest.new_tensor(-torch.inf)
+    chosen: list[Tensor] = []
+    latest = nearest.argmax()
+    while len(chosen) < most and (not chosen or nearest[latest] > others):
+        chosen.append(latest)
+        distance = torch.addmv(norms, points, points[latest], alpha=-2).add_(norms[latest])
+        torch.minimum(nearest, distance, out=nearest)
         nearest[latest] = -torch.inf
-    return farthest[chosen], norms.new_tensor(gaps)
+        latest = nearest.argmax()
+    return farthest[torch.stack(chosen)]
 
 
 def project(patches: Tensor, dimensions: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 What greedy k-centre chooses is a *net*: every patch lies within some radius of a chosen one, and no two chosen ones
 are as near to each other. Greedy needs all patches at once; another net of about the same radius and size grows in
-one pass, when of each chunk those patches join, farthest first, that no centre covers.
+one pass, when each patch joins that no earlier one covers.
 """
 
 import math
@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.blocks.coreset import farthest_first, greedy_coreset
+from blemish.blocks.coreset import greedy_coreset
 from blemish.blocks.neighbours import NearestNeighbours
 from blemish.blocks.pruned_search import LIFTED, Basis, principal_basis
 from blemish.types import Progress, no_progress
 
-CHUNK = 8192
-"""Patches taken at once, so that the result does not depend on the batches they come in. The more, the more alike to
-greedy's the choice: it is the outermost patches, not the first ones, that make a good bank."""
+CHUNK = 2048
+"""Patches taken at once, so that the result does not depend on the batches they come in."""
 SAMPLE = 2**16
 SAMPLE_BYTES = 2**28
 """The first patches are kept whole, up to these limits, until the radius is chosen."""
@@ -33,7 +32,7 @@ OVERFLOW = 1.3
 class StreamingCoreset:
     """A net grown from a stream, in the memory of the net, a chunk and a bounded sample.
 
-    A patch joins when no centre lies within the radius. That is chosen on the first patches, so that the net
+    A patch joins when no earlier one lies within the radius. That is chosen on the first patches, so that the net
     will about fill its budget when all have come; if they are representative (images in random order), it is that of
     greedy k-centre up to a few percent. Should the net grow slower than expected, the radius is lowered on
     the way; should it outgrow its budget, it is thinned to a net of a larger radius: patches that came before are
@@ -129,16 +128,16 @@ class StreamingCoreset:
         return net
 
     def _first_radius(self, patches: Tensor) -> float:
-        """The radius, and the dimension, by a part of the sample: farthest first gives its nets of all radii."""
+        """The radius, and the dimension, by a part of the sample small enough for all its distances."""
         chosen = torch.randperm(len(patches))[:SUBSAMPLE].sort().values
         part = patches[chosen.to(patches.device)]
-        order, gaps = (t.cpu().numpy() for t in farthest_first(part, _nothing_yet(part), len(part)))
+        distances = _distances(part, part).cpu().numpy()
 
         def size(radius: float) -> float:
-            net = np.sort(order[gaps > radius * radius])
-            return _extrapolated(net, len(part), self.expected / len(part))
+            kept = _first_come(distances <= radius)
+            return _extrapolated(kept, len(part), self.expected / len(part))
 
-        low, high = 0.0, max(math.sqrt(max(gaps[1], 0.0)), 1e-12)
+        low, high = 0.0, max(float(distances.max()), 1e-12)
         for _ in range(16):
             middle = (low + high) / 2
             low, high = (middle, high) if size(middle) > self.budget else (low, middle)
@@ -171,7 +170,7 @@ class StreamingCoreset:
 
 
 def net_of(patches: Tensor, origins: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """A net of patches (N, D), and where its centres are from."""
+    """Of patches (N, D) and where they are from, those that no earlier one covers."""
     if not len(patches):
         return patches, origins
     net = _Net(radius, None)
@@ -227,20 +226,16 @@ class _Net:
         self.add_marked(patches, torch.cat([came, origins], 1))
 
     def add_marked(self, patches: Tensor, marks: Tensor) -> None:
-        """Those patches join, farthest first, that no centre covers."""
+        """Those patches join that no centre and no earlier one of them covers."""
         if len(self.index.points):
             patches, marks = _where(~self.index.covers(patches, self.radius), patches, marks)
-        nearest = _nothing_yet(patches)
         for centres, _ in self.latest:
-            nearest = torch.minimum(nearest, _distances(patches, centres).amin(1).square())
-            patches, marks, nearest = _where(nearest > self.radius**2, patches, marks, nearest)
+            patches, marks = _where(_distances(patches, centres).amin(1) > self.radius, patches, marks)
         if not len(patches):
             return
-        if len(self.index.points):
-            nearest = torch.minimum(nearest, self.index.nearest(patches)[0].square())
-        chosen, _ = farthest_first(patches, nearest, len(patches), beyond=self.radius**2)
-        if len(chosen):
-            self.latest.append((patches[chosen], marks[chosen]))
+        kept = _first_come((_distances(patches, patches) <= self.radius).cpu().numpy())
+        chosen = torch.from_numpy(kept).to(patches.device)
+        self.latest.append((patches[chosen], marks[chosen]))
         if sum(len(points) for points, _ in self.latest) > max(CHUNK, len(self.index.points)) // 3:
             self._index_latest()
 
@@ -287,9 +282,15 @@ def _extrapolated(arrivals: NDArray[np.int64], seen: int, times: float) -> float
     return float(len(arrivals) * 2**growth)
 
 
-def _nothing_yet(points: Tensor) -> Tensor:
-    """Squared distances (N,) where nothing has been chosen."""
-    return torch.full_like(points[:, 0], torch.inf)
+def _first_come(near: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Indices that form a net, taken in order; near (N, N) says who covers whom."""
+    free = np.ones(len(near), bool)
+    kept = []
+    for i in range(len(near)):
+        if free[i]:
+            kept.append(i)
+            free &= ~near[i]
+    return np.array(kept, np.int64)
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
