@@ -112,12 +112,25 @@ def test_a_budget_is_a_number_of_bytes(size: float) -> None:
         CacheBudget(1.0, size)
 
 
-def test_steps_take_the_place_of_epochs() -> None:
-    method = Line(epochs=0)
-    method.steps = 4
+@pytest.mark.parametrize(
+    ("epochs", "steps", "sizes", "rows"),
+    [(0, 4, [2, 2, 1, 2], 2), (9, 4, [2, 2, 1, 2], 2), (1, 4, [2, 2, 1], 1), (2, 0, [2, 2, 1] * 2, 2)],
+)
+def test_training_ends_with_its_steps_or_its_epochs_whichever_come_first(
+    epochs: int, steps: int, sizes: list[int], rows: int
+) -> None:
+    method = Line(epochs=epochs)
+    method.steps = steps
     history = learn(method, images(5))
-    assert [len(batch) for batch in method.seen] == [2, 2, 1, 2]
-    assert len(history.losses) == 2
+    assert [len(batch) for batch in method.seen] == sizes
+    assert len(history.losses) == rows
+
+
+def test_steps_are_not_negative() -> None:
+    method = Line(epochs=1)
+    method.steps = -1
+    with pytest.raises(MethodError, match="epochs and steps must not be negative, got 1 and -1; 0 steps set no"):
+        learn(method, images(5))
 
 
 class Still(Line):

@@ -43,6 +43,7 @@ class AnoGAN(Reconstruction):
         learning_rate: Of the generator's Adam in the first step of training; it falls to 0 along half a cosine.
         critic_learning_rate: The same of the critic's.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
     """
 
@@ -53,7 +54,7 @@ class AnoGAN(Reconstruction):
     presets: ClassVar = {
         "paper": Preset(
             {"patches": True, "width": 64, "search_steps": 500, "restarts": 1}
-            | {"learning_rate": 2e-4, "critic_learning_rate": 2e-4, "epochs": 20, "batch_size": 64}
+            | {"learning_rate": 2e-4, "critic_learning_rate": 2e-4, "epochs": 20, "steps": 0, "batch_size": 64}
         )
     }
 
@@ -71,6 +72,7 @@ class AnoGAN(Reconstruction):
         learning_rate: float = 5e-4,
         critic_learning_rate: float = 1.25e-4,
         epochs: int = 400,
+        steps: int = 4800,
         batch_size: int = 16,
     ) -> None:
         super().__init__(size=size, patches=patches, standardise=standardise, score=score)
@@ -84,6 +86,7 @@ class AnoGAN(Reconstruction):
         self.learning_rate = learning_rate
         self.critic_learning_rate = critic_learning_rate
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
 
         with torch.device("meta"):  # weights are drawn in `collect`

@@ -40,12 +40,13 @@ class AutoEncoder(Reconstruction):
         score: "pixels": the map's maximum; "latent": how far the codes of picture and rebuilt picture are apart.
         learning_rate: Of Adam in the first step; it falls to 0 along half a cosine.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
         patience: Epochs without a lower error on held-out normal images after which training ends; 0: never.
     """
 
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "standardise": False, "loss": "ssim", "epochs": 400}),
+        "texture": Preset({"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}),
         "paper": Preset(
             {
                 "patches": True,
@@ -54,6 +55,7 @@ class AutoEncoder(Reconstruction):
                 "code": 100,
                 "learning_rate": 2e-4,
                 "epochs": 10_000,
+                "steps": 0,
                 "batch_size": 128,
                 "patience": 0,
             }
@@ -72,6 +74,7 @@ class AutoEncoder(Reconstruction):
         score: str = "pixels",
         learning_rate: float = 1e-3,
         epochs: int = 150,
+        steps: int = 3600,
         batch_size: int = 8,
         patience: int = 20,
     ) -> None:
@@ -88,6 +91,7 @@ class AutoEncoder(Reconstruction):
         self.code = code
         self.learning_rate = learning_rate
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
         self.patience = patience
 

@@ -50,7 +50,10 @@ class Method(nn.Module):
     epochs: int = 0
     """Passes of `training_loss` over the training images; 0 for methods without gradients."""
     steps: int = 0
-    """Calls of `training_loss` in all, for methods that count these instead of epochs."""
+    """Calls of `training_loss` at most, so that many images take no longer; 0: as many as the epochs need.
+
+    Without epochs it is the number of calls.
+    """
     batch_size: int = 32
     """Images per call of `training_loss`; few less where they do not divide."""
     patience: int = 0

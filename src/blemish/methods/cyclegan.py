@@ -43,6 +43,7 @@ class CycleGAN(Reconstruction):
         score: "pixels": the map's maximum; "mean": the mean squared change, the paper's sum up to a factor.
         learning_rate: Of Adam, for all four networks, until a tenth of the training is done; then it falls to 0.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
     """
 
@@ -50,9 +51,10 @@ class CycleGAN(Reconstruction):
     scores: ClassVar[tuple[str, ...]] = ("pixels", "mean")
     auxiliary_use: ClassVar[str] = "the synthetic defects are made of them"
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "epochs": 80}),
+        "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
         "paper": Preset(
-            {"size": 256, "width": 64, "blocks": 9, "score": "mean", "epochs": 200, "batch_size": 16}
+            {"size": 256, "width": 64, "blocks": 9, "score": "mean"}
+            | {"epochs": 200, "steps": 0, "batch_size": 16}
         ),
     }
 
@@ -67,6 +69,7 @@ class CycleGAN(Reconstruction):
         score: str = "pixels",
         learning_rate: float = 2e-4,
         epochs: int = 60,
+        steps: int = 3000,
         batch_size: int = 4,
     ) -> None:
         super().__init__(size=size, patches=patches, standardise=standardise, score=score)
@@ -78,6 +81,7 @@ class CycleGAN(Reconstruction):
         self.blocks = blocks
         self.learning_rate = learning_rate
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
 
         with torch.device("meta"):  # weights are drawn in `collect`

@@ -41,13 +41,14 @@ class DenoisingAutoEncoder(AutoEncoder):
         score: "pixels": the map's maximum; "latent": how far the codes of picture and rebuilt picture are apart.
         learning_rate: Of Adam in the first step; it falls to 0 along half a cosine.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
         patience: Epochs without a lower error on held-out normal images after which training ends; 0: never.
     """
 
     auxiliary_use: ClassVar[str] = "what synthetic defects are made of"
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "standardise": False, "loss": "ssim", "epochs": 400}),
+        "texture": Preset({"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}),
         "gaussian": Preset({"corruption": "gaussian", "strength": 0.2}),
         "coarse": Preset({"corruption": "coarse", "strength": 0.2, "skips": True, "width": 8, "epochs": 100}),
         "paper": Preset(
@@ -59,6 +60,7 @@ class DenoisingAutoEncoder(AutoEncoder):
                 "width": 64,
                 "learning_rate": 1e-4,
                 "epochs": 5600,
+                "steps": 0,
                 "batch_size": 16,
                 "patience": 0,
             }
@@ -80,6 +82,7 @@ class DenoisingAutoEncoder(AutoEncoder):
         score: str = "pixels",
         learning_rate: float = 1e-3,
         epochs: int = 150,
+        steps: int = 3600,
         batch_size: int = 8,
         patience: int = 20,
     ) -> None:
@@ -93,6 +96,7 @@ class DenoisingAutoEncoder(AutoEncoder):
             score=score,
             learning_rate=learning_rate,
             epochs=epochs,
+            steps=steps,
             batch_size=batch_size,
             patience=patience,
         )

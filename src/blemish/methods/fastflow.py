@@ -39,6 +39,7 @@ class FastFlow(Method):
         clamp: Bound of the logarithm of what a step multiplies a number with.
         map: "nll" for −log p; "exp" for −p, as the public code has it. p is the mean over the layers.
         epochs: Passes over the training images at most.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per training step.
         learning_rate: Of Adam.
         weight_decay: Of Adam.
@@ -48,7 +49,7 @@ class FastFlow(Method):
     presets: ClassVar = {
         "resnet18": Preset({"backbone": "resnet18", **_RESNET}),
         "paper": Preset(
-            {"backbone": "wide_resnet50_2", **_RESNET, "epochs": 500, "batch_size": 32, "patience": 0},
+            {"backbone": "wide_resnet50_2", **_RESNET, "epochs": 500, "steps": 0, "batch_size": 32, "patience": 0},
             {"size": (256, 256)},
         ),
         "vit": Preset(
@@ -58,6 +59,7 @@ class FastFlow(Method):
                 "flow_steps": 20,
                 "hidden_ratio": 0.16,
                 "epochs": 500,
+                "steps": 0,
                 "batch_size": 32,
                 "patience": 0,
             },
@@ -76,6 +78,7 @@ class FastFlow(Method):
         clamp: float = 2.0,
         map: MapKind = "nll",  # noqa: A002 - the word of every page
         epochs: int = 30,
+        steps: int = 720,
         batch_size: int = 8,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-5,
@@ -106,6 +109,7 @@ class FastFlow(Method):
         self.clamp = clamp
         self.map = map
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

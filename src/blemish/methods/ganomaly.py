@@ -38,6 +38,7 @@ class GANomaly(Reconstruction):
         score: "latent": how far the codes of picture and rebuilt picture are apart; "pixels": the map's maximum.
         learning_rate: Of both Adams in the first step; it falls to 0 along half a cosine.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
     """
 
@@ -45,7 +46,7 @@ class GANomaly(Reconstruction):
     scores: ClassVar[tuple[str, ...]] = ("latent", "pixels")
     presets: ClassVar = {
         "texture": Preset({"patches": True}),
-        "paper": Preset({"width": 64, "epochs": 15, "batch_size": 64}),
+        "paper": Preset({"width": 64, "epochs": 15, "steps": 0, "batch_size": 64}),
     }
 
     def __init__(
@@ -59,6 +60,7 @@ class GANomaly(Reconstruction):
         score: str = "latent",
         learning_rate: float = 2e-4,
         epochs: int = 150,
+        steps: int = 1800,
         batch_size: int = 16,
     ) -> None:
         super().__init__(size=size, patches=patches, standardise=standardise, score=score)
@@ -68,6 +70,7 @@ class GANomaly(Reconstruction):
         self.code = code
         self.learning_rate = learning_rate
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
 
         with torch.device("meta"):  # weights are drawn in `collect`

@@ -46,6 +46,7 @@ class MSFlow(Method):
         map: "nll" for −log p, where p is the mean over the layers; "mul" and "add" for the published maps, whose
             numbers are relative to their own image's most normal place.
         epochs: Passes over the training images at most.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per training step.
         learning_rate: Of Adam, after a warm-up and before two falls to a third.
         patience: Epochs without more likely held-out images after which training ends; 0 for never.
@@ -54,7 +55,7 @@ class MSFlow(Method):
     presets: ClassVar = {
         "resnet18": Preset({"backbone": "resnet18", "layers": (1, 2, 3)}),
         "paper": Preset(
-            {"backbone": "wide_resnet50_2", "layers": (1, 2, 3), "map": "add", "epochs": 100},
+            {"backbone": "wide_resnet50_2", "layers": (1, 2, 3), "map": "add", "epochs": 100, "steps": 0},
             {"size": (512, 512)},
         ),
     }
@@ -69,6 +70,7 @@ class MSFlow(Method):
         clamp: float = 1.9,
         map: MapKind = "nll",  # noqa: A002 - the word of every page
         epochs: int = 30,
+        steps: int = 720,
         batch_size: int = 8,
         learning_rate: float = 1e-4,
         patience: int = 0,
@@ -89,6 +91,7 @@ class MSFlow(Method):
         self.clamp = clamp
         self.map = map
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.patience = patience

@@ -44,6 +44,7 @@ class SimpleNet(Method):
         learning_rate: Of the adaptor in the first step, twice as high for the discriminator; it falls to 0 along
             half a cosine.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step; all their patches are used.
     """
 
@@ -55,6 +56,7 @@ class SimpleNet(Method):
                 "noise": 0.15,  # the paper's 0.015 where the scale is 0.1
                 "learning_rate": 1e-4,
                 "epochs": 160,
+                "steps": 0,
                 "batch_size": 8,
             },
             {"size": (329, 329), "crop": (288, 288)},
@@ -72,6 +74,7 @@ class SimpleNet(Method):
         margin: float = 0.5,
         learning_rate: float = 3e-4,
         epochs: int = 10,
+        steps: int = 1000,
         batch_size: int = 2,
     ) -> None:
         super().__init__()
@@ -100,6 +103,7 @@ class SimpleNet(Method):
         self.margin = margin
         self.learning_rate = learning_rate
         self.epochs = epochs
+        self.steps = steps
         self.batch_size = batch_size
 
         self.features = Backbone(backbone, layers)

@@ -40,12 +40,13 @@ class VAE(AutoEncoder):
             rebuilt picture are apart; "gradient": as "pixels", with the bound's gradient as the map.
         learning_rate: Of Adam in the first step; it falls to 0 along half a cosine.
         epochs: Passes over the training images.
+        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
         patience: Epochs without a higher bound on held-out normal images after which training ends; 0: never.
     """
 
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "standardise": False, "epochs": 400}),
+        "texture": Preset({"patches": True, "standardise": False, "epochs": 400, "steps": 9600}),
         "paper": Preset(
             {
                 "size": 256,
@@ -53,6 +54,7 @@ class VAE(AutoEncoder):
                 "standardise": False,
                 "learning_rate": 2e-4,
                 "epochs": 200,
+                "steps": 0,
                 "patience": 0,
             }
         ),
@@ -73,6 +75,7 @@ class VAE(AutoEncoder):
         score: str = "pixels",
         learning_rate: float = 1e-3,
         epochs: int = 150,
+        steps: int = 3600,
         batch_size: int = 8,
         patience: int = 20,
     ) -> None:
@@ -85,6 +88,7 @@ class VAE(AutoEncoder):
             score=score,
             learning_rate=learning_rate,
             epochs=epochs,
+            steps=steps,
             batch_size=batch_size,
             patience=patience,
         )

@@ -68,12 +68,16 @@ def learn(
         progress: Told of the batches done in each phase.
 
     Raises:
-        MethodError: If there is no image, or the losses and optimizers of a method do not share their names.
+        MethodError: If there is no image, epochs or steps are negative, or the losses and optimizers of a method do not share their names.
         DivergedError: If a loss becomes infinite, NaN or far larger than at first.
         ModelError: If the checkpoint belongs to other training.
     """
     if not len(images):
         raise MethodError("There is no image to learn from. Give at least one normal image.")
+    if min(method.epochs, method.steps) < 0:
+        raise MethodError(
+            f"epochs and steps must not be negative, got {method.epochs} and {method.steps}; 0 steps set no limit."
+        )
     if len(auxiliary) and not method.auxiliary_use:
         raise MethodError(
             f"{type(method).__name__} has no use for auxiliary images. Leave them out, or choose another method."
@@ -149,7 +153,8 @@ class _Training:
         self.optimizers = _named(method.optimizers())
         self.rates = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
         self.per_epoch = math.ceil(len(images) / method.batch_size)
-        self.steps = method.steps or method.epochs * self.per_epoch
+        needed = method.epochs * self.per_epoch
+        self.steps = min(needed or method.steps, method.steps or needed)
         self.done = Progressed()
 
     def run(self, watch: Watch) -> list[dict[str, float]]:
