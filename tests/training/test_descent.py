@@ -129,7 +129,9 @@ def test_training_ends_with_its_steps_or_its_epochs_whichever_come_first(
 def test_steps_are_not_negative() -> None:
     method = Line(epochs=1)
     method.steps = -1
-    with pytest.raises(MethodError, match="epochs and steps must not be negative, got 1 and -1; 0 steps set no"):
+    with pytest.raises(
+        MethodError, match="epochs and steps must not be negative, got 1 and -1; 0 steps set no"
+    ):
         learn(method, images(5))
 
 

@@ -54,7 +54,13 @@ class AnoGAN(Reconstruction):
     presets: ClassVar = {
         "paper": Preset(
             {"patches": True, "width": 64, "search_steps": 500, "restarts": 1}
-            | {"learning_rate": 2e-4, "critic_learning_rate": 2e-4, "epochs": 20, "steps": 0, "batch_size": 64}
+            | {
+                "learning_rate": 2e-4,
+                "critic_learning_rate": 2e-4,
+                "epochs": 20,
+                "steps": 0,
+                "batch_size": 64,
+            }
         )
     }
 

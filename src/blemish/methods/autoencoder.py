@@ -46,7 +46,9 @@ class AutoEncoder(Reconstruction):
     """
 
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}),
+        "texture": Preset(
+            {"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}
+        ),
         "paper": Preset(
             {
                 "patches": True,

@@ -48,7 +48,9 @@ class DenoisingAutoEncoder(AutoEncoder):
 
     auxiliary_use: ClassVar[str] = "what synthetic defects are made of"
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}),
+        "texture": Preset(
+            {"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}
+        ),
         "gaussian": Preset({"corruption": "gaussian", "strength": 0.2}),
         "coarse": Preset({"corruption": "coarse", "strength": 0.2, "skips": True, "width": 8, "epochs": 100}),
         "paper": Preset(

@@ -49,7 +49,14 @@ class FastFlow(Method):
     presets: ClassVar = {
         "resnet18": Preset({"backbone": "resnet18", **_RESNET}),
         "paper": Preset(
-            {"backbone": "wide_resnet50_2", **_RESNET, "epochs": 500, "steps": 0, "batch_size": 32, "patience": 0},
+            {
+                "backbone": "wide_resnet50_2",
+                **_RESNET,
+                "epochs": 500,
+                "steps": 0,
+                "batch_size": 32,
+                "patience": 0,
+            },
             {"size": (256, 256)},
         ),
         "vit": Preset(

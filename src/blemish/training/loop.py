@@ -68,7 +68,8 @@ def learn(
         progress: Told of the batches done in each phase.
 
     Raises:
-        MethodError: If there is no image, epochs or steps are negative, or the losses and optimizers of a method do not share their names.
+        MethodError: If there is no image, epochs or steps are negative, or the losses and optimizers of a method do
+            not share their names.
         DivergedError: If a loss becomes infinite, NaN or far larger than at first.
         ModelError: If the checkpoint belongs to other training.
     """
