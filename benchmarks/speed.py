@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,7 +24,7 @@ from benchmarks.tables import Row, fill_pages, machine, measured_on, read_rows, 
 from torch import Tensor
 
 import blemish
-from blemish.blocks.coreset import PROJECTED, START_POINTS, greedy_coreset, project
+from blemish.blocks.coreset import START_POINTS, GreedyCoreset, greedy_coreset, projection
 from blemish.blocks.neighbours import NearestNeighbours
 from blemish.blocks.net import StreamingCoreset
 from blemish.data.dataset import Inputs, stacked
@@ -122,7 +123,6 @@ def high_resolution() -> list[str]:
     backbone, images, size = LARGE
     samples = blemish.open_dataset(product("mvtec_ad/bottle")).train[:images]
     spent = {"choosing": 0.0}
-    add, finish = StreamingCoreset.add, StreamingCoreset.finish
 
     def timed(function: Callable[..., object]) -> Callable[..., object]:
         def run(*arguments: object) -> object:
@@ -136,7 +136,9 @@ def high_resolution() -> list[str]:
     method = blemish.PatchCore(backbone=backbone)
     inputs = Inputs(samples, Preprocess(size=(size, size)))
     started = time.perf_counter()
-    with patch.multiple(StreamingCoreset, add=timed(add), finish=timed(finish)):
+    with ExitStack() as patched:
+        for kind in (GreedyCoreset, StreamingCoreset):
+            patched.enter_context(patch.multiple(kind, add=timed(kind.add), finish=timed(kind.finish)))
         learn(method, inputs, batch_size=1, progress=lambda *told: print(*told, file=sys.stderr))
     total = time.perf_counter() - started
     features = total - spent["choosing"]
@@ -194,7 +196,7 @@ def row(ours: str, compared: str, ratio: float, target: str, note: str) -> list[
 
 def greedy_in_sweeps(patches: Tensor, count: int) -> Tensor:
     """Exact greedy k-centre as it is usually written: all patches are gone through for each one chosen."""
-    points = project(patches, PROJECTED)
+    points = patches @ projection(patches.shape[1])
     start = torch.randint(len(points), (START_POINTS,))
     latest = torch.cdist(points, points[start]).mean(1).argmax()
     norms = points.square().sum(1)

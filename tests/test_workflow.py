@@ -286,7 +286,7 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
         "layers": (2, 3),
         "coreset_ratio": 0.5,
         "bank_size": None,
-        "coreset": "net",
+        "coreset": "auto",
         "neighbours": 1,
         "patch_size": 3,
         "squared": True,

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.blocks import coreset
-from blemish.blocks.coreset import PROJECTED, START_POINTS, greedy_coreset, project
+from blemish.blocks.coreset import PROJECTED, START_POINTS, GreedyCoreset, greedy_coreset, projection
 
 
 def naive_greedy(points: Tensor, count: int, first: int) -> list[int]:
@@ -58,11 +60,11 @@ def test_the_seed_decides_the_selection() -> None:
 def test_projection_keeps_distances_within_a_fifth_and_narrow_patches_as_they_are() -> None:
     torch.manual_seed(0)
     points = torch.randn(60, 1024)
-    ratios = torch.pdist(project(points, PROJECTED)) / torch.pdist(points)
+    ratios = torch.pdist(points @ projection(1024)) / torch.pdist(points)
     assert 0.95 < float(ratios.mean()) < 1.05
     assert float(ratios.std()) < 0.1
     narrow = torch.randn(10, PROJECTED)
-    assert project(narrow, PROJECTED) is narrow
+    assert torch.equal(narrow @ projection(PROJECTED), narrow)
 
 
 def test_covering_radius_beats_random_choice() -> None:
@@ -77,3 +79,29 @@ def test_progress_ends_with_the_count() -> None:
     calls = []
     greedy_coreset(torch.randn(200, 4), 150, lambda *call: calls.append(call))
     assert calls[-1] == ("choosing the coreset", 150, 150)
+
+
+class Rows(list[NDArray[np.float32]]):
+    """The simplest store."""
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        self.extend(rows)
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.stack([self[i] for i in indices.tolist()])
+
+
+@pytest.mark.parametrize("expected", [700, 1000, 10])
+def test_a_stream_is_chosen_from_as_all_patches_at_once(expected: int) -> None:
+    patches = torch.randn(700, 200, generator=torch.Generator().manual_seed(1))
+    origins = torch.arange(700)[:, None]
+    torch.manual_seed(0)
+    chosen = greedy_coreset(patches, 35)
+    for sizes in ((700,), (1, 99, 300, 300)):
+        torch.manual_seed(0)
+        selection = GreedyCoreset(expected, Rows(), ratio=0.05)
+        for part, places in zip(patches.split(sizes), origins.split(sizes), strict=True):
+            selection.add(part, places)
+        kept, places = selection.finish()
+        assert torch.equal(places[:, 0], chosen)
+        assert torch.equal(kept, patches[chosen])

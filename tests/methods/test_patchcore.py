@@ -1,14 +1,17 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from blemish.blocks.coreset import GreedyCoreset
 from blemish.blocks.maps import upsample
+from blemish.blocks.net import StreamingCoreset
 from blemish.errors import MethodError
 from blemish.methods import patchcore
-from blemish.methods.patchcore import SIGMA, PatchCore
+from blemish.methods.patchcore import SIGMA, Coreset, PatchCore
 from blemish.testing.parts import defective_part, normal_parts
 from blemish.training import learn, learn_on
 
@@ -90,8 +93,39 @@ def test_padding_does_not_enter_the_bank() -> None:
 
 
 @pytest.mark.parametrize(
+    ("coreset", "limits", "selection"),
+    [
+        ("auto", {}, GreedyCoreset),
+        ("auto", {"MOST_PATCHES": 767}, StreamingCoreset),
+        ("auto", {"MOST_CHOICES": 19}, StreamingCoreset),
+        ("auto", {"free_disk": lambda: 983_039.0}, StreamingCoreset),
+        ("auto", {"MOST_PATCHES": 768, "MOST_CHOICES": 20, "free_disk": lambda: 983_040.0}, GreedyCoreset),
+        ("greedy", {"MOST_PATCHES": 0, "free_disk": lambda: 0.0}, GreedyCoreset),
+        ("net", {}, StreamingCoreset),
+    ],
+)
+def test_greedy_chooses_as_long_as_it_is_quick(
+    coreset: Coreset, limits: dict[str, object], selection: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(patchcore, name, value)
+    made = []
+    for kind in (GreedyCoreset, StreamingCoreset):
+
+        def finish(self: Any, finish: Any = kind.finish) -> Any:
+            made.append(type(self))
+            return finish(self)
+
+        monkeypatch.setattr(kind, "finish", finish)
+    method = PatchCore(backbone=RANDOM, bank_size=20, coreset=coreset)
+    learn(method, normal_parts(6))  # two batches of 4 · 96 patches of 320 numbers expected
+    assert made == [selection]
+
+
+@pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"coreset": "random"}, r"coreset must be 'auto', 'greedy' or 'net', got 'random'\."),
         (
             {"coreset_ratio": 0.0},
             r"coreset_ratio must be in \(0, 1\], got 0\.0; 0\.01 keeps one patch in 100\.",

@@ -63,12 +63,12 @@ class MemoryBank(nn.Module):
         return origins.double()
 
     def radius(self) -> float:
-        """Distance of the two patches nearest to each other: the bank is a net of about this radius."""
+        """Median distance of a patch to the nearest other: about how far apart those lie that were chosen."""
         if len(self.patches) == 1:
             return 0.0
         lists = self.support if self.support.shape[1] > 1 else self.search.lists(2)
         nearest = self.patches[lists[:, 1]]
-        return float((self.patches - nearest).square().sum(1).min().sqrt())
+        return float((self.patches - nearest).square().sum(1).median().sqrt())
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (Q,) of queries (Q, D) to their nearest patches, and these patches' indices (Q,)."""

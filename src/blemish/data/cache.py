@@ -1,14 +1,18 @@
-"""Room for what would otherwise be computed again in every epoch: in memory, or else in a temporary file."""
+"""Room for what would otherwise be computed again, or not fit in memory: there, or else in a temporary file."""
 
 import math
+import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from blemish.errors import DataError
 
 GIB = 2**30
 LEFT_FREE = 0.5
@@ -29,6 +33,45 @@ class CacheBudget:
                 raise ValueError(f"The cache's {name} must be bytes, 0 or more, got {size}.")
 
 
+class RowFile:
+    """Rows of numbers in a temporary file, written one after the other; few are read again, by number."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+        weakref.finalize(self, self.file.close)
+        self.width = 0
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Write rows (N, D) after those that are there, in every call of the same D.
+
+        Raises:
+            DataError: If the disk has no more room.
+        """
+        self.width = rows.shape[1]
+        try:
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(np.ascontiguousarray(rows).data)
+            self.file.flush()
+        except OSError as error:
+            raise DataError(
+                f"Temporary data do not fit in {tempfile.gettempdir()}: {error}. Make room there, or set TMPDIR to a "
+                "folder on a larger disk."
+            ) from error
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows with these numbers."""
+        rows = np.empty((len(indices), self.width), np.float32)
+        for row, index in zip(rows, indices.tolist(), strict=True):
+            self.file.seek(index * rows.strides[0])
+            row[:] = np.frombuffer(self.file.read(rows.strides[0]), np.float32)
+        return rows
+
+
+def free_disk() -> float:
+    """Bytes that may be taken of the disk with the temporary files."""
+    return LEFT_FREE * shutil.disk_usage(tempfile.gettempdir()).free
+
+
 def reserve(count: int, rows: Sequence[NDArray[Any]], budget: CacheBudget) -> list[NDArray[Any]] | None:
     """Arrays (count, *row.shape), one for each row given; None where the budget has no room for all of them.
 
@@ -37,7 +80,7 @@ def reserve(count: int, rows: Sequence[NDArray[Any]], budget: CacheBudget) -> li
     size = count * sum(row.nbytes for row in rows)
     if size <= budget.memory:
         return [np.empty((count, *row.shape), row.dtype) for row in rows]
-    if size > min(budget.disk, LEFT_FREE * shutil.disk_usage(tempfile.gettempdir()).free):
+    if size > min(budget.disk, free_disk()):
         return None
     # The mapping keeps the file, which has no name any more, as long as it is needed itself.
     arrays: list[NDArray[Any]] = []

@@ -26,6 +26,8 @@ FEATURES = 0.1
 """Share of the critic's features in what the search lowers, the paper's λ; the rest is the pixels'."""
 MOST = 512
 """Channels at most."""
+PAPER: dict[str, float] = {"patches": True, "width": 64, "search_steps": 500, "restarts": 1, "epochs": 20}
+PAPER |= {"steps": 0, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "batch_size": 64}
 
 
 class AnoGAN(Reconstruction):
@@ -51,18 +53,7 @@ class AnoGAN(Reconstruction):
     exports_reason: ClassVar[str] = "It scores by descending gradients, which a graph does not have."
     darkest: ClassVar[float] = -1.0
     scores: ClassVar[tuple[str, ...]] = ("search", "pixels")
-    presets: ClassVar = {
-        "paper": Preset(
-            {"patches": True, "width": 64, "search_steps": 500, "restarts": 1}
-            | {
-                "learning_rate": 2e-4,
-                "critic_learning_rate": 2e-4,
-                "epochs": 20,
-                "steps": 0,
-                "batch_size": 64,
-            }
-        )
-    }
+    presets: ClassVar = {"paper": Preset(PAPER)}
 
     def __init__(
         self,

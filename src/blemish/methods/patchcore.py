@@ -2,13 +2,14 @@
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 Differs from the paper: no centre crop unless the preset asks for it; the default backbone is the embedded one.
-The coreset is grown in one pass as a net of greedy k-centre's guarantee; `coreset="greedy"` is the paper's own.
+The coreset is the paper's as long as that is quick; of more patches it is grown in one pass as a net of greedy
+k-centre's guarantee.
 The preset `amazon` follows the authors' code instead: squared distances, the plain maximum as image score,
 embeddings averaged down to 1024 numbers.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from blemish.blocks.memory_bank import MemoryBank
 from blemish.blocks.net import StreamingCoreset
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, mean_map, stack_layers
+from blemish.data.cache import RowFile, free_disk
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
 from blemish.methods.base import Batches, Method, Preset
@@ -31,7 +33,9 @@ NEARLY = 0.9
 """Cells that score this share of the worst one are taken for the defect, where it is not said where that is."""
 KEPT_NUMBERS = 2**26
 """Of embedded new images that an update keeps, 256 MiB; where they are more, it embeds all of them twice."""
-Coreset = Literal["net", "greedy"]
+MOST_PATCHES, MOST_CHOICES = 2**20, 2**13
+"""Up to so many patches, and so many to keep, greedy chooses the coreset: 512 MiB of memory, well under a minute."""
+Coreset = Literal["auto", "greedy", "net"]
 _PAPER_IMAGES = {"size": (256, 256), "crop": (224, 224)}
 
 
@@ -43,8 +47,8 @@ class PatchCore(Method):
         layers: Which of its feature maps are stacked, finest first.
         coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
         bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
-        coreset: "net" is grown from the stream of patches, in bounded memory; "greedy" is exact greedy k-centre,
-            which holds all patches and takes longer.
+        coreset: "greedy" is exact greedy k-centre, in memory and time that grow with the patches; "net" is grown
+            from their stream in bounded memory; "auto" takes the first up to a million patches and 8192 to keep.
         neighbours: Bank neighbours b of the image score's re-weighting (paper, equation 7); 1 for none.
         patch_size: Side of the neighbourhood averaged around each cell, odd.
         squared: Whether distances are squared.
@@ -72,7 +76,7 @@ class PatchCore(Method):
         layers: Sequence[int] = (2, 3),
         coreset_ratio: float = 0.01,
         bank_size: int | None = None,
-        coreset: Coreset = "net",
+        coreset: Coreset = "auto",
         neighbours: int = 9,
         patch_size: int = 3,
         squared: bool = False,
@@ -86,7 +90,7 @@ class PatchCore(Method):
         if bank_size is not None and bank_size < 1:
             raise MethodError(f"bank_size must be at least 1 patch, got {bank_size}.")
         if coreset not in get_args(Coreset):
-            raise MethodError(f"coreset must be 'net' or 'greedy', got {coreset!r}.")
+            raise MethodError(f"coreset must be 'auto', 'greedy' or 'net', got {coreset!r}.")
         if neighbours < 1:
             raise MethodError(
                 f"neighbours must be at least 1 (which means no re-weighting), got {neighbours}."
@@ -117,7 +121,7 @@ class PatchCore(Method):
         for images in batches:
             patches, origins = self._counted(*self._embedded(images))
             if selection is None:
-                selection = self._selection(len(batches) * len(patches))
+                selection = self._selection(len(batches) * len(patches), patches.shape[1])
             selection.add(patches, origins)
         if selection is not None:
             self.memory_bank.fill(*selection.finish())
@@ -182,12 +186,13 @@ class PatchCore(Method):
         distances = (patch[:, None] - support).square().sum(2).sqrt()
         return distance * (1 - torch.softmax(distances, 1)[:, 0])
 
-    def _selection(self, expected: int) -> StreamingCoreset | GreedyCoreset:
-        if self.coreset == "greedy":
-            return GreedyCoreset(ratio=self.coreset_ratio, size=self.bank_size, progress=self.progress)
-        return StreamingCoreset(
-            expected, ratio=self.coreset_ratio, size=self.bank_size, progress=self.progress
-        )
+    def _selection(self, expected: int, width: int) -> StreamingCoreset | GreedyCoreset:
+        budget = self.bank_size or self.coreset_ratio * expected
+        is_quick = expected <= MOST_PATCHES and budget <= MOST_CHOICES and 4 * width * expected <= free_disk()
+        settings: Any = {"ratio": self.coreset_ratio, "size": self.bank_size, "progress": self.progress}
+        if self.coreset == "greedy" or (self.coreset == "auto" and is_quick):
+            return GreedyCoreset(expected, RowFile(), **settings)
+        return StreamingCoreset(expected, **settings)
 
     def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Patches (N, h, w, D) and which pixels are visible."""

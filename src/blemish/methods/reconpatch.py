@@ -4,7 +4,7 @@ Hyun et al., "ReConPatch: Contrastive Patch Representation Learning for Industri
 Differs from the paper: AdamW in place of AdamP; both linear layers start as (scaled) isometries, so that learning
 starts from PatchCore's own distances; the bandwidth is relative to the mean squared distance of each step's patches, so
 that neither the backbone's scale nor that of the projection, which training changes, matters; the loss is a mean over
-all pairs; PatchCore's streamed net is the coreset.
+all pairs; the coreset is PatchCore's.
 """
 
 import math
@@ -46,7 +46,7 @@ class ReConPatch(PatchCore):
         batch_size: Images per step.
         coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
         bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
-        coreset: "net" or "greedy"; see PatchCore.
+        coreset: "auto", "greedy" or "net"; see PatchCore.
         neighbours: Bank neighbours b of the image score's re-weighting; 1 for none.
         patch_size: Side of the neighbourhood averaged around each cell, odd.
     """
@@ -76,7 +76,7 @@ class ReConPatch(PatchCore):
         batch_size: int = 8,
         coreset_ratio: float = 0.01,
         bank_size: int | None = None,
-        coreset: Coreset = "net",
+        coreset: Coreset = "auto",
         neighbours: int = 9,
         patch_size: int = 3,
     ) -> None:
