@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 from benchmarks.peers import blemish_training
-from benchmarks.peers.process import Json, answer, peak_mib
+from benchmarks.peers.process import Json, answer, convolution_seconds, peak_mib
 
 import blemish
 from blemish.metrics.evaluator import Evaluator
@@ -89,8 +89,12 @@ def inspect_one(settings: Json) -> Json:
 
 
 def fastflow_inspect(settings: Json) -> Json:
-    """Time FastFlow's forward, batch 1."""
-    return inspected(blemish_training.new_fastflow(settings["backbone"], settings), settings)
+    """Time FastFlow's forward, batch 1, and the convolutions in it."""
+    method = blemish_training.new_fastflow(settings["backbone"], settings)
+    found = inspected(method, settings)
+    image = torch.from_numpy(np.load(settings["inputs"])[:1])
+    with torch.inference_mode():
+        return {**found, "convolution_seconds": convolution_seconds(lambda: method(image))}
 
 
 def simplenet_inspect(settings: Json) -> Json:

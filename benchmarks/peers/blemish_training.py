@@ -12,6 +12,7 @@ from benchmarks.peers.process import (
     GANOMALY_WIDTH,
     WARM_UP,
     Json,
+    convolution_seconds,
     random_maps,
     random_picture,
     small_pictures,
@@ -38,7 +39,11 @@ def flow_steps(settings: Json) -> Json:
         cast("MapNorm", norm).reset_parameters(x.shape[1:], torch.zeros(channels), torch.ones(channels))
         cast("Flow", flow).reset_parameters()
     method.train()
-    return training_steps(lambda: method.training_loss(*maps), method.optimizers(), settings)
+    found = training_steps(lambda: method.training_loss(*maps), method.optimizers(), settings)
+    return {
+        **found,
+        "convolution_seconds": convolution_seconds(lambda: method.training_loss(*maps).backward()),
+    }
 
 
 def fastflow_epoch(settings: Json) -> Json:

@@ -61,6 +61,15 @@ def training_steps(loss_of: Callable[[], Tensor], optimizer: torch.optim.Optimiz
     return {"seconds": statistics.median(taken[WARM_UP:]), "losses": losses}
 
 
+def convolution_seconds(run: Callable[[], object], times: int = 3) -> float:
+    """Of a run, what its convolutions take, their derivatives included; the mean of a few."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(times):
+            run()
+    spent = [event.self_cpu_time_total for event in profile.key_averages() if "convolution" in event.key]
+    return float(sum(spent)) / times / 1e6
+
+
 def random_maps(count: int) -> list[Tensor]:
     """What stands in for ResNet-18's layers 1 to 3 at 256 pixels: positive, channels unlike, then normalised."""
     generator = torch.Generator().manual_seed(0)
