@@ -147,7 +147,7 @@ def test_methods(run: Run) -> None:
     assert (
         "patchcore\n"
         "  PatchCore: the distance of image patches to a coreset of normal patches.\n"
-        "  arguments: backbone=compact layers=2,3 coreset_ratio=0.01 bank_size=null coreset=net neighbours=9 "
+        "  arguments: backbone=compact layers=2,3 coreset_ratio=0.01 bank_size=null coreset=auto neighbours=9 "
         "patch_size=3 squared=false mean_mapped=null\n"
         "  presets: paper, amazon\n"
         "  pretrained backbone, exports to ONNX\n"

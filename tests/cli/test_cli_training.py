@@ -67,6 +67,14 @@ def weight(folder: str) -> float:
     return float(load_file(Path(folder) / "weights.safetensors")["weight"][0])
 
 
+def test_fit_says_how_many_of_its_epochs_it_took(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert " s (3 of 3 epochs), held out " in fit(run, made).output
+    monkeypatch.setattr(Brightness, "steps", 2)
+    assert " s (1 of 3 epochs), held out " in fit(run, made).output
+
+
 def test_training_broken_off_goes_on_to_the_same_weights(
     run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

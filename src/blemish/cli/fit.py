@@ -193,9 +193,13 @@ def command(
 def summary(model: "Model", folder: Path) -> str:
     """What was learned from how much, and what the thresholds rest on."""
     data, calibration = model.manifest.data, model.calibration
+    taken, epochs = len(model.manifest.history["losses"]), model.manifest.arguments.get("epochs")
+    trained = (
+        f" ({taken} of {epochs} epochs)" if epochs else ""
+    )  # fewer by patience, or where steps are limited
     skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
     return (
-        f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s, "
+        f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s{trained}, "
         f"held out {data['held_out']}{skipped}.\n"
         f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
         f"{calibration.summary()}\n"
