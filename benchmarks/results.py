@@ -71,7 +71,6 @@ RUNS = (
     Run("patchcore", "--backbone resnet18 --image-size 900 --set bank_size=20000", data=("bottle",)),
     Run("patchcore", "--backbone resnet18 --set coreset_ratio=0.1"),
     Run("patchcore", "--backbone resnet18 --set coreset=net", seeds=3),
-    Run("patchcore", "--set coreset=net", seeds=3),
     Run("patchcore", "--backbone resnet18 --set coreset=greedy --set coreset_ratio=0.1"),
     Run("patchcore", "--backbone resnet18:random"),
     Run("patchcore", "--backbone resnet18 --set neighbours=1"),
