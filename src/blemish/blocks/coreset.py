@@ -62,9 +62,9 @@ class GreedyCoreset:
             self.origins = origins.new_empty(self.expected, origins.shape[1])
         end = self.seen + len(patches)
         if end > len(self.points):  # more than expected
-            for name in ("points", "origins"):
-                kept = getattr(self, name)
-                setattr(self, name, torch.cat([kept, kept.new_empty(end, kept.shape[1])]))
+            self.points, self.origins = (
+                torch.cat([kept, kept.new_empty(end, kept.shape[1])]) for kept in (self.points, self.origins)
+            )
         self.points[self.seen : end] = patches @ self.matrix
         self.origins[self.seen : end] = origins
         self.store.append(patches.cpu().numpy())

@@ -194,9 +194,8 @@ def summary(model: "Model", folder: Path) -> str:
     """What was learned from how much, and what the thresholds rest on."""
     data, calibration = model.manifest.data, model.calibration
     taken, epochs = len(model.manifest.history["losses"]), model.manifest.arguments.get("epochs")
-    trained = (
-        f" ({taken} of {epochs} epochs)" if epochs else ""
-    )  # fewer by patience, or where steps are limited
+    # Fewer epochs than asked for: by patience, or because steps are limited.
+    trained = f" ({taken} of {epochs} epochs)" if epochs else ""
     skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
     return (
         f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s{trained}, "
