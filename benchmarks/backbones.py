@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import blemish
-from blemish.data.synthetic import write_product
+from blemish.demo import write_product
 
 BACKBONES = ("compact", "resnet18", "resnet50_caffe", "compact:random", "resnet18:random")
 

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 import blemish
-from blemish.data.synthetic import write_product
+from blemish.demo import write_product
 
 SEEDS = (11, 12, 13)
 BACKBONES = ("compact", "resnet18")
-CORESETS = ("greedy", "net")
+CORESETS = ("greedy", "streaming")
 
 
 def main() -> None:

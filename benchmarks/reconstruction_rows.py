@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import blemish
-from blemish.blocks.defects import with_defects
+from blemish.blocks.synthetic.defects import add_defects
 from blemish.data.dataset import Inputs, stacked
 from blemish.methods.reconstruction import Reconstruction
 from blemish.runtimes.torch import TorchRuntime
@@ -137,7 +137,7 @@ def cyclegan_repairs() -> list[str]:
             torch.from_numpy(np.concatenate(list(stacked(Inputs(good, model.preprocess), 8))))
         )
         clean = clean.repeat(4, 1, 1, 1)
-        defective, _ = with_defects(clean, method.textures())
+        defective, _ = add_defects(clean, method.textures())
         distances = [
             float((x - clean).square().sum().sqrt()) for x in (defective, method.to_normal(defective))
         ]

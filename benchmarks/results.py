@@ -70,7 +70,7 @@ RUNS = (
     Run("patchcore", "--preset paper --backbone resnet50_caffe", data=("bottle",)),
     Run("patchcore", "--backbone resnet18 --image-size 900 --set bank_size=20000", data=("bottle",)),
     Run("patchcore", "--backbone resnet18 --set coreset_ratio=0.1"),
-    Run("patchcore", "--backbone resnet18 --set coreset=net", seeds=3),
+    Run("patchcore", "--backbone resnet18 --set coreset=streaming", seeds=3),
     Run("patchcore", "--backbone resnet18 --set coreset=greedy --set coreset_ratio=0.1"),
     Run("patchcore", "--backbone resnet18:random"),
     Run("patchcore", "--backbone resnet18 --set neighbours=1"),

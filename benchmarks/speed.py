@@ -24,9 +24,9 @@ from benchmarks.tables import Row, fill_pages, machine, measured_on, read_rows, 
 from torch import Tensor
 
 import blemish
-from blemish.blocks.coreset import START_POINTS, GreedyCoreset, greedy_coreset, projection
-from blemish.blocks.neighbours import NearestNeighbours
-from blemish.blocks.net import StreamingCoreset
+from blemish.blocks.memory.coreset import START_POINTS, GreedyCoreset, greedy_coreset, projection
+from blemish.blocks.memory.neighbours import NearestNeighbours
+from blemish.blocks.memory.streaming_coreset import StreamingCoreset
 from blemish.data.dataset import Inputs, stacked
 from blemish.data.preprocess import Preprocess
 from blemish.training import learn

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import blemish
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.padding import mask_grid, split_padding
 
 

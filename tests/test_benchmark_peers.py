@@ -17,8 +17,8 @@ import torch
 from benchmarks.peers import blemish_side, blemish_training, columns, network_rows
 from scipy import stats
 
-from blemish.blocks import flow
-from blemish.data.synthetic import write_product
+from blemish.blocks.flows import flow
+from blemish.demo import write_product
 from blemish.methods import efficientad
 
 PEERS = Path(__file__).parents[1] / "benchmarks" / "peers"

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import results
 from benchmarks.results import Run, cell, figure, is_short, main
 
-from blemish.data.synthetic import write_product
+from blemish.demo import write_product
 
 
 def test_one_number_is_shown_as_measured_and_several_by_mean_and_deviation() -> None:

@@ -7,7 +7,7 @@ import torch
 from benchmarks import reconstruction_rows, speed, tables
 from torch import Tensor
 
-from blemish.data.synthetic import write_product
+from blemish.demo import write_product
 from blemish.methods import CATALOGUE
 from blemish.methods.reconstruction import Reconstruction
 from blemish.plugins import find_method, name_of

@@ -10,7 +10,7 @@ import blemish
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
     ["types", "errors"],
     ["data", "features", "blocks", "metrics", "calibration", "inspection", "distributed"],
-    ["methods", "manifest"],
+    ["methods", "manifest", "demo"],
     ["plugins"],
     ["training", "runtimes"],
     ["model", "reports"],

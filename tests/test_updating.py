@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import blemish
-from blemish.blocks.memory_bank import MemoryBank
+from blemish.blocks.memory.bank import MemoryBank
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError

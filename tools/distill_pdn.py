@@ -37,7 +37,7 @@ from torch.nn import functional
 
 from blemish.blocks.patches import mean_map
 from blemish.features.backbone import Backbone
-from blemish.features.pdn import CHANNELS, DESIGNS, LOST, PDN, draw_for_relus
+from blemish.features.pdn import CHANNELS, DESIGNS, LOST, PDN, init_kaiming
 
 CROP = 96
 KEY = 0
@@ -81,7 +81,7 @@ class Student(nn.Module):
         super().__init__()
         self.name = name
         self.network = PDN(name)
-        draw_for_relus(self.network)
+        init_kaiming(self.network)
         for key in hidden_convolutions(self.network)[1:]:
             plain = copy.deepcopy(self.network.get_submodule(key))
             assert isinstance(plain, nn.Conv2d)

@@ -20,15 +20,15 @@ from benchmarks.peers.process import (
 )
 
 import blemish
-from blemish.blocks.flow import Flow, MapNorm
-from blemish.blocks.precision import mixed_precision
+from blemish.blocks.flows.flow import Flow, MapNorm
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.training import learn
 
 
 def fastflow_step(settings: Json) -> Json:
     """The flows of all layers, trained on maps that are there already; again in float32."""
-    return in_both_precisions(flow_steps, "blemish.blocks.flow.mixed_precision", settings)
+    return in_both_precisions(flow_steps, "blemish.blocks.flows.flow.mixed_precision", settings)
 
 
 def flow_steps(settings: Json) -> Json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.data.synthetic import write_product
+from blemish.demo import write_product
 from blemish.testing import check_method
 from markdown_text import ROOT, code_blocks, markdown_files, read
 

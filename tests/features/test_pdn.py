@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from blemish.errors import MethodError, WeightsError
-from blemish.features.pdn import DESIGNS, PDN, FrozenPDN, draw_for_relus, grid_size
+from blemish.features.pdn import DESIGNS, PDN, FrozenPDN, grid_size, init_kaiming
 from blemish.features.weights import without_pretrained
 
 
@@ -69,7 +69,7 @@ def test_256_pixels_give_56_cells() -> None:
 @torch.no_grad()
 def test_a_cell_sees_33_pixels_and_no_more() -> None:
     network = PDN("pdn_small", 3)
-    draw_for_relus(network, torch.Generator().manual_seed(0))
+    init_kaiming(network, torch.Generator().manual_seed(0))
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     before = network(images)[0, :, 2, 3]  # sees rows 8 to 40 and columns 12 to 44
     outside = images.clone()

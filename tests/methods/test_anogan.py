@@ -59,7 +59,7 @@ def search_scores(method: AnoGAN, pictures: Tensor) -> Tensor:
 
 def losses_at_the_start(method: AnoGAN, pictures: Tensor) -> Tensor:
     with torch.no_grad():
-        features: Tensor = method.critic.features(pictures)
+        features: Tensor = method.discriminator.features(pictures)
         return method.search_losses(method.starts[:1].expand(len(pictures), -1, 1, 1), pictures, features)
 
 
@@ -89,7 +89,9 @@ def test_the_score_is_the_hand_summed_l1_terms(learned: AnoGAN) -> None:
     assert scores is not None
     found = made[-1]
     with torch.no_grad():
-        features, found_features = (method.critic.features(p).double().numpy() for p in (pictures, found))
+        features, found_features = (
+            method.discriminator.features(p).double().numpy() for p in (pictures, found)
+        )
     for row in range(3):
         pixels = np.abs(pictures[row].double().numpy() - found[row].double().numpy())
         others = np.abs(features[row] - found_features[row])
@@ -135,14 +137,14 @@ def test_the_best_of_several_searches_counts(learned: AnoGAN) -> None:
         assert torch.allclose(errors[row], single[best][0][row], rtol=1e-3, atol=1e-4)
 
 
-def test_the_critic_sees_everything_jostled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_discriminator_sees_everything_jostled(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
     def hidden(pictures: torch.Tensor) -> torch.Tensor:
         seen.append(pictures)
         return 0 * pictures
 
-    monkeypatch.setattr("blemish.methods.anogan.jostled", hidden)
+    monkeypatch.setattr("blemish.methods.anogan.diff_augment", hidden)
     method = build()
     method.collect([])
     views = torch.rand(4, 3, 32, 32) * 2 - 1
@@ -152,12 +154,14 @@ def test_the_critic_sees_everything_jostled(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(seen[1], seen[2])
     assert not seen[1].requires_grad
     assert seen[2].requires_grad
-    assert float(losses["critic"].detach()) == pytest.approx(math.log(2), rel=0.2)  # all look the same to it
+    assert float(losses["discriminator"].detach()) == pytest.approx(
+        math.log(2), rel=0.2
+    )  # all look the same to it
 
 
 def test_losses_are_the_cross_entropies_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.methods.anogan.mixed_precision", lambda device: nullcontext())
-    monkeypatch.setattr("blemish.methods.anogan.jostled", lambda pictures: pictures)
+    monkeypatch.setattr("blemish.methods.anogan.diff_augment", lambda pictures: pictures)
     torch.manual_seed(0)
     method = build()
     method.collect([])
@@ -166,15 +170,15 @@ def test_losses_are_the_cross_entropies_by_hand(monkeypatch: pytest.MonkeyPatch)
     torch.manual_seed(1)
     with torch.no_grad():
         made = method.generator(torch.rand(4, 8, 1, 1) * 2 - 1)
-        real, fake = method.critic(views).sigmoid(), method.critic(made).sigmoid()
+        real, fake = method.discriminator(views).sigmoid(), method.discriminator(made).sigmoid()
     torch.manual_seed(1)
     losses = method.training_loss(views)
     assert float(losses["generator"].detach()) == pytest.approx(-float(fake.log().mean()), rel=1e-5)
-    assert float(losses["critic"].detach()) == pytest.approx(
+    assert float(losses["discriminator"].detach()) == pytest.approx(
         -float(real.log().mean() + (1 - fake).log().mean()) / 2, rel=1e-5
     )
-    assert set(gradients(losses["critic"], method.generator)) == {None}
-    assert None not in gradients(losses["critic"], method.critic)
+    assert set(gradients(losses["discriminator"], method.generator)) == {None}
+    assert None not in gradients(losses["discriminator"], method.discriminator)
     assert None not in gradients(losses["generator"], method.generator)
 
 
@@ -206,7 +210,7 @@ def test_batch_norms_hold_the_statistics_of_real_and_made_pictures(
     images = torch.from_numpy(normal_parts(6))
     with torch.no_grad():
         learned.finish([images[:4], images[4:]])
-        codes, seen = given[id(learned.generator)], given[id(learned.critic)]
+        codes, seen = given[id(learned.generator)], given[id(learned.discriminator)]
         assert [len(batch) for batch in codes] == [3, 3]
         assert torch.equal(torch.cat(seen[:2]), learned.pictures(images))
         assert torch.allclose(torch.cat(seen[2:]), learned.generator(torch.cat(codes)), atol=1e-5)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from blemish.blocks.ssim import ssim_map
+from blemish.blocks.autoencoders.ssim import ssim_map
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder

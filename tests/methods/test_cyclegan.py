@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.procedural import procedural_pictures
+from blemish.blocks.synthetic.procedural import procedural_images
 from blemish.errors import MethodError
 from blemish.methods.cyclegan import CycleGAN
 from blemish.testing.parts import normal_parts
@@ -31,7 +31,7 @@ class Affine(nn.Module):
 
 
 class Brightness(nn.Module):
-    """A critic whose score of each picture is its mean, times a factor, plus a shift."""
+    """A discriminator whose score of each picture is its mean, times a factor, plus a shift."""
 
     def __init__(self, factor: float, shift: float = 0.0) -> None:
         super().__init__()
@@ -71,24 +71,24 @@ def dark_defects(monkeypatch: pytest.MonkeyPatch) -> None:
     def darkened(pictures: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
         return torch.full_like(pictures, -0.8), torch.ones_like(pictures[:, :1], dtype=torch.bool)
 
-    monkeypatch.setattr("blemish.methods.cyclegan.with_defects", darkened)
+    monkeypatch.setattr("blemish.methods.cyclegan.add_defects", darkened)
 
 
 @pytest.mark.usefixtures("dark_defects")
 def test_losses_on_plain_pictures_are_those_computed_by_hand() -> None:
     method = collected()
     method.to_normal, method.to_defective = Affine(0.5, 0.0), Affine(1.0, 0.25)  # type: ignore[assignment]
-    method.normal_critic, method.defective_critic = Brightness(1.0), Brightness(2.0)  # type: ignore[assignment]
+    method.normal_discriminator, method.defective_discriminator = Brightness(1.0), Brightness(2.0)  # type: ignore[assignment]
     # normal 0.4 → damaged 0.65 → again 0.325; defective -0.8 → repaired -0.4 → again -0.15
     cycle = abs(0.325 - 0.4) + abs(-0.15 + 0.8)
     identity = abs(0.2 - 0.4) + abs(-0.55 + 0.8)
     fooling = (-0.4 - 1) ** 2 + (2 * 0.65 - 1) ** 2
-    normal_critic = ((0.4 - 1) ** 2 + (-0.4) ** 2) / 2
-    defective_critic = ((2 * -0.8 - 1) ** 2 + (2 * 0.65) ** 2) / 2
+    normal_discriminator = ((0.4 - 1) ** 2 + (-0.4) ** 2) / 2
+    defective_discriminator = ((2 * -0.8 - 1) ** 2 + (2 * 0.65) ** 2) / 2
     found = losses(method, plain(0.4))
     assert found["generator"] == pytest.approx(fooling + 10 * cycle + 5 * identity, rel=1e-6)
-    assert found["critic"] == pytest.approx(normal_critic + defective_critic, rel=1e-6)
-    assert (found["generator"], found["critic"]) == pytest.approx((11.55, 4.485), rel=1e-6)
+    assert found["discriminator"] == pytest.approx(normal_discriminator + defective_discriminator, rel=1e-6)
+    assert (found["generator"], found["discriminator"]) == pytest.approx((11.55, 4.485), rel=1e-6)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.0), (0.1, (10 * 2 + 5) * 0.1)])
@@ -98,7 +98,7 @@ def test_translators_that_change_nothing_have_neither_cycle_nor_identity_loss(
     """And one that does has both: it comes once in each way there and back, and once at home."""
     method = collected()
     method.to_normal, method.to_defective = nn.Identity(), Affine(1.0, shift)  # type: ignore[assignment]
-    method.normal_critic = method.defective_critic = Brightness(0.0, 1.0)  # type: ignore[assignment]
+    method.normal_discriminator = method.defective_discriminator = Brightness(0.0, 1.0)  # type: ignore[assignment]
     pictures = torch.rand(4, 3, 32, 32) * 2 - 1
     assert losses(method, pictures)["generator"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
@@ -110,15 +110,15 @@ def test_the_order_of_the_defective_pictures_does_not_matter(monkeypatch: pytest
     for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
         defective = (-pictures.flip(3))[order]
         monkeypatch.setattr(
-            "blemish.methods.cyclegan.with_defects", lambda views, _, d=defective: (d, views > 2)
+            "blemish.methods.cyclegan.add_defects", lambda views, _, d=defective: (d, views > 2)
         )
         found.append(losses(method, pictures))
     assert found[0] == pytest.approx(found[1], rel=1e-3)
-    monkeypatch.setattr("blemish.methods.cyclegan.with_defects", lambda views, _: (views.flip(2), views > 2))
+    monkeypatch.setattr("blemish.methods.cyclegan.add_defects", lambda views, _: (views.flip(2), views > 2))
     assert losses(method, pictures) != pytest.approx(found[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("trained", ["generator", "critic"])
+@pytest.mark.parametrize("trained", ["generator", "discriminator"])
 def test_a_loss_moves_its_own_networks_only(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
     method = CycleGAN(**{**TINY, "epochs": 1})  # type: ignore[arg-type]
     before: dict[str, Tensor] = {}
@@ -131,31 +131,34 @@ def test_a_loss_moves_its_own_networks_only(trained: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(method, "training_loss", one_loss)
     learn(method, normal_parts(4))
     moved = {name.split(".")[0] for name, p in method.named_parameters() if not torch.equal(p, before[name])}
-    own = {"generator": {"to_normal", "to_defective"}, "critic": {"normal_critic", "defective_critic"}}
+    own = {
+        "generator": {"to_normal", "to_defective"},
+        "discriminator": {"normal_discriminator", "defective_discriminator"},
+    }
     assert moved == own[trained]
 
 
-def test_the_critics_loss_has_no_gradient_for_the_translators() -> None:
+def test_the_discriminators_loss_has_no_gradient_for_the_translators() -> None:
     method = collected()
     found = method.training_loss(torch.rand(2, 3, 32, 32))
     translators = [*method.to_normal.parameters(), *method.to_defective.parameters()]
-    gradients = torch.autograd.grad(found["critic"], translators, allow_unused=True, retain_graph=True)
+    gradients = torch.autograd.grad(found["discriminator"], translators, allow_unused=True, retain_graph=True)
     assert all(gradient is None for gradient in gradients)
     assert all(g.any() for g in torch.autograd.grad(found["generator"], translators))
 
 
 @pytest.mark.usefixtures("dark_defects")
-def test_critics_see_old_pictures_once_the_buffer_is_full() -> None:
+def test_discriminators_see_old_pictures_once_the_buffer_is_full() -> None:
     method = collected()
-    method.normal_critic = method.defective_critic = Brightness(1.0)  # type: ignore[assignment]
+    method.normal_discriminator = method.defective_discriminator = Brightness(1.0)  # type: ignore[assignment]
     method.to_normal = method.to_defective = Affine(0.0, 0.0)  # type: ignore[assignment]
     real = ((0.4 - 1) ** 2 + (-0.8 - 1) ** 2) / 2
     for step in range(13):  # 50 pictures have come after 12.5
         assert int(method.made_normal.count) == min(4 * step, 50)
-        assert losses(method, plain(0.4))["critic"] == pytest.approx(real)
+        assert losses(method, plain(0.4))["discriminator"] == pytest.approx(real)
     method.to_normal = method.to_defective = Affine(0.0, 1.0)  # type: ignore[assignment]
     torch.manual_seed(0)
-    made_new = [2 * (losses(method, plain(0.4))["critic"] - real) for _ in range(4)]
+    made_new = [2 * (losses(method, plain(0.4))["discriminator"] - real) for _ in range(4)]
     assert 0 < sum(made_new) < 4 * 2
 
 
@@ -214,7 +217,7 @@ def left_of_the_defects(method: CycleGAN) -> float:
         torch.manual_seed(1)
         clean = method.pictures(torch.from_numpy(normal_parts(32, seed=9)))
         defective = clean.clone()
-        defective[:, :, 10:20, 12:22] = 2 * procedural_pictures(32, (10, 10)) - 1
+        defective[:, :, 10:20, 12:22] = 2 * procedural_images(32, (10, 10)) - 1
         repaired = method.eval().to_normal(defective)
     return float((repaired - clean).square().sum() / (defective - clean).square().sum())
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.unet import UNet
+from blemish.blocks.autoencoders.unet import UNet
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.photometric import jittered
+from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.errors import MethodError
 from blemish.methods.efficientad import PENALTIES, EfficientAD
 from blemish.testing.parts import defective_part, normal_parts
@@ -72,7 +72,7 @@ def test_prepared_features_are_the_teachers() -> None:
 
 def test_the_loss_is_the_sum_of_its_four_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Written out with whole passes, one network after the other, in evaluation mode and full precision."""
-    monkeypatch.setattr("blemish.blocks.precision.torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("blemish.blocks.mixed_precision.torch.cpu._is_avx512_bf16_supported", lambda: False)
     images = torch.from_numpy(normal_parts(2))
     method = collected(images)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_the_loss_is_the_sum_of_its_four_parts(monkeypatch: pytest.MonkeyPatch) 
         torch.manual_seed(4)
         found = float(method.training_loss(*prepared))
         torch.manual_seed(4)
-        changed = (jittered(images * STD + MEAN, 0.2) - MEAN) / STD
+        changed = (colour_jitter(images * STD + MEAN, 0.2) - MEAN) / STD
         other = method._penalty(2)
         normal = (method.teacher(images) - method.mean) / method.deviation
         normal_changed = (method.teacher(changed) - method.mean) / method.deviation

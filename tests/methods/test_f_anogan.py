@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.gradient_penalty import gradient_penalty
+from blemish.blocks.gan.gradient_penalty import gradient_penalty
 from blemish.errors import MethodError
 from blemish.methods.f_anogan import FAnoGAN
 from blemish.testing.parts import normal_parts

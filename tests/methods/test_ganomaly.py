@@ -78,7 +78,9 @@ def test_losses_are_those_of_the_paper_by_hand(started: GANomaly) -> None:
     codes = encoded(started.encoder, views, True)[1]
     rebuilt = decoded(started.decoder, codes, True)
     second = encoded(started.second_encoder, rebuilt, True)[1]
-    (real, real_logits), (fake, fake_logits) = (encoded(started.critic, v, True) for v in (views, rebuilt))
+    (real, real_logits), (fake, fake_logits) = (
+        encoded(started.discriminator, v, True) for v in (views, rebuilt)
+    )
     terms = [
         (real - fake).square().mean(),
         (views - rebuilt).abs().mean(),
@@ -86,11 +88,11 @@ def test_losses_are_those_of_the_paper_by_hand(started: GANomaly) -> None:
     ]
     assert min(float(term.detach()) for term in terms) > 1e-3
     losses = started.train().training_loss(views)
-    assert losses.keys() == {"generator", "critic"}
+    assert losses.keys() == {"generator", "discriminator"}
     by_hand = terms[0] + 50 * terms[1] + terms[2]
     assert float(losses["generator"].detach()) == pytest.approx(float(by_hand.detach()), rel=1e-4)
     by_hand = -(real_logits.sigmoid().log().mean() + (1 - fake_logits.sigmoid()).log().mean()) / 2
-    assert float(losses["critic"].detach()) == pytest.approx(float(by_hand.detach()), rel=1e-4)
+    assert float(losses["discriminator"].detach()) == pytest.approx(float(by_hand.detach()), rel=1e-4)
 
 
 def gradient(loss: Tensor, parameter: Tensor) -> float:
@@ -98,27 +100,27 @@ def gradient(loss: Tensor, parameter: Tensor) -> float:
     return 0.0 if found is None else float(found.abs().max())
 
 
-def test_the_generator_matches_features_not_the_critics_verdict(started: GANomaly) -> None:
+def test_the_generator_matches_features_not_the_discriminators_verdict(started: GANomaly) -> None:
     views = pictures()
     losses = started.train().training_loss(views)
-    head = started.critic.head.get_parameter("weight")
-    before_it = started.critic.features[-3].get_parameter("weight")  # type: ignore[index]
+    head = started.discriminator.head.get_parameter("weight")
+    before_it = started.discriminator.features[-3].get_parameter("weight")  # type: ignore[index]
     assert gradient(losses["generator"], head) == 0.0
     assert gradient(losses["generator"], before_it) > 0
-    assert gradient(losses["critic"], head) > 0
-    verdicts = [started.critic(v).sigmoid() for v in (views, started.decoder(started.encoder(views)))]
+    assert gradient(losses["discriminator"], head) > 0
+    verdicts = [started.discriminator(v).sigmoid() for v in (views, started.decoder(started.encoder(views)))]
     assert gradient(functional.mse_loss(*verdicts), head) > 0, "the control: verdicts instead of features"
 
 
-def test_the_critics_loss_leaves_the_generator_alone(started: GANomaly) -> None:
+def test_the_discriminators_loss_leaves_the_generator_alone(started: GANomaly) -> None:
     losses = started.train().training_loss(pictures())
     for parameter in started.generator.parameters():
-        assert gradient(losses["critic"], parameter) == 0.0
+        assert gradient(losses["discriminator"], parameter) == 0.0
         assert gradient(losses["generator"], parameter) > 0
     groups = {n: o.param_groups[0]["params"] for n, o in started.optimizers().items()}
     found = {id(parameter) for parameters in groups.values() for parameter in parameters}
     assert found == {id(parameter) for parameter in started.parameters()}
-    assert {id(p) for p in groups["critic"]} == {id(p) for p in started.critic.parameters()}
+    assert {id(p) for p in groups["discriminator"]} == {id(p) for p in started.discriminator.parameters()}
 
 
 def test_scores_and_map_equal_those_of_the_networks_written_out(learned: GANomaly) -> None:
@@ -223,4 +225,4 @@ def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str)
 def test_training_lowers_the_generators_loss() -> None:
     losses = learn(GANomaly(**{**TINY, "epochs": 10}), normal_parts(6)).losses  # type: ignore[arg-type]
     assert losses[-1]["generator"] < 0.6 * losses[0]["generator"]
-    assert all(math.isfinite(row["critic"]) for row in losses)
+    assert all(math.isfinite(row["discriminator"]) for row in losses)

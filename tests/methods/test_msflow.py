@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.position_code import position_code
+from blemish.blocks.flows.positional_encoding import positional_encoding
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
 from blemish.methods.msflow import MSFlow
@@ -44,7 +44,7 @@ def unlikely(method: MSFlow, images: Tensor) -> list[Tensor]:
     maps = []
     for flow, x in zip(method.flows, Backbone(RANDOM, (1, 2))(images), strict=True):
         pooled = functional.avg_pool2d(x, 3, 2, 1)
-        code = position_code(64, pooled.shape[2], pooled.shape[3], like=x).expand(len(x), -1, -1, -1)
+        code = positional_encoding(64, pooled.shape[2], pooled.shape[3], like=x).expand(len(x), -1, -1, -1)
         maps.append(flow(pooled, code)[0])
     return [0.5 * z.square().mean(1) for z in method.fusion(maps)[0]]
 
@@ -110,7 +110,7 @@ def test_flows_know_their_place() -> None:
     """The same cell everywhere, away from the borders' zeros, is told apart by the position code alone."""
     method, _ = learned(5)
     flat = torch.ones(1, 64, 12, 12)
-    code = position_code(64, 12, 12, like=flat)
+    code = positional_encoding(64, 12, 12, like=flat)
     with torch.no_grad():
         with_code = method.flows[0](flat, code)[0][0, :, 4:8, 4:8].flatten(1)
         without = method.flows[0](flat, torch.zeros_like(code))[0][0, :, 4:8, 4:8].flatten(1)

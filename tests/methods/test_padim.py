@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.patches import stack_layers
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from blemish.blocks.coreset import GreedyCoreset
-from blemish.blocks.maps import upsample
-from blemish.blocks.net import StreamingCoreset
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.memory.coreset import GreedyCoreset
+from blemish.blocks.memory.streaming_coreset import StreamingCoreset
 from blemish.errors import MethodError
 from blemish.methods import patchcore
 from blemish.methods.patchcore import SIGMA, Coreset, PatchCore
@@ -101,7 +101,7 @@ def test_padding_does_not_enter_the_bank() -> None:
         ("auto", {"free_disk": lambda: 983_039.0}, StreamingCoreset),
         ("auto", {"MOST_PATCHES": 768, "MOST_CHOICES": 20, "free_disk": lambda: 983_040.0}, GreedyCoreset),
         ("greedy", {"MOST_PATCHES": 0, "free_disk": lambda: 0.0}, GreedyCoreset),
-        ("net", {}, StreamingCoreset),
+        ("streaming", {}, StreamingCoreset),
     ],
 )
 def test_greedy_chooses_as_long_as_it_is_quick(
@@ -125,7 +125,7 @@ def test_greedy_chooses_as_long_as_it_is_quick(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"coreset": "random"}, r"coreset must be 'auto', 'greedy' or 'net', got 'random'\."),
+        ({"coreset": "random"}, r"coreset must be 'auto', 'greedy' or 'streaming', got 'random'\."),
         (
             {"coreset_ratio": 0.0},
             r"coreset_ratio must be in \(0, 1\], got 0\.0; 0\.01 keeps one patch in 100\.",

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from blemish.blocks.similarity import contextual_similarity, pairwise_similarity, squared_distances
+from blemish.blocks.memory.contrastive import contextual_similarity, pairwise_similarity, squared_distances
 from blemish.errors import MethodError
 from blemish.methods.patchcore import PatchCore
 from blemish.methods.reconpatch import ReConPatch

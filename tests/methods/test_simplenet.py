@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
 from blemish.errors import MethodError
 from blemish.methods.simplenet import SIGMA, SimpleNet, truncated_l1
 from blemish.testing.parts import defective_part, normal_parts

@@ -15,7 +15,7 @@ from sklearn import decomposition
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from blemish.blocks.registration import warp
+from blemish.blocks.classical.registration import warp
 from blemish.errors import MethodError
 from blemish.methods.base import Method
 from blemish.methods.pca import PCA, eigen_images

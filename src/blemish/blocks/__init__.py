@@ -1,1 +1,4 @@
-"""Parts that several methods share; they know tensors, never a method, a data set or a file."""
+"""Parts that methods share, by family; the modules beside the families serve all of them.
+
+They know tensors, never a method, a data set or a file.
+"""

@@ -49,7 +49,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     from blemish.cli.inspect import write_heat_map
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
-    from blemish.data.synthetic import write_product
+    from blemish.demo import write_product
     from blemish.workflow import create_method, evaluate, fit
 
     product, saved, report, heat_maps = (

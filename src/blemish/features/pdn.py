@@ -97,7 +97,7 @@ class FrozenPDN(nn.Module):
             shapes = {key: tuple(tensor.shape) for key, tensor in self.network.state_dict().items()}
             self.network.load_state_dict(pretrained_state(base, shapes))
         else:
-            draw_for_relus(self.network, torch.Generator().manual_seed(RANDOM_SEED))
+            init_kaiming(self.network, torch.Generator().manual_seed(RANDOM_SEED))
         self.requires_grad_(False)
         self.eval()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
@@ -112,7 +112,7 @@ class FrozenPDN(nn.Module):
         return super().train(False)
 
 
-def draw_for_relus(network: nn.Module, generator: torch.Generator | None = None) -> None:
+def init_kaiming(network: nn.Module, generator: torch.Generator | None = None) -> None:
     """Draw the weights of all convolutions as He et al. (2015) do, and set their biases to zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -2,9 +2,9 @@
 
 Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery",
 IPMI 2017. Differs from the paper: colour pictures; all windows and restarts of a batch are searched at once, from
-starts drawn once, in fewer steps; what the critic sees is jostled, and it learns more slowly; batch norms are
-recalibrated after training; more epochs, with learning rates that fall along half a cosine; by default the whole
-product, with half the channels.
+starts drawn once, in fewer steps; what the discriminator sees is augmented (DiffAugment), and it learns more slowly;
+batch norms are recalibrated after training; more epochs, with learning rates that fall along half a cosine; by
+default the whole product, with half the channels.
 """
 
 import math
@@ -13,21 +13,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blemish.blocks.adversarial import binary_critic_loss, binary_generator_loss
-from blemish.blocks.augmentation import jostled
 from blemish.blocks.batch_norm import recalibrate
-from blemish.blocks.dcgan import Critic, UpPyramid, dcgan_optimizers, draw
-from blemish.blocks.latent_search import search
-from blemish.blocks.precision import mixed_precision
+from blemish.blocks.gan.dcgan import Discriminator, Generator, dcgan_optimizers, init_dcgan
+from blemish.blocks.gan.diff_augment import diff_augment
+from blemish.blocks.gan.latent_search import search
+from blemish.blocks.gan.losses import bce_discriminator_loss, bce_generator_loss
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate
 
 FEATURES = 0.1
-"""Share of the critic's features in what the search lowers, the paper's λ; the rest is the pixels'."""
+"""Share of the discriminator's features in what the search lowers, the paper's λ; the rest is the pixels'."""
 MOST = 512
 """Channels at most."""
 PAPER: dict[str, float] = {"patches": True, "width": 64, "search_steps": 500, "restarts": 1, "epochs": 20}
-PAPER |= {"steps": 0, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "batch_size": 64}
+PAPER |= {"steps": 0, "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4, "batch_size": 64}
 
 
 class AnoGAN(Reconstruction):
@@ -43,7 +43,7 @@ class AnoGAN(Reconstruction):
         standardise: Whether errors in the map are divided by those usual at their position, for aligned products.
         score: "search": what the search could not lower any further; "pixels": the map's maximum.
         learning_rate: Of the generator's Adam in the first step of training; it falls to 0 along half a cosine.
-        critic_learning_rate: The same of the critic's.
+        discriminator_learning_rate: The same of the discriminator's.
         epochs: Passes over the training images.
         steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
         batch_size: Images per step.
@@ -67,7 +67,7 @@ class AnoGAN(Reconstruction):
         standardise: bool = False,
         score: str = "search",
         learning_rate: float = 5e-4,
-        critic_learning_rate: float = 1.25e-4,
+        discriminator_learning_rate: float = 1.25e-4,
         epochs: int = 400,
         steps: int = 4800,
         batch_size: int = 16,
@@ -75,50 +75,52 @@ class AnoGAN(Reconstruction):
         super().__init__(size=size, patches=patches, standardise=standardise, score=score)
         require_counts(width=width, code=code, search_steps=search_steps, restarts=restarts)
         require_counts(epochs=epochs, batch_size=batch_size)
-        require_rate(min(learning_rate, critic_learning_rate), "2e-4")
+        require_rate(min(learning_rate, discriminator_learning_rate), "2e-4")
         self.width = width
         self.code = code
         self.search_steps = search_steps
         self.restarts = restarts
         self.learning_rate = learning_rate
-        self.critic_learning_rate = critic_learning_rate
+        self.discriminator_learning_rate = discriminator_learning_rate
         self.epochs = epochs
         self.steps = steps
         self.batch_size = batch_size
 
         with torch.device("meta"):  # weights are drawn in `collect`
-            self.generator = UpPyramid(size, width, MOST, code)
-            self.critic = Critic(size, width, MOST)
+            self.generator = Generator(size, width, MOST, code)
+            self.discriminator = Discriminator(size, width, MOST)
         self.to_empty(device="cpu")
         self.starts: Tensor
         self.register_buffer("starts", torch.zeros(restarts, code, 1, 1))
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
-        draw(self.generator)
-        draw(self.critic)
+        init_dcgan(self.generator)
+        init_dcgan(self.discriminator)
         self.starts = self.random_codes(self.restarts)
 
     def training_loss(self, *prepared: Tensor) -> dict[str, Tensor]:
         views = self.views(*prepared)
         with mixed_precision(views.device):
             made = self.generator(self.random_codes(len(views)))
-            shown = [jostled(pictures) for pictures in (views, made.detach(), made)]
-            real, fake, believed = map(self.critic, shown)
+            shown = [diff_augment(pictures) for pictures in (views, made.detach(), made)]
+            real, fake, believed = map(self.discriminator, shown)
         return {
-            "generator": binary_generator_loss(believed.float()),
-            "critic": binary_critic_loss(real.float(), fake.float()),
+            "generator": bce_generator_loss(believed.float()),
+            "discriminator": bce_discriminator_loss(real.float(), fake.float()),
         }
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return dcgan_optimizers(self.generator, self.critic, self.learning_rate, self.critic_learning_rate)
+        return dcgan_optimizers(
+            self.generator, self.discriminator, self.learning_rate, self.discriminator_learning_rate
+        )
 
     def finish(self, batches: Batches) -> None:
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])
         real = views.tensor_split(math.ceil(len(views) / self.batch_size))
         codes = [self.random_codes(len(batch)) for batch in real]
         recalibrate(self.generator, codes)
-        recalibrate(self.critic, [*real, *(self.generator(batch) for batch in codes)])
+        recalibrate(self.discriminator, [*real, *(self.generator(batch) for batch in codes)])
         super().finish(batches)
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -128,7 +130,7 @@ class AnoGAN(Reconstruction):
         ):  # inference mode would forbid the search's gradients
             views = views.clone()
             targets = views.repeat_interleave(self.restarts, 0)
-            features = self.critic.features(views).repeat_interleave(self.restarts, 0)
+            features = self.discriminator.features(views).repeat_interleave(self.restarts, 0)
 
             def losses(codes: Tensor) -> Tensor:
                 return self.search_losses(codes, targets, features)
@@ -138,10 +140,10 @@ class AnoGAN(Reconstruction):
         return errors, lowest if self.score == "search" else None
 
     def search_losses(self, codes: Tensor, pictures: Tensor, features: Tensor) -> Tensor:
-        """How far what is made of each code is from a picture and from the critic's features of it: (N,)."""
+        """How far what is made of each code is from a picture and from the discriminator's features of it: (N,)."""
         made = self.generator(codes)
         pixel_terms = (pictures - made).abs().flatten(1).sum(1)
-        feature_terms = (features - self.critic.features(made)).abs().flatten(1).sum(1)
+        feature_terms = (features - self.discriminator.features(made)).abs().flatten(1).sum(1)
         return torch.lerp(pixel_terms, feature_terms, FEATURES)
 
     def random_codes(self, count: int) -> Tensor:

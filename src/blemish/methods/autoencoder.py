@@ -11,9 +11,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.conv_autoencoder import ConvDecoder, ConvEncoder, draw, require_size
-from blemish.blocks.precision import mixed_precision
-from blemish.blocks.ssim import ssim_map
+from blemish.blocks.autoencoders.conv_autoencoder import (
+    ConvDecoder,
+    ConvEncoder,
+    init_conv_autoencoder,
+    require_size,
+)
+from blemish.blocks.autoencoders.ssim import ssim_map
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
@@ -106,8 +111,8 @@ class AutoEncoder(Reconstruction):
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
-        draw(self.encoder)
-        draw(self.decoder)
+        init_conv_autoencoder(self.encoder)
+        init_conv_autoencoder(self.decoder)
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         views = self.views(*prepared)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.adversarial import squares_critic_loss, squares_generator_loss
-from blemish.blocks.dcgan import draw
-from blemish.blocks.defects import with_defects
-from blemish.blocks.patch_gan import PatchGAN
-from blemish.blocks.precision import mixed_precision
-from blemish.blocks.replay import ReplayBuffer
-from blemish.blocks.translator import Translator
+from blemish.blocks.gan.dcgan import init_dcgan
+from blemish.blocks.gan.losses import least_squares_discriminator_loss, least_squares_generator_loss
+from blemish.blocks.gan.patch_gan import PatchGAN
+from blemish.blocks.gan.replay_buffer import ReplayBuffer
+from blemish.blocks.gan.resnet_generator import ResNetGenerator
+from blemish.blocks.mixed_precision import mixed_precision
+from blemish.blocks.synthetic.defects import add_defects
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate
@@ -37,7 +37,7 @@ class CycleGAN(Reconstruction):
     Args:
         size: Side in pixels of the pictures that the networks see, a multiple of 8.
         patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        width: Channels of the two translators' and the two critics' first layers.
+        width: Channels of the two translators' and the two discriminators' first layers.
         blocks: Residual blocks of each translator.
         standardise: Whether errors are divided by those usual at their position, for aligned products.
         score: "pixels": the map's maximum; "mean": the mean squared change, the paper's sum up to a factor.
@@ -85,17 +85,27 @@ class CycleGAN(Reconstruction):
         self.batch_size = batch_size
 
         with torch.device("meta"):  # weights are drawn in `collect`
-            self.to_normal, self.to_defective = (Translator(width, blocks) for _ in range(2))
-            self.normal_critic, self.defective_critic = (PatchGAN(width) for _ in range(2))
-        for network in (self.to_normal, self.to_defective, self.normal_critic, self.defective_critic):
+            self.to_normal, self.to_defective = (ResNetGenerator(width, blocks) for _ in range(2))
+            self.normal_discriminator, self.defective_discriminator = (PatchGAN(width) for _ in range(2))
+        for network in (
+            self.to_normal,
+            self.to_defective,
+            self.normal_discriminator,
+            self.defective_discriminator,
+        ):
             network.to_empty(device="cpu")
         self.made_normal, self.made_defective = ReplayBuffer(), ReplayBuffer()
         self.defect_textures = torch.empty(0)
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
-        for network in (self.to_normal, self.to_defective, self.normal_critic, self.defective_critic):
-            draw(network)
+        for network in (
+            self.to_normal,
+            self.to_defective,
+            self.normal_discriminator,
+            self.defective_discriminator,
+        ):
+            init_dcgan(network)
         for replay in (self.made_normal, self.made_defective):
             replay.reserve((self.size, self.size))
         self.defect_textures = self.textures().to(self.learned.device)
@@ -103,7 +113,7 @@ class CycleGAN(Reconstruction):
     def training_loss(self, *prepared: Tensor) -> Mapping[str, Tensor]:
         normal = self.views(*prepared)
         # Other windows of the same images; no loss sets a defective picture against what it was made of.
-        defective, _ = with_defects(self.views(*prepared), self.defect_textures)
+        defective, _ = add_defects(self.views(*prepared), self.defect_textures)
         with mixed_precision(normal.device):
             repaired, same_normal = self.to_normal(torch.cat([defective, normal])).float().chunk(2)
             damaged, same_defective = self.to_defective(torch.cat([normal, defective])).float().chunk(2)
@@ -112,17 +122,20 @@ class CycleGAN(Reconstruction):
         l1 = functional.l1_loss
         cycle = l1(normal_again, normal) + l1(defective_again, defective)
         identity = l1(same_normal, normal) + l1(same_defective, defective)
-        normal_game = self._game(self.normal_critic, normal, repaired, self.made_normal)
-        defective_game = self._game(self.defective_critic, defective, damaged, self.made_defective)
-        generators, critics = (a + b for a, b in zip(normal_game, defective_game, strict=True))
-        return {"generator": generators + CYCLE * cycle + IDENTITY * identity, "critic": critics}
+        normal_game = self._game(self.normal_discriminator, normal, repaired, self.made_normal)
+        defective_game = self._game(self.defective_discriminator, defective, damaged, self.made_defective)
+        generators, discriminators = (a + b for a, b in zip(normal_game, defective_game, strict=True))
+        return {
+            "generator": generators + CYCLE * cycle + IDENTITY * identity,
+            "discriminator": discriminators,
+        }
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         generators = [*self.to_normal.parameters(), *self.to_defective.parameters()]
-        critics = [*self.normal_critic.parameters(), *self.defective_critic.parameters()]
+        discriminators = [*self.normal_discriminator.parameters(), *self.defective_discriminator.parameters()]
         return {
             name: torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.5, 0.999))
-            for name, parameters in {"generator": generators, "critic": critics}.items()
+            for name, parameters in {"generator": generators, "discriminator": discriminators}.items()
         }
 
     def learning_rate_factor(self, done: float) -> float:
@@ -139,10 +152,10 @@ class CycleGAN(Reconstruction):
         return errors, errors.mean((1, 2)) if self.score == "mean" else None
 
     def _game(
-        self, critic: PatchGAN, real: Tensor, made: Tensor, replay: ReplayBuffer
+        self, discriminator: PatchGAN, real: Tensor, made: Tensor, replay: ReplayBuffer
     ) -> tuple[Tensor, Tensor]:
-        """What the translator and what the critic lose in one domain."""
+        """What the translator and what the discriminator lose in one domain."""
         with mixed_precision(real.device):
-            judged = critic(made).float()
-            judged_real, judged_old = critic(torch.cat([real, replay.exchange(made)])).float().chunk(2)
-        return squares_generator_loss(judged), squares_critic_loss(judged_real, judged_old)
+            judged = discriminator(made).float()
+            judged_real, judged_old = discriminator(torch.cat([real, replay.exchange(made)])).float().chunk(2)
+        return least_squares_generator_loss(judged), least_squares_discriminator_loss(judged_real, judged_old)

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.defects import with_defects, with_noise
-from blemish.blocks.unet import UNet
+from blemish.blocks.autoencoders.unet import UNet
+from blemish.blocks.synthetic.defects import add_defects, add_noise
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Batches, Preset
@@ -142,7 +142,5 @@ class DenoisingAutoEncoder(AutoEncoder):
             return views
         if self.corruption == "defects":
             is_chosen = torch.rand(len(views), 1, 1, 1) < self.strength
-            return torch.where(
-                is_chosen.to(views.device), with_defects(views, self.defect_textures)[0], views
-            )
-        return with_noise(views, self.strength, self.size // GRID if self.corruption == "coarse" else 1)
+            return torch.where(is_chosen.to(views.device), add_defects(views, self.defect_textures)[0], views)
+        return add_noise(views, self.strength, self.size // GRID if self.corruption == "coarse" else 1)

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.feature_autoencoder import FeatureAutoencoder
-from blemish.blocks.hard_features import hardest_mean
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.autoencoders.feature_autoencoder import FeatureAutoencoder
+from blemish.blocks.hard_mining import hard_mining_mean
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
-from blemish.blocks.photometric import jittered
-from blemish.blocks.precision import mixed_precision
-from blemish.blocks.procedural import procedural_pictures
 from blemish.blocks.quantile_scale import QuantileScale
 from blemish.blocks.sampling import evenly_spaced
+from blemish.blocks.synthetic.colour_jitter import colour_jitter
+from blemish.blocks.synthetic.procedural import procedural_images
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.errors import MethodError
-from blemish.features.pdn import CHANNELS, LOST, PDN, SMALLEST_SIDE, FrozenPDN, draw_for_relus, grid_size
+from blemish.features.pdn import CHANNELS, LOST, PDN, SMALLEST_SIDE, FrozenPDN, grid_size, init_kaiming
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
@@ -94,7 +94,7 @@ class EfficientAD(Method):
 
     def collect(self, batches: Batches) -> None:
         for network in (self.student, self.autoencoder):
-            draw_for_relus(network)
+            init_kaiming(network)
         total, squares, count = torch.zeros(CHANNELS).double(), torch.zeros(CHANNELS).double(), 0
         for images in batches:
             size = (images.shape[2], images.shape[3])
@@ -109,7 +109,7 @@ class EfficientAD(Method):
         self.mean = mean.float().view(-1, 1, 1).to(self.mean.device)
         self.deviation = deviation.float().view(-1, 1, 1).to(self.mean.device)
         if self.auxiliary is None:
-            self.penalties = _normalised(procedural_pictures(PENALTIES, size)).to(self.mean.device)
+            self.penalties = _normalised(procedural_images(PENALTIES, size)).to(self.mean.device)
         else:
             self.penalties = split_padding(evenly_spaced(self.auxiliary, PENALTIES))[0]
 
@@ -130,7 +130,7 @@ class EfficientAD(Method):
             expected = self.student.part(trunk[count:], CHANNELS, CHANNELS)
             other = self.student.part(self.student.trunk(_channels_last(self._penalty(count))), 0, CHANNELS)
             rebuilt = self.autoencoder(_channels_last(changed), (described.shape[2], described.shape[3]))
-        hard = hardest_mean((described - imitated.float()).square(), self.hard_quantile)
+        hard = hard_mining_mean((described - imitated.float()).square(), self.hard_quantile)
         penalty = other.float().square().mean()
         whole = (described_changed.float() - rebuilt.float()).square().mean()
         agreement = (rebuilt.float() - expected.float()).square().mean()
@@ -193,7 +193,7 @@ class EfficientAD(Method):
 def _changed(images: Tensor) -> Tensor:
     """Normalised images, each with another brightness, contrast or saturation."""
     mean, std = _statistics(images.device)
-    return _normalised(jittered((images * std + mean).clamp(0, 1), JITTER))
+    return _normalised(colour_jitter((images * std + mean).clamp(0, 1), JITTER))
 
 
 def _normalised(pictures: Tensor) -> Tensor:

@@ -11,10 +11,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.adversarial import wasserstein_critic_loss, wasserstein_generator_loss
-from blemish.blocks.gradient_penalty import gradient_penalty
-from blemish.blocks.precision import mixed_precision
-from blemish.blocks.residual_gan import ResidualCritic, ResidualEncoder, ResidualGenerator, draw, require_size
+from blemish.blocks.gan.gradient_penalty import gradient_penalty
+from blemish.blocks.gan.losses import wasserstein_critic_loss, wasserstein_generator_loss
+from blemish.blocks.gan.residual import (
+    ResidualCritic,
+    ResidualEncoder,
+    ResidualGenerator,
+    init_residual_gan,
+    require_size,
+)
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
 
@@ -91,7 +97,7 @@ class FAnoGAN(Reconstruction):
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
         for network in (self.generator, self.critic, self.encoder):
-            draw(network)
+            init_residual_gan(network)
         self.trained.zero_()
 
     def training_loss(self, *prepared: Tensor) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.flow import CouplingStep, Flow, MapNorm, convolutions
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.flows.flow import CouplingStep, Flow, MapNorm, convolutions
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone

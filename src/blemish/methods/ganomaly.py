@@ -3,7 +3,7 @@
 Akçay et al., "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training", ACCV 2018.
 Differs from the paper: the score is the mean square between the codes, as in the authors' code, and not normalised
 over test images; the anomaly map is an addition; batch norms are recalibrated after training; half the channels and
-more epochs by default, with learning rates that fall along half a cosine; the critic is never drawn anew.
+more epochs by default, with learning rates that fall along half a cosine; the discriminator is never drawn anew.
 """
 
 import math
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.adversarial import binary_critic_loss
 from blemish.blocks.batch_norm import recalibrate
-from blemish.blocks.dcgan import Critic, Encoder, UpPyramid, dcgan_optimizers, draw
-from blemish.blocks.precision import mixed_precision
+from blemish.blocks.gan.dcgan import Discriminator, Encoder, Generator, dcgan_optimizers, init_dcgan
+from blemish.blocks.gan.losses import bce_discriminator_loss
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
 
@@ -75,9 +75,9 @@ class GANomaly(Reconstruction):
 
         with torch.device("meta"):  # weights are drawn in `collect`
             self.encoder = Encoder(size, width, MOST, code)
-            self.decoder = UpPyramid(size, width, MOST, code)
+            self.decoder = Generator(size, width, MOST, code)
             self.second_encoder = Encoder(size, width, MOST, code)
-            self.critic = Critic(size, width, MOST)
+            self.discriminator = Discriminator(size, width, MOST)
         self.to_empty(device="cpu")
 
     @property
@@ -87,8 +87,8 @@ class GANomaly(Reconstruction):
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
-        draw(self.generator)
-        draw(self.critic)
+        init_dcgan(self.generator)
+        init_dcgan(self.discriminator)
 
     def training_loss(self, *prepared: Tensor) -> dict[str, Tensor]:
         views = self.views(*prepared)
@@ -96,17 +96,17 @@ class GANomaly(Reconstruction):
             codes = self.encoder(views)
             rebuilt = self.decoder(codes)
             second_codes = self.second_encoder(rebuilt)
-            real, fake = self.critic.features(views), self.critic.features(rebuilt)
-            real_logits, fake_logits = self.critic.head(real), self.critic(rebuilt.detach())
+            real, fake = self.discriminator.features(views), self.discriminator.features(rebuilt)
+            real_logits, fake_logits = self.discriminator.head(real), self.discriminator(rebuilt.detach())
         return {
             "generator": FEATURES * functional.mse_loss(fake.float(), real.float())
             + PIXELS * functional.l1_loss(rebuilt.float(), views)
             + CODES * functional.mse_loss(second_codes.float(), codes.float()),
-            "critic": binary_critic_loss(real_logits.float(), fake_logits.float()),
+            "discriminator": bce_discriminator_loss(real_logits.float(), fake_logits.float()),
         }
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return dcgan_optimizers(self.generator, self.critic, self.learning_rate, self.learning_rate)
+        return dcgan_optimizers(self.generator, self.discriminator, self.learning_rate, self.learning_rate)
 
     def finish(self, batches: Batches) -> None:
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])

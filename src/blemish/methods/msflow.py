@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.flow import CouplingStep, Flow
-from blemish.blocks.fusion_flow import FusionFlow, normed_convolutions
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.flows.flow import CouplingStep, Flow
+from blemish.blocks.flows.fusion_flow import FusionFlow, normed_convolutions
+from blemish.blocks.flows.positional_encoding import positional_encoding
 from blemish.blocks.padding import mask_grid, split_padding
-from blemish.blocks.position_code import position_code
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
 from blemish.methods.base import Batches, Method, Preset
@@ -154,7 +154,7 @@ class MSFlow(Method):
         """What the flows make of the maps, z of every layer, and log|det| of all together for each image (N,)."""
         maps, total = [], prepared[0].new_zeros(prepared[0].shape[0])
         for flow, x in zip(self.flows, prepared, strict=True):
-            code = position_code(CODE_CHANNELS, x.shape[2], x.shape[3], like=x)
+            code = positional_encoding(CODE_CHANNELS, x.shape[2], x.shape[3], like=x)
             z, log_determinant = flow(
                 x.contiguous(memory_format=torch.channels_last), code.expand(x.shape[0], -1, -1, -1)
             )

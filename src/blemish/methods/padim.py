@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blemish.blocks.gaussian_field import GaussianField
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
+from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
 from blemish.methods.base import Batches, Method, Preset
@@ -70,7 +70,7 @@ class PaDiM(Method):
         self.features = Backbone(backbone, layers)
         self.channels: Tensor  # (d,) int64: the channels drawn
         self.register_buffer("channels", torch.empty(0, dtype=torch.int64))
-        self.gaussians = GaussianField()
+        self.gaussians = PositionGaussian()
 
     def collect(self, batches: Batches) -> None:
         total = sum(self.features.channels)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.coreset import GreedyCoreset
-from blemish.blocks.maps import upsample
-from blemish.blocks.memory_bank import MemoryBank
-from blemish.blocks.net import StreamingCoreset
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.memory.bank import MemoryBank
+from blemish.blocks.memory.coreset import GreedyCoreset
+from blemish.blocks.memory.streaming_coreset import StreamingCoreset
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, mean_map, stack_layers
 from blemish.data.cache import RowFile, free_disk
@@ -35,7 +35,7 @@ KEPT_NUMBERS = 2**26
 """Of embedded new images that an update keeps, 256 MiB; where they are more, it embeds all of them twice."""
 MOST_PATCHES, MOST_CHOICES = 2**20, 2**13
 """Up to so many patches, and so many to keep, greedy chooses the coreset: 512 MiB of memory, well under a minute."""
-Coreset = Literal["auto", "greedy", "net"]
+Coreset = Literal["auto", "greedy", "streaming"]
 _PAPER_IMAGES = {"size": (256, 256), "crop": (224, 224)}
 
 
@@ -47,7 +47,7 @@ class PatchCore(Method):
         layers: Which of its feature maps are stacked, finest first.
         coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
         bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
-        coreset: "greedy" is exact greedy k-centre, in memory and time that grow with the patches; "net" is grown
+        coreset: "greedy" is exact greedy k-centre, in memory and time that grow with the patches; "streaming" is grown
             from their stream in bounded memory; "auto" takes the first up to a million patches and 8192 to keep.
         neighbours: Bank neighbours b of the image score's re-weighting (paper, equation 7); 1 for none.
         patch_size: Side of the neighbourhood averaged around each cell, odd.
@@ -90,7 +90,7 @@ class PatchCore(Method):
         if bank_size is not None and bank_size < 1:
             raise MethodError(f"bank_size must be at least 1 patch, got {bank_size}.")
         if coreset not in get_args(Coreset):
-            raise MethodError(f"coreset must be 'auto', 'greedy' or 'net', got {coreset!r}.")
+            raise MethodError(f"coreset must be 'auto', 'greedy' or 'streaming', got {coreset!r}.")
         if neighbours < 1:
             raise MethodError(
                 f"neighbours must be at least 1 (which means no re-weighting), got {neighbours}."

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.filters import ROUNDING
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.classical.filters import ROUNDING
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
 from blemish.errors import MethodError

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.padding import split_padding, visible_grid
-from blemish.blocks.similarity import (
+from blemish.blocks.memory.contrastive import (
     contextual_similarity,
     pairwise_similarity,
     relaxed_contrastive_loss,
     squared_distances,
 )
+from blemish.blocks.padding import split_padding, visible_grid
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Preset
 from blemish.methods.patchcore import Coreset, PatchCore
@@ -46,7 +46,7 @@ class ReConPatch(PatchCore):
         batch_size: Images per step.
         coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
         bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
-        coreset: "auto", "greedy" or "net"; see PatchCore.
+        coreset: "auto", "greedy" or "streaming"; see PatchCore.
         neighbours: Bank neighbours b of the image score's re-weighting; 1 for none.
         patch_size: Side of the neighbourhood averaged around each cell, odd.
     """

@@ -7,12 +7,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.gaussian_field import GaussianField
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
-from blemish.blocks.procedural import procedural_pictures
+from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.blocks.sampling import evenly_spaced
-from blemish.blocks.windows import covering_starts, cut_windows, merge_windows, random_windows
+from blemish.blocks.sliding_windows import covering_starts, cut_windows, merge_windows, random_windows
+from blemish.blocks.synthetic.procedural import procedural_images
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Method
@@ -47,7 +47,7 @@ class Reconstruction(Method):
         self.patches = patches
         self.standardise = standardise
         self.score = score
-        self.usual_errors = GaussianField()
+        self.usual_errors = PositionGaussian()
 
     def collect(self, batches: Batches) -> None:
         if self.standardise and len(batches) == 1 and sum(map(len, batches)) < 2:
@@ -113,7 +113,7 @@ class Reconstruction(Method):
     def textures(self) -> Tensor:
         """What synthetic defects are made of (K, 3, size, size): the auxiliary images, or procedural pictures."""
         if self.auxiliary is None:
-            return self._in_range(procedural_pictures(TEXTURES, (self.size, self.size)))
+            return self._in_range(procedural_images(TEXTURES, (self.size, self.size)))
         pictures = self.pictures(split_padding(evenly_spaced(self.auxiliary, TEXTURES))[0])
         return random_windows(pictures, self.size)
 

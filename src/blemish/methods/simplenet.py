@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.feature_scale import FeatureScale
-from blemish.blocks.maps import upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, stack_layers
 from blemish.errors import MethodError

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.classical.registration import coverage, register, warp
 from blemish.blocks.padding import mask_grid, split_padding
-from blemish.blocks.registration import coverage, register, warp
 from blemish.blocks.sampling import evenly_spaced
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Method

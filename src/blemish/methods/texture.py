@@ -8,8 +8,8 @@ Differs from the source: it detects novelty instead of clustering, and energies 
 import torch
 from torch import Tensor
 
-from blemish.blocks.filters import FilterBank
-from blemish.blocks.maps import upsample
+from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.classical.filters import FilterBank
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Method

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blemish.blocks.conv_autoencoder import ConvEncoder
-from blemish.blocks.precision import mixed_precision
+from blemish.blocks.autoencoders.conv_autoencoder import ConvEncoder
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Preset

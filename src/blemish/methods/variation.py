@@ -8,8 +8,8 @@ deviation, and both the image and its gradient are compared.
 import torch
 from torch import Tensor
 
-from blemish.blocks.filters import ROUNDING, gradient_magnitude
-from blemish.blocks.maps import gaussian_blur, upsample
+from blemish.blocks.anomaly_map import gaussian_blur, upsample
+from blemish.blocks.classical.filters import ROUNDING, gradient_magnitude
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
 from blemish.errors import MethodError

@@ -1,0 +1,1 @@
+"""Autoencoder networks and the structural similarity they are trained and scored with."""

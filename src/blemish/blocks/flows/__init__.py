@@ -1,0 +1,1 @@
+"""Normalising flows on feature maps."""

@@ -1,0 +1,1 @@
+"""Parts of generative adversarial networks: networks, losses, augmentation, latent search."""

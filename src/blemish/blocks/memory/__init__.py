@@ -1,0 +1,1 @@
+"""Memory banks of normal patches: coreset selection, nearest-neighbour search, contrastive similarity."""

@@ -1,0 +1,85 @@
+"""Normal patches to compare with: where each is from, and which are its neighbours."""
+
+import torch
+from torch import Tensor, nn
+
+from blemish.blocks.memory.neighbours import NearestNeighbours
+from blemish.blocks.memory.streaming_coreset import break_closest_pairs, epsilon_net
+from blemish.errors import MethodError
+
+ROWS_AT_ONCE = 512
+
+
+class MemoryBank(nn.Module):
+    """Patches (M, D) that stand for all normal ones.
+
+    Args:
+        neighbours: Length b of the list of nearest patches kept for each patch.
+    """
+
+    def __init__(self, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+        self.search = NearestNeighbours()
+        self.support: Tensor  # (M, b): each patch's neighbours, itself first
+        self.origins: Tensor  # (M, 3): training image, row and column of the grid that each patch is from
+        self.register_buffer("support", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("origins", torch.empty(0, dtype=torch.int64))
+
+    @property
+    def patches(self) -> Tensor:
+        """(M, D)."""
+        return self.search.points
+
+    def fill(self, patches: Tensor, origins: Tensor) -> None:
+        """Hold these patches (M, D), M ≥ 1, from `origins` (M, 3), and no others."""
+        self.origins = origins[self.search.build(patches)]
+        self.support = self.search.lists(min(self.neighbours, len(patches)))
+
+    def uncovered(self, patches: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the patches (N, D), and where they are from, that no patch held is as near to as the radius."""
+        fresh = ~self.search.covers(patches, self.radius())
+        return patches[fresh], origins[fresh]
+
+    def extend(self, patches: Tensor, origins: Tensor, budget: int) -> None:
+        """Take in a net of uncovered patches, and keep to `budget` patches in all."""
+        patches, origins = epsilon_net(patches, origins, self.radius())
+        patches, origins = torch.cat([self.patches, patches]), torch.cat([self.origins, origins])
+        kept = break_closest_pairs(patches, max(len(patches) - budget, 0))
+        self.fill(patches[kept], origins[kept])
+
+    def remove(self, indices: Tensor) -> Tensor:
+        """Hold these patches no longer; returns where they were from, (K, 3) float64.
+
+        Raises:
+            MethodError: If none would be left.
+        """
+        gone = torch.zeros(len(self.patches), dtype=torch.bool, device=indices.device)
+        gone[indices] = True
+        if gone.all():
+            raise MethodError("No patch would be left in the memory bank. Mark a smaller part of the image.")
+        origins = self.origins[gone]
+        self.fill(self.patches[~gone], self.origins[~gone])
+        return origins.double()
+
+    def radius(self) -> float:
+        """Median distance of a patch to the nearest other: about how far apart those lie that were chosen."""
+        if len(self.patches) == 1:
+            return 0.0
+        lists = self.support if self.support.shape[1] > 1 else self.search.lists(2)
+        nearest = self.patches[lists[:, 1]]
+        return float((self.patches - nearest).square().sum(1).median().sqrt())
+
+    def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (Q,) of queries (Q, D) to their nearest patches, and these patches' indices (Q,)."""
+        return self.search.nearest(queries)
+
+    def nearest_of_others(self, queries: Tensor, image: int) -> tuple[Tensor, Tensor]:
+        """The same by the patches that are not from training image number `image`."""
+        distances, indices = self.nearest(queries)
+        own = self.origins[:, 0] == image
+        others = (~own).nonzero()[:, 0]
+        for rows in own[indices].nonzero()[:, 0].split(ROWS_AT_ONCE):
+            found = torch.cdist(queries[rows], self.patches[others]).min(1)
+            distances[rows], indices[rows] = found.values, others[found.indices]
+        return distances, indices

@@ -1,0 +1,103 @@
+"""The nearest of a fixed set of points: exact, whatever the way to it."""
+
+import torch
+from torch import Tensor, nn
+
+from blemish.blocks.memory.pruned_search import LIFTED, Basis, PrunedSearch
+
+BLOCK_NUMBERS = 2**22
+"""Numbers of one tensor when everything is compared: 16 MiB of float32."""
+FEWEST_TO_PRUNE = 1024
+"""Fewer points are compared at once faster than any are ruled out."""
+
+
+class NearestNeighbours(nn.Module):
+    """Points to be searched often.
+
+    On a processor, many wide points are searched by `PrunedSearch`; else, and for queries that find no use in
+    pruning, everything is compared by matrix products. Both give the nearest point, or any of several at one distance.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: Tensor  # (M, D)
+        self.norms: Tensor  # (M,): squared
+        self.register_buffer("points", torch.empty(0))
+        self.register_buffer("norms", torch.empty(0))
+        self.pruned = PrunedSearch()
+
+    def build(self, points: Tensor, basis: Basis | None = None) -> Tensor:
+        """Take in points (M, D), M ≥ 1; they are reordered, and the order (M,) is returned.
+
+        The random numbers are torch's global ones. `basis` spares the search for one (`principal_basis`).
+        """
+        self.pruned = PrunedSearch().to(points.device)
+        if len(points) >= FEWEST_TO_PRUNE and points.shape[1] > LIFTED:
+            order = self.pruned.build(points, basis)
+        else:
+            order = torch.arange(len(points), device=points.device)
+        self.points = points[order]
+        self.norms = self.points.square().sum(1)
+        return order
+
+    def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Euclidean distances (Q,) from queries (Q, D) to their nearest points, and these points' indices (Q,)."""
+        if torch.compiler.is_exporting():
+            indices = self._less_query(queries).argmin(1)
+        else:
+            indices = self._search(queries, 1)[:, 0]
+        return (queries - self.points[indices]).square().sum(1).sqrt(), indices
+
+    def lists(self, count: int) -> Tensor:
+        """For each point the `count` ≤ M nearest ones, itself first: (M, count) int64."""
+        found = self._search(self.points, count)
+        own = torch.arange(len(found), device=found.device)[:, None]
+        others = found != own
+        others[:, -1] &= ~others.all(1)  # among many copies the point itself may not be listed
+        return torch.cat([own, found[others].view(len(found), count - 1)], 1)
+
+    def covers(self, queries: Tensor, radius: float) -> Tensor:
+        """Whether a point is nearer than `radius` to each query: (Q,) bool."""
+        if self._prunes(queries):
+            _, indices, gave_up = self.pruned.search(queries, self.points, 1, radius, any_will_do=True)
+            covered = indices[:, 0] < len(self.points)
+            if gave_up.any():
+                covered[gave_up] = self._all_within(queries[gave_up], radius)
+            return covered
+        return self._all_within(queries, radius)
+
+    def _search(self, queries: Tensor, count: int) -> Tensor:
+        """Indices of the `count` nearest points: (Q, count)."""
+        if self._prunes(queries):
+            _, indices, gave_up = self.pruned.search(queries, self.points, count)
+            if gave_up.any():
+                indices[gave_up] = self._all_nearest(queries[gave_up], count)
+            return indices
+        return self._all_nearest(queries, count)
+
+    def _prunes(self, queries: Tensor) -> bool:
+        return queries.device.type == "cpu" and self.pruned.radii.numel() > 0
+
+    def _all_nearest(self, queries: Tensor, count: int) -> Tensor:
+        """By |b|² − 2·q·b, which rounds badly for near ones: enough candidates are then compared by themselves."""
+        candidates = min(count + SPARE, len(self.points))
+        found = []
+        width = max(len(self.points), candidates * queries.shape[1])
+        for block in queries.split(max(1, BLOCK_NUMBERS // width)):
+            near = self._less_query(block).topk(candidates, 1, largest=False).indices
+            distances = (block[:, None] - self.points[near]).square().sum(2)
+            found.append(near.gather(1, distances.topk(count, 1, largest=False).indices))
+        return torch.cat(found)
+
+    def _all_within(self, queries: Tensor, radius: float) -> Tensor:
+        blocks = queries.split(max(1, BLOCK_NUMBERS // len(self.points)))
+        least = [self._less_query(block).amin(1) + block.square().sum(1) for block in blocks]
+        return torch.cat(least) < radius * radius
+
+    def _less_query(self, queries: Tensor) -> Tensor:
+        """|b|² − 2·q·b: the squared distance up to |q|², which does not change which one is nearest."""
+        return torch.addmm(self.norms, queries, self.points.T, alpha=-2)
+
+
+SPARE = 3
+"""Candidates beyond those asked for, since the product's rounding may change their order."""

@@ -1,0 +1,126 @@
+"""A Gaussian for each position of a feature grid, learned from a stream."""
+
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import MethodError
+
+POSITIONS_AT_ONCE = 64
+"""Covariances factorised together; bounds what `finish` needs beside the statistics."""
+
+
+class PositionGaussian(nn.Module):
+    """Means and packed triangular factors, one per position; distances are Mahalanobis.
+
+    A symmetric or triangular d × d matrix is kept as its lower rows one after the other, d(d+1)/2 numbers, for all
+    positions side by side. Memory: P·d(d+1)/2 numbers while learning and after it, P = h·w positions.
+    With Σ = L·Lᵀ, the distance is ‖L⁻¹(x − μ)‖; L⁻¹ is lower triangular too and is what is kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor  # (d, h, w)
+        self.whitening: Tensor  # (d(d+1)/2, h·w): the rows of L⁻¹
+        self.register_buffer("mean", torch.empty(0))
+        self.register_buffer("whitening", torch.empty(0))
+
+    def update(self, features: Tensor, inside: Tensor) -> None:
+        """Take in features (N, d, h, w); positions outside an image (inside (N, h, w) false) do not count."""
+        if not hasattr(self, "_statistics"):
+            self._statistics = _Statistics(features, inside)
+        self._statistics.update(features, inside)
+
+    def finish(self, ridge: float) -> None:
+        """Turn the statistics into factors of covariance + ridge · (mean variance) · I.
+
+        Raises:
+            MethodError: If fewer than two images were seen.
+        """
+        statistics = self._statistics
+        del self._statistics
+        if statistics.images < 2:
+            raise MethodError(
+                "A Gaussian per position needs at least 2 training images, got 1. Add good images."
+            )
+        self.mean = statistics.mean()
+        covariance = statistics.covariance()  # in place: its memory becomes the factors'
+        d = len(self.mean)
+        diagonal = torch.tensor([_row(i).stop - 1 for i in range(d)], device=covariance.device)
+        covariance[diagonal] += ridge * covariance[diagonal].mean().clamp_min(torch.finfo(torch.float32).tiny)
+        for start in range(0, covariance.shape[1], POSITIONS_AT_ONCE):
+            block = covariance[:, start : start + POSITIONS_AT_ONCE]
+            block.copy_(_pack(_inverse_factor(_unpack(block, d))))
+        self.whitening = covariance
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Mahalanobis distance of features (N, d, h, w): (N, h, w)."""
+        centred = (features - self.mean).flatten(2)  # (N, d, P)
+        squared = torch.zeros_like(centred[:, 0])
+        for i in range(centred.shape[1]):
+            squared = squared + (self.whitening[_row(i)] * centred[:, : i + 1]).sum(1).square()
+        return squared.sqrt().reshape(features.shape[0], *features.shape[2:])
+
+
+class _Statistics:
+    """Running sums of x and x·xᵀ per position, around the first batch's mean so that nothing cancels."""
+
+    def __init__(self, features: Tensor, inside: Tensor) -> None:
+        _, d, height, width = features.shape
+        self.grid = (height, width)
+        weight = inside.flatten(1)[:, None]
+        self.shift = (features.flatten(2) * weight).sum(0) / weight.sum(0).clamp_min(1)  # (d, P)
+        self.images = 0
+        self.count = torch.zeros_like(self.shift[0])
+        self.total = torch.zeros_like(self.shift)
+        self.products = self.shift.new_zeros(d * (d + 1) // 2, height * width)
+
+    def update(self, features: Tensor, inside: Tensor) -> None:
+        self.images += len(features)
+        weight = inside.flatten(1)[:, None]  # (N, 1, P)
+        centred = (features.flatten(2) - self.shift) * weight
+        self.count += weight.sum((0, 1))
+        self.total += centred.sum(0)
+        for i in range(centred.shape[1]):
+            self.products[_row(i)] += (centred[:, i : i + 1] * centred[:, : i + 1]).sum(0)
+
+    def mean(self) -> Tensor:
+        offset = self.total / self.count.clamp_min(1)
+        return (self.shift + offset).reshape(-1, *self.grid)
+
+    def covariance(self) -> Tensor:
+        """Unbiased, packed (d(d+1)/2, P), in the products' memory; zero where fewer than two images counted."""
+        mean = self.total / self.count.clamp_min(1)
+        for i in range(len(mean)):
+            self.products[_row(i)] -= self.total[i] * mean[: i + 1]
+        return self.products.div_((self.count - 1).clamp_min(1))
+
+
+def _row(i: int) -> slice:
+    """Where row i of a packed lower triangle lies; its diagonal element comes last."""
+    start = i * (i + 1) // 2
+    return slice(start, start + i + 1)
+
+
+def _unpack(packed: Tensor, d: int) -> Tensor:
+    """(d(d+1)/2, B) → lower triangles (B, d, d), float64."""
+    full = packed.new_zeros(packed.shape[1], d, d, dtype=torch.float64)
+    for i in range(d):
+        full[:, i, : i + 1] = packed[_row(i)].T
+    return full
+
+
+def _pack(lower: Tensor) -> Tensor:
+    """The inverse of `_unpack`."""
+    return torch.cat([lower[:, i, : i + 1].T for i in range(lower.shape[1])])
+
+
+def _inverse_factor(lower: Tensor) -> Tensor:
+    """L⁻¹ of the symmetric matrices whose lower triangles are given.
+
+    By Cholesky and a triangular solve: cheaper than an inverse, and torch's batched inverse of matrices from about
+    250 × 250 on fails outright on some CPUs.
+    """
+    factor = torch.linalg.cholesky(lower)  # reads the lower triangle only
+    identity = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse

@@ -1,0 +1,1 @@
+"""Synthetic defects, procedural images and colour jitter."""
