@@ -16,15 +16,13 @@ from blemish.blocks.padding import mask_grid, split_padding
 
 
 class MeanImage(blemish.Method):
-    """The difference from the mean of the normal images.
+    """The difference from the mean of the normal images."""
 
-    Args:
-        sigma: Gaussian blur of the anomaly map, in pixels.
-    """
+    # Declared once: the constructor's check, `blemish methods` and the manifest follow from it.
+    sigma: float = blemish.argument(4.0, "Gaussian blur of the anomaly map, in pixels.", ge=0)
 
-    def __init__(self, *, sigma: float = 4.0) -> None:
-        super().__init__()
-        self.sigma = sigma  # each argument under its own name: the manifest stores it
+    def build(self) -> None:
+        """Make the buffers, once the arguments are set."""
         self.mean: Tensor  # (3, H, W)
         self.register_buffer(
             "mean", torch.empty(0)

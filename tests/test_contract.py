@@ -128,9 +128,9 @@ class Untrue(Average):
 
 
 class StoresAnotherValue(Untrue):
-    def __init__(self, *, gain: float = 1.0) -> None:
-        super().__init__(gain=gain)
-        self.gain = gain + 1
+    def build(self) -> None:
+        super().build()
+        self.gain += 1
 
 
 class TakesPositions(Untrue):
@@ -148,14 +148,14 @@ class ScoresUnlearned(Untrue):
     def has_learned(self) -> bool:
         return True
 
-    def __init__(self) -> None:
-        super().__init__()
+    def build(self) -> None:
+        super().build()
         self.average = torch.zeros(1)
 
 
 class DrawsInTheConstructor(Untrue):
-    def __init__(self) -> None:
-        super().__init__()
+    def build(self) -> None:
+        super().build()
         self.noise = nn.Buffer(torch.rand(1))
 
 
@@ -221,8 +221,8 @@ class KeepsItToItself(Untrue):
 
 
 class MovesFrozenParts(Untrue):
-    def __init__(self) -> None:
-        super().__init__()
+    def build(self) -> None:
+        super().build()
         self.backbone = nn.BatchNorm2d(3).requires_grad_(False)
 
     def finish(self, batches: Iterable[Tensor]) -> None:
@@ -253,7 +253,7 @@ class NeedsTwoImagesSilently(Untrue):
 
 CAUGHT: list[tuple[type[Method], str, str]] = [
     (StoresAnotherValue, "arguments_rebuild_the_method", r"\{'gain': 2\.0\} became \{'gain': 3\.0\}"),
-    (TakesPositions, "arguments_rebuild_the_method", "gain must be keyword-only"),
+    (TakesPositions, "arguments_rebuild_the_method", "declare arguments and override build"),
     (LooksAtLabels, "hooks_see_images_only", "collect takes .*labels"),
     (ScoresUnlearned, "not_learned_error", "a method that has not learned gave a score"),
     (DrawsInTheConstructor, "seed_decides_everything", "noise differs between two runs of one seed"),

@@ -91,9 +91,9 @@ def test_no_path_leads_out_of_the_folder(folder: Path, name: str) -> None:
         (lambda v: v["calibration"].update(normal_scores=[]), "at least one number"),
         (lambda v: v["calibration"].update(normal_peaks=[1.0, 2.0, 3.0]), "unequal length"),
         (lambda v: v["arguments"].update(gain=float("nan")), "NaN is not a finite number"),
-        (lambda v: v["arguments"].update(colour="red"), "unexpected keyword argument 'colour'"),
-        (lambda v: v["arguments"].update(gain=-1.0), "gain must be positive, got -1.0"),
-        (lambda v: v["arguments"].update(gain="x"), "not supported between instances"),
+        (lambda v: v["arguments"].update(colour="red"), "Average has no argument 'colour'"),
+        (lambda v: v["arguments"].update(gain=-1.0), "gain must be a number above 0, got -1.0"),
+        (lambda v: v["arguments"].update(gain="x"), "gain must be a number above 0, got 'x'"),
     ],
 )  # fmt: skip
 def test_a_false_manifest_is_one_clear_error(
@@ -248,7 +248,7 @@ def test_an_index_beyond_the_memory_bank_gives_no_verdict(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [5, None, [], {"a": 1}, "compact:nothing", [[[]]], "", 1e300])
-@pytest.mark.parametrize("name", PatchCore.argument_names())
+@pytest.mark.parametrize("name", PatchCore.declared.arguments)
 def test_any_argument_gives_a_model_error(tmp_path: Path, name: str, value: object) -> None:
     """Some are refused with their reason; the others do not fit the weights, which are missing here."""
     folder = tmp_path / "m"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import blemish
+from blemish import methods
 from blemish.methods import CATALOGUE
 
 HEAVY = ("torch", "numpy", "scipy", "cv2", "rich", "jinja2", "PIL")
@@ -67,14 +68,13 @@ def test_public_name_has_a_docstring_of_its_own(name: str) -> None:
 
 
 def test_names_for_type_checkers_are_the_names_of_the_running_program() -> None:
-    tree = ast.parse(Path(blemish.__file__).read_text("utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    typed = {
-        alias.asname: f"{node.module}.{alias.name}"
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    typed: dict[str | None, str] = {}
+    for file in (Path(blemish.__file__), Path(methods.__file__)):
+        tree = ast.parse(file.read_text("utf-8"))
+        block = next(node for node in tree.body if isinstance(node, ast.If))
+        for node in block.body:
+            if isinstance(node, ast.ImportFrom) and node.names[0].name != "*":
+                typed |= {alias.asname: f"{node.module}.{alias.name}" for alias in node.names}
     assert typed == {name: f"{module}.{name}" for name, module in blemish._HOMES.items()}
 
 

@@ -12,6 +12,7 @@ import blemish
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
+from blemish.methods.arguments import argument
 from blemish.methods.base import Method
 from blemish.model import Model
 from blemish.types import Prediction, Sample
@@ -20,17 +21,11 @@ SMALL = Preprocess(size=(32, 40))
 
 
 class Average(Method):
-    """How far each pixel is from the average normal image.
+    """Absolute difference from the average normal image."""
 
-    Args:
-        gain: The anomaly map is multiplied by it.
-    """
+    gain: float = argument(1.0, "Factor of the anomaly map.", gt=0)
 
-    def __init__(self, *, gain: float = 1.0) -> None:
-        super().__init__()
-        if gain <= 0:
-            raise ValueError(f"gain must be positive, got {gain}.")
-        self.gain = gain
+    def build(self) -> None:
         self.average: Tensor  # (3, H, W)
         self.register_buffer("average", torch.empty(0))
 

@@ -10,6 +10,8 @@ model.save("bottle.blemish")
 
 from typing import TYPE_CHECKING, Any
 
+from blemish.methods import CATALOGUE
+
 if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type checkers and editors
     from blemish.calibration import Calibration as Calibration
     from blemish.data.dataset import Dataset as Dataset
@@ -19,26 +21,10 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.data.preprocess import Preprocess as Preprocess
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
-    from blemish.methods.anogan import AnoGAN as AnoGAN
-    from blemish.methods.autoencoder import AutoEncoder as AutoEncoder
+    from blemish.methods import *  # noqa: F403  # the classes of the catalogue
+    from blemish.methods.arguments import argument as argument
     from blemish.methods.base import Method as Method
     from blemish.methods.base import Preset as Preset
-    from blemish.methods.cyclegan import CycleGAN as CycleGAN
-    from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder as DenoisingAutoEncoder
-    from blemish.methods.efficientad import EfficientAD as EfficientAD
-    from blemish.methods.f_anogan import FAnoGAN as FAnoGAN
-    from blemish.methods.fastflow import FastFlow as FastFlow
-    from blemish.methods.ganomaly import GANomaly as GANomaly
-    from blemish.methods.msflow import MSFlow as MSFlow
-    from blemish.methods.padim import PaDiM as PaDiM
-    from blemish.methods.patchcore import PatchCore as PatchCore
-    from blemish.methods.pca import PCA as PCA
-    from blemish.methods.reconpatch import ReConPatch as ReConPatch
-    from blemish.methods.simplenet import SimpleNet as SimpleNet
-    from blemish.methods.template import Template as Template
-    from blemish.methods.texture import Texture as Texture
-    from blemish.methods.vae import VAE as VAE
-    from blemish.methods.variation import Variation as Variation
     from blemish.metrics.evaluation import Evaluation as Evaluation
     from blemish.model import Model as Model
     from blemish.model import load as load
@@ -65,25 +51,8 @@ _HOMES = {
         "blemish.data.images": ("read_image",),
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
+        "blemish.methods.arguments": ("argument",),
         "blemish.methods.base": ("Method", "Preset"),
-        "blemish.methods.anogan": ("AnoGAN",),
-        "blemish.methods.autoencoder": ("AutoEncoder",),
-        "blemish.methods.cyclegan": ("CycleGAN",),
-        "blemish.methods.denoising_autoencoder": ("DenoisingAutoEncoder",),
-        "blemish.methods.efficientad": ("EfficientAD",),
-        "blemish.methods.f_anogan": ("FAnoGAN",),
-        "blemish.methods.fastflow": ("FastFlow",),
-        "blemish.methods.ganomaly": ("GANomaly",),
-        "blemish.methods.msflow": ("MSFlow",),
-        "blemish.methods.padim": ("PaDiM",),
-        "blemish.methods.patchcore": ("PatchCore",),
-        "blemish.methods.pca": ("PCA",),
-        "blemish.methods.reconpatch": ("ReConPatch",),
-        "blemish.methods.simplenet": ("SimpleNet",),
-        "blemish.methods.template": ("Template",),
-        "blemish.methods.texture": ("Texture",),
-        "blemish.methods.vae": ("VAE",),
-        "blemish.methods.variation": ("Variation",),
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),
         "blemish.plugins": ("method_names", "register_method"),
@@ -92,7 +61,7 @@ _HOMES = {
         "blemish.workflow": ("create_method", "evaluate", "fit"),
     }.items()
     for name in names
-}
+} | {target.partition(":")[2]: target.partition(":")[0] for target in CATALOGUE.values()}
 """Public name → module that is imported when the name is first used, so that `import blemish` costs nothing."""
 
 __all__ = ["__version__", *_HOMES]

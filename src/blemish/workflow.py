@@ -56,10 +56,6 @@ def create_method(
         raise MethodError(f"{name} has no preset {preset!r}. It has: {offered}.")
     chosen = cls.presets[preset] if preset is not None else None
     settings = {**(chosen.arguments if chosen else {}), **(arguments or {})}
-    known = cls.argument_names()
-    unknown = [key for key in settings if key not in known]
-    if unknown:
-        raise MethodError(f"{name} has no argument {unknown[0]!r}. It has: {', '.join(known)}.")
     try:
         method = cls(**settings)
     except (AttributeError, TypeError, ValueError) as error:

@@ -132,7 +132,7 @@ def test_an_older_model_is_replaced(run: Run, data: Path) -> None:
             ["variaton"],
             "No method is called 'variaton'. Did you mean 'variation'? Choose one of: patchcore, ",
         ),
-        (["variation", "--backbone", "resnet18"], "variation has no argument 'backbone'. It has: "),
+        (["variation", "--backbone", "resnet18"], "Variation has no argument 'backbone'. It has: "),
         (["variation", "--preset", "paper"], "variation has no preset 'paper'. It has: none."),
         (
             ["patchcore", "--backbone", "resnet9"],

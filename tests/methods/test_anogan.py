@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
@@ -7,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blemish.errors import MethodError
 from blemish.methods.anogan import AnoGAN
 from blemish.runtimes.torch import TorchRuntime
 from blemish.testing.parts import defective_part, normal_parts
@@ -240,19 +238,3 @@ def test_windows_are_learned_from_and_scored() -> None:
 def test_learning_rates_fall_along_half_a_cosine() -> None:
     factors = [AnoGAN().learning_rate_factor(done) for done in (0.0, 0.5, 1.0)]
     assert factors == pytest.approx([1.0, 0.5, 0.0])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"size": 40}, "size must be a power of two from 16 on, got 40; the authors use 32 or 64."),
-        ({"score": "latent"}, "score must be one of search, pixels, got 'latent'."),
-        ({"restarts": 0}, "restarts must be at least 1, got 0."),
-        ({"search_steps": 0}, "search_steps must be at least 1, got 0."),
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0; the authors use 2e-4."),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
-    wrong: Callable[..., AnoGAN] = AnoGAN
-    with pytest.raises(MethodError, match=message):
-        wrong(**arguments)

@@ -164,19 +164,3 @@ def test_textures_are_auxiliary_images_or_procedural_ones() -> None:
     method.auxiliary = [torch.from_numpy(normal_parts(2)), torch.from_numpy(normal_parts(1, seed=1))]
     expected = method.prepare(torch.cat(list(method.auxiliary)))[0]
     torch.testing.assert_close(method.textures(), expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "match"),
-    [
-        ({"size": 100}, "size must be a power of two from 32 on, got 100"),
-        ({"loss": "l1"}, r"loss must be one of l2, ssim, l1\+ssim, got 'l1'"),
-        ({"score": "elbo"}, "score must be one of pixels, latent, got 'elbo'"),
-        ({"code": 0}, "code must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        ({"patience": -1}, "patience must not be negative, got -1"),
-    ],
-)
-def test_bad_arguments_are_named(arguments: dict[str, object], match: str) -> None:
-    with pytest.raises(MethodError, match=match):
-        AutoEncoder(**arguments)  # type: ignore[arg-type]

@@ -213,20 +213,3 @@ def test_images_too_small_are_refused() -> None:
         MethodError, match=r"Images of 32 × 96 pixels are too small for a PDN: give at least 36 × 36\."
     ):
         collected(torch.zeros(2, 3, 32, 96))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"steps": 0}, r"steps and batch_size must be at least 1, got 0 and 1\."),
-        ({"batch_size": 0}, r"steps and batch_size must be at least 1, got 1500 and 0\."),
-        ({"learning_rate": 0.0}, r"learning_rate must be positive, got 0\.0; the paper uses 1e-4\."),
-        (
-            {"hard_quantile": 1.0},
-            r"hard_quantile must be from 0 to below 1, got 1\.0; the paper uses 0\.999\.",
-        ),
-    ],
-)
-def test_arguments_out_of_range_are_refused(arguments: dict[str, object], text: str) -> None:
-    with pytest.raises(MethodError, match=text):
-        EfficientAD(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]

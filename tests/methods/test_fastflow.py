@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
 from blemish.methods.fastflow import FastFlow
 from blemish.testing.parts import defective_part, normal_parts
@@ -121,22 +120,3 @@ def test_kernels_take_turns() -> None:
     method = FastFlow(backbone=RANDOM, layers=(1,), flow_steps=3, kernels=(3, 1))
     sides = [p.shape[-1] for name, p in method.flows.named_parameters() if name.endswith("subnet.0.weight")]
     assert sides == [3, 1, 3]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"flow_steps": 0}, r"flow_steps must be at least 1, got 0; the paper uses 8 for ResNets\."),
-        (
-            {"kernels": (2,)},
-            r"kernels must be odd and positive, got \(2,\); the paper uses \(3, 1\) or \(3,\)\.",
-        ),
-        ({"kernels": ()}, r"kernels must be odd and positive, got \(\)"),
-        ({"hidden_ratio": 0}, r"hidden_ratio must be positive, got 0; the paper uses 1\.0 for ResNets\."),
-        ({"clamp": 0}, r"clamp must be in \(0, 10\], got 0; 2\.0 is usual\."),
-        ({"map": "max"}, r"map must be 'nll' or 'exp', got 'max'\."),
-    ],
-)
-def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], text: str) -> None:
-    with pytest.raises(MethodError, match=text):
-        FastFlow(**{"backbone": RANDOM, **arguments})

@@ -3,7 +3,6 @@ import torch
 
 from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.patches import stack_layers
-from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
 from blemish.methods.padim import SIGMA, PaDiM
 from blemish.testing.parts import defective_part, normal_parts
@@ -63,18 +62,3 @@ def test_ridge_follows_the_feature_scale() -> None:
     image = torch.from_numpy(defective_part(1.0))[None]
     assert torch.allclose(large.eval()(image).anomaly_map, small(image).anomaly_map, rtol=1e-2)
     handle.remove()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"dimensions": 0}, r"dimensions must be at least 1, got 0; the paper uses 100 for ResNet-18\."),
-        (
-            {"ridge": 0.0},
-            r"ridge must be positive, got 0\.0: without it few images give no invertible covariance\.",
-        ),
-    ],
-)
-def test_arguments_out_of_range_are_refused(arguments: dict[str, object], text: str) -> None:
-    with pytest.raises(MethodError, match=text):
-        PaDiM(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]

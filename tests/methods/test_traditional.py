@@ -102,26 +102,6 @@ def test_learning_from_no_image_is_an_error(make: Callable[[], Method]) -> None:
         make().collect([])
 
 
-@pytest.mark.parametrize(
-    ("make", "text"),
-    [
-        (lambda: Template(tolerance=-1), "must not be negative, got -1, 10.0 and 4.0. Use 1, 10 and 4"),
-        (lambda: Template(images=0), "images must be at least 1, got 0. Use 64"),
-        (lambda: Variation(floor=-1), "must not be negative, got 0.0, -1, 1.0 and 4.0. Use 0, 0.5, 1 and 4"),
-        (lambda: Variation(images=0), "images must be at least 1, got 0. Use 128"),
-        (lambda: Texture(levels=0), "must be at least 1, got 6 and 0. Use 6 and 3"),
-        (lambda: Texture(sigma=-1), "sigma must not be negative, got -1. Use 0 for no blur"),
-        (lambda: PCA(components=0), "must be at least 1, got 0, 64 and 512. Use 32, 64 and 512"),
-        (lambda: PCA(floor=0), "floor must be positive, got 0. Use 0.5"),
-        (lambda: PCA(sigma=-1), "sigma must not be negative, got -1. Use 0 for no blur"),
-    ],
-)
-def test_unusable_arguments_are_errors(make: Callable[[], Method], text: str) -> None:
-    with pytest.raises(MethodError) as error:
-        make()
-    assert text in str(error.value)
-
-
 # Template
 
 

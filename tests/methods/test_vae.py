@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from blemish.errors import MethodError
 from blemish.methods.vae import VAE, divergence
 from blemish.testing.parts import defective_part, normal_parts
 from blemish.training import learn
@@ -134,9 +133,3 @@ def test_training_learns_and_the_code_stays_near_the_standard_one(method: VAE) -
         mean, log_variance = method.encoded(method.prepare(torch.from_numpy(normal_parts(8)))[0])
     assert float(mean.square().mean()) < 10
     assert float(log_variance.max()) < 1
-
-
-@pytest.mark.parametrize("arguments", [{"deviation": 0.0}, {"beta": -1.0}])
-def test_bad_arguments_are_named(arguments: dict[str, float]) -> None:
-    with pytest.raises(MethodError, match="deviation must be positive and beta not negative"):
-        VAE(**arguments)  # type: ignore[arg-type]

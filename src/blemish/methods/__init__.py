@@ -1,6 +1,27 @@
 """The catalogue: every method that comes with blemish, by its name in the CLI, the manifest and the docs."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type checkers and editors
+    from blemish.methods.anogan import AnoGAN as AnoGAN
+    from blemish.methods.autoencoder import AutoEncoder as AutoEncoder
+    from blemish.methods.cyclegan import CycleGAN as CycleGAN
+    from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder as DenoisingAutoEncoder
+    from blemish.methods.efficientad import EfficientAD as EfficientAD
+    from blemish.methods.f_anogan import FAnoGAN as FAnoGAN
+    from blemish.methods.fastflow import FastFlow as FastFlow
+    from blemish.methods.ganomaly import GANomaly as GANomaly
+    from blemish.methods.msflow import MSFlow as MSFlow
+    from blemish.methods.padim import PaDiM as PaDiM
+    from blemish.methods.patchcore import PatchCore as PatchCore
+    from blemish.methods.pca import PCA as PCA
+    from blemish.methods.reconpatch import ReConPatch as ReConPatch
+    from blemish.methods.simplenet import SimpleNet as SimpleNet
+    from blemish.methods.template import Template as Template
+    from blemish.methods.texture import Texture as Texture
+    from blemish.methods.vae import VAE as VAE
+    from blemish.methods.variation import Variation as Variation
 
 CATALOGUE: Mapping[str, str] = {
     "patchcore": "blemish.methods.patchcore:PatchCore",

@@ -8,19 +8,21 @@ default the whole product, with half the channels.
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from blemish.blocks.batch_norm import recalibrate
-from blemish.blocks.gan.dcgan import Discriminator, Generator, dcgan_optimizers, init_dcgan
+from blemish.blocks.gan.dcgan import SMALLEST, Discriminator, Generator, dcgan_optimizers, init_dcgan
 from blemish.blocks.gan.diff_augment import diff_augment
 from blemish.blocks.gan.latent_search import search
 from blemish.blocks.gan.losses import bce_discriminator_loss, bce_generator_loss
 from blemish.blocks.mixed_precision import mixed_precision
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate
+from blemish.methods.reconstruction import SIZE, Reconstruction
 
 FEATURES = 0.1
 """Share of the discriminator's features in what the search lowers, the paper's λ; the rest is the pixels'."""
@@ -31,67 +33,45 @@ PAPER |= {"steps": 0, "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4
 
 
 class AnoGAN(Reconstruction):
-    """Searches the generator's codes for the most similar picture; what remains different is anomalous.
+    """Searches the generator's codes for the most similar picture; what remains different is anomalous."""
 
-    Args:
-        size: Side in pixels of the pictures that the networks see, a power of two.
-        patches: Whether these are windows of the image, as in the paper, instead of the whole image shrunk.
-        width: Channels of the layers next to the picture; they double with each halving, up to 512.
-        code: Numbers that the generator makes a picture of.
-        search_steps: Steps of the search that scores a picture; the time is proportional to it.
-        restarts: Searches per picture, from different codes; the best one counts.
-        standardise: Whether errors in the map are divided by those usual at their position, for aligned products.
-        score: "search": what the search could not lower any further; "pixels": the map's maximum.
-        learning_rate: Of the generator's Adam in the first step of training; it falls to 0 along half a cosine.
-        discriminator_learning_rate: The same of the discriminator's.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step.
-    """
+    size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
+    width: int = argument(
+        32, "Number of channels of the layers next to the image; doubled with each halving, up to 512.", ge=1
+    )
+    code: int = argument(100, "Number of values of a latent code.", ge=1)
+    search_steps: int = argument(
+        100, "Number of steps of the latent search; scoring time is proportional to it.", ge=1
+    )
+    restarts: int = argument(
+        2, "Number of latent searches per image, from different codes; the best one counts.", ge=1
+    )
+    score: Literal["search", "pixels"] = argument(
+        "search",
+        "Image score: 'search' for the remaining loss of the latent search, 'pixels' for the map's maximum.",
+    )
+    learning_rate: float = arguments.learning_rate(
+        5e-4, "Initial learning rate of the generator's Adam (half-cosine decay to 0)."
+    )
+    discriminator_learning_rate: float = arguments.learning_rate(
+        1.25e-4, "Initial learning rate of the discriminator's Adam (half-cosine decay to 0)."
+    )
+    epochs: int = arguments.epochs(400)
+    steps: int = arguments.steps(4800)
 
     exports = False
     exports_reason: ClassVar[str] = "It scores by descending gradients, which a graph does not have."
     darkest: ClassVar[float] = -1.0
-    scores: ClassVar[tuple[str, ...]] = ("search", "pixels")
     presets: ClassVar = {"paper": Preset(PAPER)}
 
-    def __init__(
-        self,
-        *,
-        size: int = 64,
-        patches: bool = False,
-        width: int = 32,
-        code: int = 100,
-        search_steps: int = 100,
-        restarts: int = 2,
-        standardise: bool = False,
-        score: str = "search",
-        learning_rate: float = 5e-4,
-        discriminator_learning_rate: float = 1.25e-4,
-        epochs: int = 400,
-        steps: int = 4800,
-        batch_size: int = 16,
-    ) -> None:
-        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
-        require_counts(width=width, code=code, search_steps=search_steps, restarts=restarts)
-        require_counts(epochs=epochs, batch_size=batch_size)
-        require_rate(min(learning_rate, discriminator_learning_rate), "2e-4")
-        self.width = width
-        self.code = code
-        self.search_steps = search_steps
-        self.restarts = restarts
-        self.learning_rate = learning_rate
-        self.discriminator_learning_rate = discriminator_learning_rate
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-
-        with torch.device("meta"):  # weights are drawn in `collect`
-            self.generator = Generator(size, width, MOST, code)
-            self.discriminator = Discriminator(size, width, MOST)
+    def build(self) -> None:
+        super().build()
+        with torch.device("meta"):  # weights are initialised in `collect`
+            self.generator = Generator(self.size, self.width, MOST, self.code)
+            self.discriminator = Discriminator(self.size, self.width, MOST)
         self.to_empty(device="cpu")
         self.starts: Tensor
-        self.register_buffer("starts", torch.zeros(restarts, code, 1, 1))
+        self.register_buffer("starts", torch.zeros(self.restarts, self.code, 1, 1))
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)

@@ -6,22 +6,23 @@ pictures of the whole product and a schedule of minutes, with a learning rate th
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from blemish.blocks.autoencoders.conv_autoencoder import (
+    SMALLEST,
     ConvDecoder,
     ConvEncoder,
     init_conv_autoencoder,
-    require_size,
 )
 from blemish.blocks.autoencoders.ssim import ssim_map
 from blemish.blocks.mixed_precision import mixed_precision
-from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
+from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
 
 Errors = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Mapping[str, Errors] = {
@@ -32,23 +33,54 @@ LOSSES: Mapping[str, Errors] = {
 """Errors (N, H, W) of pictures (N, C, H, W); their mean is what training lowers."""
 
 
-class AutoEncoder(Reconstruction):
-    """Rebuilds pictures through a code of few numbers; the map is the error of each pixel.
+class ConvAutoEncoder(Reconstruction):
+    """Convolutional encoder and decoder with a narrow code between them."""
 
-    Args:
-        size: Side in pixels of the pictures that the network sees, a power of two.
-        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        loss: What an error is: "l2", "ssim" or "l1+ssim"; it is learned from and shown in the map.
-        width: Channels of the layers next to the picture and to the code.
-        code: Numbers that a picture is squeezed into.
-        standardise: Whether errors are divided by those usual at their position, for aligned products.
-        score: "pixels": the map's maximum; "latent": how far the codes of picture and rebuilt picture are apart.
-        learning_rate: Of Adam in the first step; it falls to 0 along half a cosine.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step.
-        patience: Epochs without a lower error on held-out normal images after which training ends; 0: never.
-    """
+    size: int = argument(128, SIZE, ge=SMALLEST, power_of_two=True)
+    width: int = argument(32, "Number of channels of the layers next to the image and to the code.", ge=1)
+    code: int = argument(128, "Number of values of the code.", ge=1)
+    standardise = True
+    learning_rate: float = arguments.learning_rate(
+        1e-3, "Initial learning rate of Adam (half-cosine decay to 0)."
+    )
+    epochs: int = arguments.epochs(150)
+    steps: int = arguments.steps(3600)
+    batch_size = 8
+    patience: int = arguments.patience(20)
+
+    def build(self) -> None:
+        super().build()
+        with torch.device("meta"):  # weights are initialised in `collect`
+            self.encoder = self.make_encoder()
+            self.decoder: nn.Module = ConvDecoder(self.size, self.width, self.code)
+        for network in (self.encoder, self.decoder):
+            network.to_empty(device="cpu")
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
+
+    def make_encoder(self) -> nn.Module:
+        """The network from images to codes, without weights."""
+        return ConvEncoder(self.size, self.width, self.code)
+
+    def collect(self, batches: Batches) -> None:
+        super().collect(batches)
+        init_conv_autoencoder(self.encoder)
+        init_conv_autoencoder(self.decoder)
+
+    def optimizers(self) -> torch.optim.Optimizer:
+        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=1e-5)
+
+
+class AutoEncoder(ConvAutoEncoder):
+    """Rebuilds images through a narrow code; the anomaly map is the reconstruction error of each pixel."""
+
+    loss: Literal["l2", "ssim", "l1+ssim"] = argument(
+        "l2", "Reconstruction error, of the training loss and of the anomaly map."
+    )
+    score: Literal["pixels", "latent"] = argument(
+        "pixels",
+        "Image score: 'pixels' for the map's maximum, 'latent' for the distance of the codes of input and output.",
+    )
 
     presets: ClassVar = {
         "texture": Preset(
@@ -69,58 +101,9 @@ class AutoEncoder(Reconstruction):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        size: int = 128,
-        patches: bool = False,
-        loss: str = "l2",
-        width: int = 32,
-        code: int = 128,
-        standardise: bool = True,
-        score: str = "pixels",
-        learning_rate: float = 1e-3,
-        epochs: int = 150,
-        steps: int = 3600,
-        batch_size: int = 8,
-        patience: int = 20,
-    ) -> None:
-        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
-        require_size(size)
-        if loss not in LOSSES:
-            raise MethodError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
-        require_counts(width=width, code=code, epochs=epochs, batch_size=batch_size)
-        require_rate(learning_rate, "2e-4")
-        if patience < 0:
-            raise MethodError(f"patience must not be negative, got {patience}; 0 trains to the end.")
-        self.loss = loss
-        self.width = width
-        self.code = code
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-        self.patience = patience
-
-        with torch.device("meta"):  # weights are drawn in `collect`
-            self.encoder: nn.Module = ConvEncoder(size, width, code)
-            self.decoder: nn.Module = ConvDecoder(size, width, code)
-        for network in (self.encoder, self.decoder):
-            network.to_empty(device="cpu")
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
-
-    def collect(self, batches: Batches) -> None:
-        super().collect(batches)
-        init_conv_autoencoder(self.encoder)
-        init_conv_autoencoder(self.decoder)
-
     def training_loss(self, *prepared: Tensor) -> Tensor:
         views = self.views(*prepared)
         return self.pixel_errors(views, self.rebuilt(views)).mean()
-
-    def optimizers(self) -> torch.optim.Optimizer:
-        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
-        return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=1e-5)
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         codes = self.encoder(views)

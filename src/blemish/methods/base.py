@@ -1,14 +1,14 @@
 """The contract of a method: what it must say of itself, what it may learn through, how it scores."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
 from blemish.errors import MethodError, NotLearnedError
+from blemish.methods.arguments import Declared
 from blemish.types import Prediction, Progress, no_progress
 
 
@@ -30,19 +30,23 @@ class Preset:
     """Fields of `Preprocess` that differ from the defaults."""
 
 
+@dataclass_transform(kw_only_default=True)
 class Method(nn.Module):
     """Learns from normal images and scores any image; higher means more anomalous.
 
-    A subclass MUST take keyword-only arguments and store each, unchanged, under its own name. What it learns
-    MUST be a parameter or a buffer; a buffer whose shape is known only after learning starts with no elements.
+    A subclass declares its arguments in the class body (`ratio: float = argument(0.1, "Share kept.", gt=0)`, see
+    `blemish.methods.arguments`). The constructor is derived from them: it takes keywords only, checks them, stores
+    each under its own name and calls `build`, which makes networks and buffers. What a method learns MUST be a
+    parameter or a buffer; one whose shape is known only after learning starts with no elements.
 
     It learns through the hooks below, called in their order with images (N, 3, H, W), or what `prepare` made of
-    them, and nothing else. Weights that start at random MUST be drawn in `collect`, where the seed rules, not in
-    the constructor; a parameter whose shape is known only there starts with no elements.
+    them, and nothing else. Random initial weights MUST be drawn in `collect`, where the seed rules, not in `build`.
     `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
     in every channel; no score may come from them (see `blemish.blocks.padding.split_padding`).
     """
 
+    declared: ClassVar[Declared] = Declared("Method", {})
+    """Arguments of the class, its own and inherited ones."""
     presets: ClassVar[Mapping[str, Preset]] = {}
     exports: bool = True
     """Whether `forward` can be exported to ONNX; if not, `exports_reason` says why."""
@@ -63,14 +67,30 @@ class Method(nn.Module):
     auxiliary_use: ClassVar[str] = ""
     """What images of other things than the product are good for, if the method can use them."""
 
-    def __init__(self) -> None:
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.declared = cls.declared.extended(cls)
+        cls.__signature__ = cls.declared.signature  # type: ignore[attr-defined]  # read by inspect and help
+        cls.__doc__ = cls.declared.documented(cls.__doc__)
+
+    def __init__(self, **arguments: Any) -> None:
         super().__init__()
+        for name, value in self.declared.check(arguments).items():
+            setattr(self, name, value)
         self.progress: Progress = no_progress
         """Where a hook that lasts may report; set by whoever runs the hooks."""
         self.auxiliary: Batches | None = None
         """Images of other things, set before `collect` if some were given; else the method has its substitute."""
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
+        self.build()
+
+    def build(self) -> None:
+        """Make the networks and buffers that the arguments ask for.
+
+        Raises:
+            MethodError: If arguments contradict each other.
+        """
 
     def collect(self, batches: Batches) -> None:
         """Look once at all training images, without gradients, before any training."""
@@ -149,15 +169,10 @@ class Method(nn.Module):
         """Whether all hooks have run, here or before the model was saved."""
         return self.learned.numel() > 0
 
-    @classmethod
-    def argument_names(cls) -> tuple[str, ...]:
-        """Names of the constructor's arguments, in their order."""
-        return tuple(inspect.signature(cls).parameters)
-
     @property
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, from which an equal method can be built."""
-        return {name: getattr(self, name) for name in self.argument_names()}
+        return {name: getattr(self, name) for name in self.declared.arguments}
 
     def load_learned(self, state: Mapping[str, Tensor]) -> None:
         """Take over what an equal method has learned (its `state_dict`).

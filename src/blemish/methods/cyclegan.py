@@ -8,10 +8,10 @@ a method learns from normal images only. No Fréchet score; smaller pictures and
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.blocks.gan.dcgan import init_dcgan
@@ -21,9 +21,10 @@ from blemish.blocks.gan.replay_buffer import ReplayBuffer
 from blemish.blocks.gan.resnet_generator import ResNetGenerator
 from blemish.blocks.mixed_precision import mixed_precision
 from blemish.blocks.synthetic.defects import add_defects
-from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction, require_counts, require_rate
+from blemish.methods.reconstruction import SIZE, Reconstruction
 
 CYCLE, IDENTITY = 10.0, 5.0
 """Weights of the mean absolute changes by a way there and back, and of pictures that are at home already."""
@@ -32,23 +33,25 @@ STEADY = 0.1
 
 
 class CycleGAN(Reconstruction):
-    """Translates a picture into one without defects; the map is what that changed.
+    """Translates a picture into one without defects; the map is what that changed."""
 
-    Args:
-        size: Side in pixels of the pictures that the networks see, a multiple of 8.
-        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        width: Channels of the two translators' and the two discriminators' first layers.
-        blocks: Residual blocks of each translator.
-        standardise: Whether errors are divided by those usual at their position, for aligned products.
-        score: "pixels": the map's maximum; "mean": the mean squared change, the paper's sum up to a factor.
-        learning_rate: Of Adam, for all four networks, until a tenth of the training is done; then it falls to 0.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step.
-    """
+    size: int = argument(64, SIZE, ge=32, multiple_of=8)
+    width: int = argument(
+        16, "Number of channels of the first layers of generators and discriminators.", ge=1
+    )
+    blocks: int = argument(4, "Number of residual blocks of each generator.", ge=1)
+    score: Literal["pixels", "mean"] = argument(
+        "pixels",
+        "Image score: 'pixels' for the map's maximum, 'mean' for the mean squared change (paper, up to a factor).",
+    )
+    learning_rate: float = arguments.learning_rate(
+        2e-4, "Learning rate of Adam for all four networks; linear decay to 0 after a tenth of the training."
+    )
+    epochs: int = arguments.epochs(60)
+    steps: int = arguments.steps(3000)
+    batch_size = 4
 
     darkest: ClassVar[float] = -1.0
-    scores: ClassVar[tuple[str, ...]] = ("pixels", "mean")
     auxiliary_use: ClassVar[str] = "the synthetic defects are made of them"
     presets: ClassVar = {
         "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
@@ -58,41 +61,12 @@ class CycleGAN(Reconstruction):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        size: int = 64,
-        patches: bool = False,
-        width: int = 16,
-        blocks: int = 4,
-        standardise: bool = False,
-        score: str = "pixels",
-        learning_rate: float = 2e-4,
-        epochs: int = 60,
-        steps: int = 3000,
-        batch_size: int = 4,
-    ) -> None:
-        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
-        if size < 32 or size % 8:
-            raise MethodError(f"size must be a multiple of 8 from 32 on, got {size}; the authors use 256.")
-        require_counts(width=width, blocks=blocks, epochs=epochs, batch_size=batch_size)
-        require_rate(learning_rate, "2e-4")
-        self.width = width
-        self.blocks = blocks
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-
-        with torch.device("meta"):  # weights are drawn in `collect`
-            self.to_normal, self.to_defective = (ResNetGenerator(width, blocks) for _ in range(2))
-            self.normal_discriminator, self.defective_discriminator = (PatchGAN(width) for _ in range(2))
-        for network in (
-            self.to_normal,
-            self.to_defective,
-            self.normal_discriminator,
-            self.defective_discriminator,
-        ):
+    def build(self) -> None:
+        super().build()
+        with torch.device("meta"):  # weights are initialised in `collect`
+            self.to_normal, self.to_defective = (ResNetGenerator(self.width, self.blocks) for _ in range(2))
+            self.normal_discriminator, self.defective_discriminator = (PatchGAN(self.width) for _ in range(2))
+        for network in self._networks():
             network.to_empty(device="cpu")
         self.made_normal, self.made_defective = ReplayBuffer(), ReplayBuffer()
         self.defect_textures = torch.empty(0)
@@ -150,6 +124,9 @@ class CycleGAN(Reconstruction):
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         errors = (views - self.to_normal(views)).square().mean(1)
         return errors, errors.mean((1, 2)) if self.score == "mean" else None
+
+    def _networks(self) -> tuple[nn.Module, ...]:
+        return self.to_normal, self.to_defective, self.normal_discriminator, self.defective_discriminator
 
     def _game(
         self, discriminator: PatchGAN, real: Tensor, made: Tensor, replay: ReplayBuffer

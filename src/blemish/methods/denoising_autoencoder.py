@@ -6,7 +6,7 @@ U-Net); the synthetic defects are those of DRAEM's reconstructing half (Zavrtani
 default there is such a code and no skip connection; noise is also added to the background.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from blemish.blocks.autoencoders.unet import UNet
 from blemish.blocks.synthetic.defects import add_defects, add_noise
 from blemish.errors import MethodError
+from blemish.methods.arguments import argument
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Batches, Preset
 
-CORRUPTIONS = ("defects", "gaussian", "coarse")
 GRID = 16
 """Cells of the coarse noise along each side of the picture."""
 HALVINGS = 3
@@ -25,26 +25,19 @@ HALVINGS = 3
 
 
 class DenoisingAutoEncoder(AutoEncoder):
-    """Takes away what was added to normal pictures; the map is what it takes away from a picture as it came.
+    """Takes away what was added to normal pictures; the map is what it takes away from a picture as it came."""
 
-    Args:
-        size: Side in pixels of the pictures that the network sees, a power of two.
-        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        corruption: What is added in training: synthetic "defects", or "gaussian" or "coarse" noise.
-        strength: Of noise its standard deviation, the picture's values being from 0 to 1; of defects the share of
-            pictures that get one. At 0 this is the plain autoencoder.
-        skips: Whether a U-Net, which may pass details by, takes the place of the narrow code.
-        loss: What an error is: "l2", "ssim" or "l1+ssim"; it is learned from and shown in the map.
-        width: Channels of the layers next to the picture and to the code.
-        code: Numbers that a picture is squeezed into, without skips.
-        standardise: Whether errors are divided by those usual at their position, for aligned products.
-        score: "pixels": the map's maximum; "latent": how far the codes of picture and rebuilt picture are apart.
-        learning_rate: Of Adam in the first step; it falls to 0 along half a cosine.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step.
-        patience: Epochs without a lower error on held-out normal images after which training ends; 0: never.
-    """
+    corruption: Literal["defects", "gaussian", "coarse"] = argument(
+        "defects",
+        "What corrupts the training images: synthetic defects, or pixel-wise or coarse Gaussian noise.",
+    )
+    strength: float = argument(
+        0.9,
+        "Standard deviation of the noise (image values from 0 to 1), or share of the images that get a defect; 0: "
+        "a plain autoencoder.",
+        ge=0,
+    )
+    skips: bool = argument(False, "Whether a U-Net, whose skip connections bypass the code, is used.")
 
     auxiliary_use: ClassVar[str] = "what synthetic defects are made of"
     presets: ClassVar = {
@@ -69,57 +62,23 @@ class DenoisingAutoEncoder(AutoEncoder):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        size: int = 128,
-        patches: bool = False,
-        corruption: str = "defects",
-        strength: float = 0.9,
-        skips: bool = False,
-        loss: str = "l2",
-        width: int = 32,
-        code: int = 128,
-        standardise: bool = True,
-        score: str = "pixels",
-        learning_rate: float = 1e-3,
-        epochs: int = 150,
-        steps: int = 3600,
-        batch_size: int = 8,
-        patience: int = 20,
-    ) -> None:
-        super().__init__(
-            size=size,
-            patches=patches,
-            loss=loss,
-            width=width,
-            code=code,
-            standardise=standardise,
-            score=score,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            patience=patience,
-        )
-        if corruption not in CORRUPTIONS:
-            raise MethodError(f"corruption must be one of {', '.join(CORRUPTIONS)}, got {corruption!r}.")
-        if strength < 0 or (corruption == "defects" and strength > 1):
+    def build(self) -> None:
+        if self.corruption == "defects" and self.strength > 1:
             raise MethodError(
-                f"strength must be from 0 to 1 for defects, not negative for noise, got {strength}."
+                f"DenoisingAutoEncoder: strength must be a share from 0 to 1 for defects, got {self.strength}. "
+                "The default is 0.9."
             )
-        if skips and score == "latent":
-            raise MethodError('With skips there is no code to compare: choose score="pixels" or skips=False.')
-        self.corruption = corruption
-        self.strength = strength
-        self.skips = skips
+        if self.skips and self.score == "latent":
+            raise MethodError(
+                "DenoisingAutoEncoder: with skips=True there is no code to compare. Choose score='pixels'."
+            )
+        super().build()
         self.defect_textures = torch.empty(0)  # (K, 3, size, size); not in the model
-
-        if skips:
-            with torch.device("meta"):  # weights are drawn in `collect`
-                self.encoder = UNet(width, HALVINGS)
-            self.encoder.to_empty(device="cpu")
+        if self.skips:
             self.decoder = nn.Sigmoid()
+
+    def make_encoder(self) -> nn.Module:
+        return UNet(self.width, HALVINGS) if self.skips else super().make_encoder()
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)

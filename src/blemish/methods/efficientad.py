@@ -23,8 +23,9 @@ from blemish.blocks.sampling import evenly_spaced
 from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.blocks.synthetic.procedural import procedural_images
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from blemish.errors import MethodError
 from blemish.features.pdn import CHANNELS, LOST, PDN, SMALLEST_SIDE, FrozenPDN, grid_size, init_kaiming
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
@@ -37,15 +38,22 @@ SMALLEST_DEVIATION = 1e-6
 
 
 class EfficientAD(Method):
-    """A student that imitates a teacher's patches and an autoencoder that imitates whole images.
+    """A student that imitates a teacher's patches and an autoencoder that imitates whole images."""
 
-    Args:
-        backbone: The teacher, and so the student's size: `pdn_small` or `pdn_medium`.
-        steps: Training steps in all.
-        batch_size: Images per step.
-        learning_rate: Of Adam; a tenth of it in the last twentieth of the steps.
-        hard_quantile: The student learns from the features whose error is above this quantile; 0: from all.
-    """
+    backbone: str = argument(
+        "pdn_small", "Teacher, which also sets the student's size: pdn_small or pdn_medium."
+    )
+    steps: int = argument(1500, "Number of training steps.", ge=1)
+    batch_size: int = arguments.batch_size(1)
+    learning_rate: float = arguments.learning_rate(
+        1e-3, "Learning rate of Adam; a tenth of it in the last 5 % of the steps."
+    )
+    hard_quantile: float = argument(
+        0.999,
+        "The student is trained on features whose error is above this quantile (0: on all).",
+        ge=0,
+        lt=1,
+    )
 
     presets: ClassVar = {
         "paper": Preset({"steps": 70_000, "learning_rate": 1e-4}),
@@ -53,32 +61,9 @@ class EfficientAD(Method):
     }
     auxiliary_use: ClassVar[str] = "what the student must not learn to imitate the teacher on"
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "pdn_small",
-        steps: int = 1500,
-        batch_size: int = 1,
-        learning_rate: float = 1e-3,
-        hard_quantile: float = 0.999,
-    ) -> None:
-        super().__init__()
-        if steps < 1 or batch_size < 1:
-            raise MethodError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}.")
-        if learning_rate <= 0:
-            raise MethodError(f"learning_rate must be positive, got {learning_rate}; the paper uses 1e-4.")
-        if not 0 <= hard_quantile < 1:
-            raise MethodError(
-                f"hard_quantile must be from 0 to below 1, got {hard_quantile}; the paper uses 0.999."
-            )
-        self.backbone = backbone
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.hard_quantile = hard_quantile
-
-        self.teacher = FrozenPDN(backbone)
-        with torch.device("meta"):  # weights are drawn in `collect`
+    def build(self) -> None:
+        self.teacher = FrozenPDN(self.backbone)
+        with torch.device("meta"):  # weights are initialised in `collect`
             self.student = PDN(self.teacher.base, 2 * CHANNELS)
             self.autoencoder = FeatureAutoencoder(CHANNELS)
         for network in (self.student, self.autoencoder):

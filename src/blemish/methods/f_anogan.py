@@ -6,7 +6,7 @@ of minutes, with learning rates that fall to 0 in each phase.
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,17 @@ from torch import Tensor, nn
 from blemish.blocks.gan.gradient_penalty import gradient_penalty
 from blemish.blocks.gan.losses import wasserstein_critic_loss, wasserstein_generator_loss
 from blemish.blocks.gan.residual import (
+    SMALLEST,
     ResidualCritic,
     ResidualEncoder,
     ResidualGenerator,
     init_residual_gan,
-    require_size,
 )
 from blemish.blocks.mixed_precision import mixed_precision
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
+from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
 
 PENALTY = 10.0
 """Weight of the gradient penalty in the critic's loss."""
@@ -35,63 +37,42 @@ class FAnoGAN(Reconstruction):
 
     First a generator and a critic learn against each other (WGAN-GP); then both are frozen, and an encoder learns the
     code from which the generator rebuilds a picture, compared by pixels and by features of the critic (izi_f).
-
-    Args:
-        size: Side in pixels of the pictures that the networks see, a power of two.
-        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        width: Channels of the layers next to the picture; those next to the code have eight times as many.
-        code: Numbers that a picture is made from.
-        tanh: Whether the encoder's codes are squeezed to -1…1, as the authors' code does.
-        standardise: Whether errors are divided by those usual at their position, for aligned products.
-        score: "combined": the encoder's loss; "pixels": the map's maximum; "latent": how far the two codes are apart.
-        learning_rate: Of Adam for generator and critic in the first step; it falls to 0 along half a cosine.
-        encoder_learning_rate: Of RMSprop for the encoder in its first step; it falls likewise.
-        critic_steps: Steps of the critic to one of the generator.
-        gan_steps: Steps of the critic in all.
-        encoder_steps: Steps of the encoder after these.
-        batch_size: Images per step.
     """
 
+    size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
+    width: int = argument(
+        16, "Number of channels of the layers next to the image; eight times as many next to the code.", ge=1
+    )
+    code: int = argument(128, "Number of values of a latent code.", ge=1)
+    tanh: bool = argument(False, "Whether the encoder's codes pass a tanh, as in the authors' code.")
+    score: Literal["combined", "pixels", "latent"] = argument(
+        "combined",
+        "Image score: 'combined' for the encoder's loss (izi_f), 'pixels' for the map's maximum, 'latent' for the "
+        "distance of the codes of input and output.",
+    )
+    learning_rate: float = arguments.learning_rate(
+        4e-4, "Initial learning rate of Adam for generator and critic (half-cosine decay to 0)."
+    )
+    encoder_learning_rate: float = arguments.learning_rate(
+        5e-4, "Initial learning rate of RMSprop for the encoder (half-cosine decay to 0)."
+    )
+    critic_steps: int = argument(2, "Number of critic steps per generator step.", ge=1)
+    gan_steps: int = argument(2000, "Number of critic steps.", ge=1)
+    encoder_steps: int = argument(1500, "Number of encoder steps, after those of the GAN.", ge=1)
+    batch_size = 8
+
     darkest: ClassVar[float] = -1.0
-    scores: ClassVar[tuple[str, ...]] = ("combined", "pixels", "latent")
     presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER)}
 
-    def __init__(
-        self,
-        *,
-        size: int = 64,
-        patches: bool = False,
-        width: int = 16,
-        code: int = 128,
-        tanh: bool = False,
-        standardise: bool = False,
-        score: str = "combined",
-        learning_rate: float = 4e-4,
-        encoder_learning_rate: float = 5e-4,
-        critic_steps: int = 2,
-        gan_steps: int = 2000,
-        encoder_steps: int = 1500,
-        batch_size: int = 8,
-    ) -> None:
-        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
-        require_size(size)
-        require_counts(width=width, code=code, critic_steps=critic_steps, batch_size=batch_size)
-        require_counts(gan_steps=gan_steps, encoder_steps=encoder_steps)
-        require_rate(min(learning_rate, encoder_learning_rate), "1e-4 and 5e-5")
-        self.width = width
-        self.code = code
-        self.tanh = tanh
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.critic_steps = critic_steps
-        self.gan_steps = gan_steps
-        self.encoder_steps = encoder_steps
-        self.batch_size = batch_size
-        self.steps = gan_steps + encoder_steps
-        with torch.device("meta"):  # weights are drawn in `collect`
-            self.generator = ResidualGenerator(size, width, code).to_empty(device="cpu")
-            self.critic = ResidualCritic(size, width).to_empty(device="cpu")
-            self.encoder = ResidualEncoder(size, width, code, tanh=tanh).to_empty(device="cpu")
+    def build(self) -> None:
+        super().build()
+        self.steps = self.gan_steps + self.encoder_steps
+        with torch.device("meta"):  # weights are initialised in `collect`
+            self.generator = ResidualGenerator(self.size, self.width, self.code).to_empty(device="cpu")
+            self.critic = ResidualCritic(self.size, self.width).to_empty(device="cpu")
+            self.encoder = ResidualEncoder(self.size, self.width, self.code, tanh=self.tanh).to_empty(
+                device="cpu"
+            )
         self.trained = nn.Buffer(torch.zeros((), dtype=torch.long))  # calls of `training_loss`
 
     def collect(self, batches: Batches) -> None:

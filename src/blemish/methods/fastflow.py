@@ -8,7 +8,7 @@ become more likely.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, cast, get_args
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.flows.flow import CouplingStep, Flow, MapNorm, convolutions
 from blemish.blocks.padding import mask_grid, split_padding
-from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
@@ -28,23 +29,26 @@ SMALLEST_P = 1e-30
 
 
 class FastFlow(Method):
-    """A flow per feature map; the anomaly map is −log p, where a layer's p is exp(−½ mean z²).
+    """A flow per feature map; the anomaly map is −log p, where a layer's p is exp(−½ mean z²)."""
 
-    Args:
-        backbone: Name of the frozen network.
-        layers: Which of its feature maps get a flow, finest first.
-        flow_steps: Coupling steps of a flow.
-        kernels: Sides of the convolutions in the steps, in turn; odd.
-        hidden_ratio: Hidden channels of a step's subnet, as a share of those it reads.
-        clamp: Bound of the logarithm of what a step multiplies a number with.
-        map: "nll" for −log p; "exp" for −p, as the public code has it. p is the mean over the layers.
-        epochs: Passes over the training images at most.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per training step.
-        learning_rate: Of Adam.
-        weight_decay: Of Adam.
-        patience: Epochs without more likely held-out images after which training ends; 0 for never.
-    """
+    backbone: str = arguments.backbone()
+    layers: tuple[int, ...] = arguments.layers()
+    flow_steps: int = argument(8, "Number of coupling steps of each flow.", ge=1)
+    kernels: tuple[int, ...] = argument(
+        (3, 1), "Kernel sizes of the subnets' convolutions, in turn.", ge=1, odd=True
+    )
+    hidden_ratio: float = argument(1.0, "Hidden channels of a subnet, relative to its input channels.", gt=0)
+    clamp: float = argument(2.0, "Bound of the logarithm of a coupling step's scale.", gt=0, le=10)
+    map: Literal["nll", "exp"] = argument(
+        "nll",
+        "Anomaly map: 'nll' for −log p, 'exp' for −p as in the public code; p is the mean over the layers.",
+    )
+    epochs: int = arguments.epochs(30)
+    steps: int = arguments.steps(720)
+    batch_size: int = arguments.batch_size(8)
+    learning_rate: float = arguments.learning_rate(1e-3, "Learning rate of Adam.")
+    weight_decay: float = argument(1e-5, "Weight decay of Adam.", ge=0)
+    patience: int = arguments.patience(5)
 
     presets: ClassVar = {
         "resnet18": Preset({"backbone": "resnet18", **_RESNET}),
@@ -74,60 +78,14 @@ class FastFlow(Method):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "compact",
-        layers: Sequence[int] = (2, 3),
-        flow_steps: int = 8,
-        kernels: Sequence[int] = (3, 1),
-        hidden_ratio: float = 1.0,
-        clamp: float = 2.0,
-        map: MapKind = "nll",  # noqa: A002 - the word of every page
-        epochs: int = 30,
-        steps: int = 720,
-        batch_size: int = 8,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-5,
-        patience: int = 5,
-    ) -> None:
-        super().__init__()
-        if flow_steps < 1:
-            raise MethodError(
-                f"flow_steps must be at least 1, got {flow_steps}; the paper uses 8 for ResNets."
-            )
-        if not kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
-            raise MethodError(
-                f"kernels must be odd and positive, got {tuple(kernels)}; the paper uses (3, 1) or (3,)."
-            )
-        if hidden_ratio <= 0:
-            raise MethodError(
-                f"hidden_ratio must be positive, got {hidden_ratio}; the paper uses 1.0 for ResNets."
-            )
-        if not 0 < clamp <= 10:
-            raise MethodError(f"clamp must be in (0, 10], got {clamp}; 2.0 is usual.")
-        if map not in get_args(MapKind):
-            raise MethodError(f"map must be 'nll' or 'exp', got {map!r}.")
-        self.backbone = backbone
-        self.layers = layers
-        self.flow_steps = flow_steps
-        self.kernels = kernels
-        self.hidden_ratio = hidden_ratio
-        self.clamp = clamp
-        self.map = map
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.patience = patience
-
-        self.features = Backbone(backbone, layers)
-        self.norms = nn.ModuleList(MapNorm() for _ in layers)
+    def build(self) -> None:
+        self.features = Backbone(self.backbone, self.layers)
+        self.norms = nn.ModuleList(MapNorm() for _ in self.layers)
+        subnets = [convolutions(kernel, self.hidden_ratio) for kernel in self.kernels]
         self.flows = nn.ModuleList(
             Flow(
-                CouplingStep(channels, convolutions(kernels[i % len(kernels)], hidden_ratio), clamp=clamp)
-                for i in range(flow_steps)
+                CouplingStep(channels, subnets[i % len(subnets)], clamp=self.clamp)
+                for i in range(self.flow_steps)
             )
             for channels in self.features.channels
         )

@@ -7,18 +7,20 @@ more epochs by default, with learning rates that fall along half a cosine; the d
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.blocks.batch_norm import recalibrate
-from blemish.blocks.gan.dcgan import Discriminator, Encoder, Generator, dcgan_optimizers, init_dcgan
+from blemish.blocks.gan.dcgan import SMALLEST, Discriminator, Encoder, Generator, dcgan_optimizers, init_dcgan
 from blemish.blocks.gan.losses import bce_discriminator_loss
 from blemish.blocks.mixed_precision import mixed_precision
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
+from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
 
 FEATURES, PIXELS, CODES = 1.0, 50.0, 1.0
 """Weights of the three terms of the generator's loss."""
@@ -27,57 +29,36 @@ MOST = 512
 
 
 class GANomaly(Reconstruction):
-    """Encodes a picture, rebuilds it and encodes it again; score: how far the two codes are apart.
+    """Encodes a picture, rebuilds it and encodes it again; score: how far the two codes are apart."""
 
-    Args:
-        size: Side in pixels of the pictures that the networks see, a power of two.
-        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        width: Channels of the layers next to the picture; they double with each halving, up to 512.
-        code: Numbers that a picture is squeezed into.
-        standardise: Whether errors in the map are divided by those usual at their position, for aligned products.
-        score: "latent": how far the codes of picture and rebuilt picture are apart; "pixels": the map's maximum.
-        learning_rate: Of both Adams in the first step; it falls to 0 along half a cosine.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step.
-    """
+    size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
+    width: int = argument(
+        32, "Number of channels of the layers next to the image; doubled with each halving, up to 512.", ge=1
+    )
+    code: int = argument(100, "Number of values of the code.", ge=1)
+    score: Literal["latent", "pixels"] = argument(
+        "latent",
+        "Image score: 'latent' for the distance of the codes of input and output, 'pixels' for the map's maximum.",
+    )
+    learning_rate: float = arguments.learning_rate(
+        2e-4, "Initial learning rate of both Adam optimizers (half-cosine decay to 0)."
+    )
+    epochs: int = arguments.epochs(150)
+    steps: int = arguments.steps(1800)
 
     darkest: ClassVar[float] = -1.0
-    scores: ClassVar[tuple[str, ...]] = ("latent", "pixels")
     presets: ClassVar = {
         "texture": Preset({"patches": True}),
         "paper": Preset({"width": 64, "epochs": 15, "steps": 0, "batch_size": 64}),
     }
 
-    def __init__(
-        self,
-        *,
-        size: int = 64,
-        patches: bool = False,
-        width: int = 32,
-        code: int = 100,
-        standardise: bool = False,
-        score: str = "latent",
-        learning_rate: float = 2e-4,
-        epochs: int = 150,
-        steps: int = 1800,
-        batch_size: int = 16,
-    ) -> None:
-        super().__init__(size=size, patches=patches, standardise=standardise, score=score)
-        require_counts(width=width, code=code, epochs=epochs, batch_size=batch_size)
-        require_rate(learning_rate, "2e-4")
-        self.width = width
-        self.code = code
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-
-        with torch.device("meta"):  # weights are drawn in `collect`
-            self.encoder = Encoder(size, width, MOST, code)
-            self.decoder = Generator(size, width, MOST, code)
-            self.second_encoder = Encoder(size, width, MOST, code)
-            self.discriminator = Discriminator(size, width, MOST)
+    def build(self) -> None:
+        super().build()
+        with torch.device("meta"):  # weights are initialised in `collect`
+            self.encoder = Encoder(self.size, self.width, MOST, self.code)
+            self.decoder = Generator(self.size, self.width, MOST, self.code)
+            self.second_encoder = Encoder(self.size, self.width, MOST, self.code)
+            self.discriminator = Discriminator(self.size, self.width, MOST)
         self.to_empty(device="cpu")
 
     @property

@@ -8,7 +8,7 @@ since the authors' code may not be built upon.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, cast, get_args
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from blemish.blocks.flows.positional_encoding import positional_encoding
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
@@ -36,21 +38,29 @@ SMALLEST_P = 1e-30
 
 
 class MSFlow(Method):
-    """Flows that know their place, deeper for coarser scales, and one over all of them; −log p is the anomaly map.
+    """Flows that know their place, deeper for coarser scales, and one over all of them; −log p is the anomaly map."""
 
-    Args:
-        backbone: Name of the frozen network.
-        layers: Which of its feature maps get a flow, finest first; each is pooled to half its size before.
-        flow_steps: Coupling steps of the flows, the coarsest map's last; with fewer layers, the first are left out.
-        clamp: Bound of the logarithm of what a step multiplies a number with.
-        map: "nll" for −log p, where p is the mean over the layers; "mul" and "add" for the published maps, whose
-            numbers are relative to their own image's most normal place.
-        epochs: Passes over the training images at most.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per training step.
-        learning_rate: Of Adam, after a warm-up and before two falls to a third.
-        patience: Epochs without more likely held-out images after which training ends; 0 for never.
-    """
+    backbone: str = arguments.backbone()
+    layers: tuple[int, ...] = arguments.layers()
+    flow_steps: tuple[int, ...] = argument(
+        (2, 5, 8),
+        "Numbers of coupling steps of the flows, that of the coarsest map last; with fewer layers, the first ones "
+        "are unused.",
+        ge=1,
+    )
+    clamp: float = argument(1.9, "Bound of the logarithm of a coupling step's scale.", gt=0, le=10)
+    map: Literal["nll", "mul", "add"] = argument(
+        "nll",
+        "Anomaly map: 'nll' for −log p, where p is the mean over the layers; 'mul' and 'add' for the published maps, "
+        "whose values are relative to the most normal position of the same image.",
+    )
+    epochs: int = arguments.epochs(30)
+    steps: int = arguments.steps(720)
+    batch_size: int = arguments.batch_size(8)
+    learning_rate: float = arguments.learning_rate(
+        1e-4, "Learning rate of Adam between warm-up and step decay."
+    )
+    patience: int = arguments.patience(0)
 
     presets: ClassVar = {
         "resnet18": Preset({"backbone": "resnet18", "layers": (1, 2, 3)}),
@@ -61,51 +71,22 @@ class MSFlow(Method):
     }
     clip_norm = 2.0
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "compact",
-        layers: Sequence[int] = (2, 3),
-        flow_steps: Sequence[int] = (2, 5, 8),
-        clamp: float = 1.9,
-        map: MapKind = "nll",  # noqa: A002 - the word of every page
-        epochs: int = 30,
-        steps: int = 720,
-        batch_size: int = 8,
-        learning_rate: float = 1e-4,
-        patience: int = 0,
-    ) -> None:
-        super().__init__()
-        if len(flow_steps) < len(layers) or min(flow_steps) < 1:
+    def build(self) -> None:
+        if len(self.flow_steps) < len(self.layers):
             raise MethodError(
-                f"flow_steps must have a positive number for each of the {len(layers)} layers, got "
-                f"{tuple(flow_steps)}; the paper uses (2, 5, 8)."
+                f"MSFlow: flow_steps must have a number for each of the {len(self.layers)} layers, got "
+                f"{self.flow_steps}. The default is (2, 5, 8)."
             )
-        if not 0 < clamp <= 10:
-            raise MethodError(f"clamp must be in (0, 10], got {clamp}; the paper uses 1.9.")
-        if map not in get_args(MapKind):
-            raise MethodError(f"map must be 'nll', 'mul' or 'add', got {map!r}.")
-        self.backbone = backbone
-        self.layers = layers
-        self.flow_steps = flow_steps
-        self.clamp = clamp
-        self.map = map
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.patience = patience
-
-        self.features = Backbone(backbone, layers)
+        self.features = Backbone(self.backbone, self.layers)
         channels = self.features.channels
         self.flows = nn.ModuleList(
             Flow(
-                CouplingStep(c, normed_convolutions, condition=CODE_CHANNELS, clamp=clamp)
+                CouplingStep(c, normed_convolutions, condition=CODE_CHANNELS, clamp=self.clamp)
                 for _ in range(depth)
             )
-            for c, depth in zip(channels, flow_steps[-len(layers) :], strict=True)
+            for c, depth in zip(channels, self.flow_steps[-len(self.layers) :], strict=True)
         )
-        self.fusion = FusionFlow(channels, clamp=clamp)
+        self.fusion = FusionFlow(channels, clamp=self.clamp)
         for part in (self.flows, self.fusion):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

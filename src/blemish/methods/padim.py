@@ -7,7 +7,6 @@ the memory of inverse covariances); the ridge is relative to the features' own v
 swapped; maps are enlarged bilinearly; no centre crop unless the preset asks for it.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -17,8 +16,9 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
 from blemish.blocks.position_gaussian import PositionGaussian
-from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
@@ -30,13 +30,14 @@ class PaDiM(Method):
     """A Gaussian per position of the feature grid; the Mahalanobis distance to it is the anomaly map.
 
     Positions must mean the same in every image: the parts have to be aligned.
-
-    Args:
-        backbone: Name of the frozen network.
-        layers: Which of its feature maps are stacked, finest first; coarser ones are repeated, not interpolated.
-        dimensions: How many of the stacked channels are used, drawn at random; all if there are no more.
-        ridge: Added to each covariance's diagonal, as a share of the features' mean variance.
     """
+
+    backbone: str = arguments.backbone()
+    layers: tuple[int, ...] = arguments.layers()
+    dimensions: int = argument(100, "Number of stacked channels that are used, drawn at random.", ge=1)
+    ridge: float = argument(
+        0.01, "Added to each covariance's diagonal, relative to the mean variance of the features.", gt=0
+    )
 
     presets: ClassVar = {
         "paper": Preset(
@@ -45,29 +46,8 @@ class PaDiM(Method):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "compact",
-        layers: Sequence[int] = (2, 3),
-        dimensions: int = 100,
-        ridge: float = 0.01,
-    ) -> None:
-        super().__init__()
-        if dimensions < 1:
-            raise MethodError(
-                f"dimensions must be at least 1, got {dimensions}; the paper uses 100 for ResNet-18."
-            )
-        if ridge <= 0:
-            raise MethodError(
-                f"ridge must be positive, got {ridge}: without it few images give no invertible covariance."
-            )
-        self.backbone = backbone
-        self.layers = layers
-        self.dimensions = dimensions
-        self.ridge = ridge
-
-        self.features = Backbone(backbone, layers)
+    def build(self) -> None:
+        self.features = Backbone(self.backbone, self.layers)
         self.channels: Tensor  # (d,) int64: the channels drawn
         self.register_buffer("channels", torch.empty(0, dtype=torch.int64))
         self.gaussians = PositionGaussian()

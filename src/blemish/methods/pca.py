@@ -13,7 +13,8 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.classical.filters import ROUNDING
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
-from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
@@ -23,40 +24,17 @@ class PCA(Method):
 
     Works on shrunken images, of which at most `images` stay in memory (30 MB at the defaults). The image score
     is the maximum of the anomaly map.
-
-    Args:
-        components: Eigen-images kept; fewer if there are fewer images.
-        size: Height and width, in pixels, to which images are shrunk.
-        images: Training images used at most, evenly spaced over all.
-        floor: Smallest usual residual of a pixel, as a share of the average one.
-        sigma: Gaussian blur of the anomaly map, in pixels.
     """
 
-    def __init__(
-        self,
-        *,
-        components: int = 32,
-        size: int = 64,
-        images: int = 512,
-        floor: float = 0.5,
-        sigma: float = 4.0,
-    ) -> None:
-        super().__init__()
-        if components < 1 or size < 1 or images < 1:
-            raise MethodError(
-                f"components, size and images must be at least 1, got {components}, {size} and {images}. "
-                "Use 32, 64 and 512."
-            )
-        if floor <= 0:
-            raise MethodError(f"floor must be positive, got {floor}. Use 0.5.")
-        if sigma < 0:
-            raise MethodError(f"sigma must not be negative, got {sigma}. Use 0 for no blur.")
-        self.components = components
-        self.size = size
-        self.images = images
-        self.floor = floor
-        self.sigma = sigma
+    components: int = argument(32, "Number of eigen-images kept; fewer if there are fewer images.", ge=1)
+    size: int = argument(64, "Height and width to which images are shrunk, in pixels.", ge=1)
+    images: int = argument(
+        512, "Maximum number of training images that are used, evenly spaced over all.", ge=1
+    )
+    floor: float = argument(0.5, "Smallest usual residual of a pixel, relative to the mean one.", gt=0)
+    sigma: float = arguments.sigma()
 
+    def build(self) -> None:
         self.mean: Tensor  # (D,), D = 3·size²
         self.basis: Tensor  # (K, D): eigen-images, largest variance first
         self.spread: Tensor  # (D,): usual residual

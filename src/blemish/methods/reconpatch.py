@@ -8,7 +8,6 @@ all pairs; the coreset is PatchCore's.
 """
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -22,34 +21,48 @@ from blemish.blocks.memory.contrastive import (
     squared_distances,
 )
 from blemish.blocks.padding import split_padding, visible_grid
-from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.patchcore import Coreset, PatchCore
+from blemish.methods.memory_bank import MemoryBankMethod
 
 
-class ReConPatch(PatchCore):
-    """PatchCore whose patches first go through a linear layer, learned from their mutual similarities.
+class ReConPatch(MemoryBankMethod):
+    """PatchCore whose patches first go through a linear layer, learned from their mutual similarities."""
 
-    Args:
-        backbone: Name of the frozen network that embeds the patches.
-        layers: Which of its feature maps are stacked, finest first.
-        dimensions: Numbers of the learned representation; no more than the stacked channels are used.
-        projection: Numbers of the projection that the loss looks at; no more than the representation's are used.
-        similar: Neighbours k of the contextual similarity; a patch counts as its own first.
-        pairwise_share: Weight α of the pairwise similarity, in [0, 1]; the rest is the contextual one's.
-        bandwidth: Of the pairwise similarity exp(−d² / bandwidth), in units of the mean d² of a step's patches.
-        margin: Distance, relative to a patch's mean distance, up to which unlike patches repel each other.
-        momentum: Share kept in each step by the averaged layers that give the similarities, in [0, 1).
-        sampled: Patches looked at in each step, at the same positions of all images of a batch.
-        learning_rate: Of the first step; it falls to 0 along half a cosine.
-        epochs: Passes over the training images.
-        batch_size: Images per step.
-        coreset_ratio: Largest share of the training patches kept in the bank, in (0, 1].
-        bank_size: Largest number of patches kept, in place of a share; None to go by `coreset_ratio`.
-        coreset: "auto", "greedy" or "streaming"; see PatchCore.
-        neighbours: Bank neighbours b of the image score's re-weighting; 1 for none.
-        patch_size: Side of the neighbourhood averaged around each cell, odd.
-    """
+    dimensions: int = argument(
+        512, "Width of the learned representation, at most that of the stacked layers.", ge=1
+    )
+    projection: int = argument(
+        128, "Width of the projection that the loss sees, at most that of the representation.", ge=1
+    )
+    similar: int = argument(
+        5, "Number k of neighbours of the contextual similarity, a patch itself included.", ge=1
+    )
+    pairwise_share: float = argument(
+        0.5, "Weight of the pairwise similarity; the rest is the contextual one's.", ge=0, le=1
+    )
+    bandwidth: float = argument(
+        0.3,
+        "Bandwidth of the pairwise similarity exp(−d² / bandwidth), relative to the mean d² of a step's patches.",
+        gt=0,
+    )
+    margin: float = argument(
+        1.0,
+        "Distance, relative to a patch's mean distance, up to which dissimilar patches repel each other.",
+        gt=0,
+    )
+    momentum: float = argument(
+        0.99, "Momentum of the averaged layers that give the similarities.", ge=0, lt=1
+    )
+    sampled: int = argument(
+        512, "Number of patches per step, from the same positions of all images of a batch.", ge=2
+    )
+    learning_rate: float = arguments.learning_rate(
+        1e-4, "Initial learning rate of AdamW (half-cosine decay to 0)."
+    )
+    epochs: int = arguments.epochs(10)
+    batch_size: int = arguments.batch_size(8)
 
     presets: ClassVar = {
         "paper": Preset(
@@ -58,76 +71,12 @@ class ReConPatch(PatchCore):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "compact",
-        layers: Sequence[int] = (2, 3),
-        dimensions: int = 512,
-        projection: int = 128,
-        similar: int = 5,
-        pairwise_share: float = 0.5,
-        bandwidth: float = 0.3,
-        margin: float = 1.0,
-        momentum: float = 0.99,
-        sampled: int = 512,
-        learning_rate: float = 1e-4,
-        epochs: int = 10,
-        batch_size: int = 8,
-        coreset_ratio: float = 0.01,
-        bank_size: int | None = None,
-        coreset: Coreset = "auto",
-        neighbours: int = 9,
-        patch_size: int = 3,
-    ) -> None:
-        super().__init__(
-            backbone=backbone,
-            layers=layers,
-            coreset_ratio=coreset_ratio,
-            bank_size=bank_size,
-            coreset=coreset,
-            neighbours=neighbours,
-            patch_size=patch_size,
-        )
-        counts = {
-            "dimensions": dimensions,
-            "projection": projection,
-            "similar": similar,
-            "epochs": epochs,
-            "batch_size": batch_size,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise MethodError(f"{name} must be at least 1, got {count}.")
-        if not 0 <= pairwise_share <= 1:
-            raise MethodError(
-                f"pairwise_share must be in [0, 1], got {pairwise_share}; 1 leaves out the contextual similarity."
-            )
-        for name, value in {"bandwidth": bandwidth, "margin": margin, "learning_rate": learning_rate}.items():
-            if value <= 0:
-                raise MethodError(f"{name} must be positive, got {value}.")
-        if not 0 <= momentum < 1:
-            raise MethodError(
-                f"momentum must be in [0, 1), got {momentum}; at 1 the similarities would never be learned."
-            )
-        if sampled < 2:
-            raise MethodError(f"sampled must be at least 2 patches, got {sampled}; 1024 is usual.")
-        self.dimensions = dimensions
-        self.projection = projection
-        self.similar = similar
-        self.pairwise_share = pairwise_share
-        self.bandwidth = bandwidth
-        self.margin = margin
-        self.momentum = momentum
-        self.sampled = sampled
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.batch_size = batch_size
-
+    def build(self) -> None:
+        super().build()
         width = sum(self.features.channels)
-        kept = min(dimensions, width)
-        projected = min(projection, kept)
-        self.represent = nn.Parameter(torch.zeros(kept, width))  # the paper's f; drawn in `collect`
+        kept = min(self.dimensions, width)
+        projected = min(self.projection, kept)
+        self.represent = nn.Parameter(torch.zeros(kept, width))  # the paper's f; initialised in `collect`
         self.project = nn.Parameter(torch.zeros(projected, kept))  # the paper's g
         self.averaged_represent: Tensor
         self.averaged_project: Tensor

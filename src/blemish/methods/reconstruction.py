@@ -15,9 +15,12 @@ from blemish.blocks.sliding_windows import covering_starts, cut_windows, merge_w
 from blemish.blocks.synthetic.procedural import procedural_images
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
+SIZE = "Side of the images that the networks see, in pixels."
 SIGMA = 4.0
 """Blur of the anomaly map in pixels of the network's input."""
 TEXTURES = 32
@@ -31,22 +34,25 @@ class Reconstruction(Method):
 
     The networks see square pictures of `size` pixels: the image shrunk to it, or, with `patches`, windows of it:
     a random one of each image in a training step; for scoring, overlapping ones whose errors are averaged.
-    A subclass says in `compare` what the errors are, and draws its weights in `collect` after this one's.
+    A subclass declares `size` and `score`, computes the errors in `compare` and initialises its weights in `collect`
+    after this one's.
     """
 
     darkest: ClassVar[float] = 0.0
     """Of a picture's values as the networks see them; the brightest is 1."""
-    scores: ClassVar[tuple[str, ...]] = ("pixels", "latent")
-    """What `score` may be; "pixels": the map's maximum is the image's score."""
 
-    def __init__(self, *, size: int, patches: bool, standardise: bool, score: str = "pixels") -> None:
-        super().__init__()
-        if score not in self.scores:
-            raise MethodError(f"score must be one of {', '.join(self.scores)}, got {score!r}.")
-        self.size = size
-        self.patches = patches
-        self.standardise = standardise
-        self.score = score
+    size: int
+    patches: bool = argument(
+        False,
+        "Whether the networks see sliding windows of the image, for textures, instead of the whole image resized.",
+    )
+    standardise: bool = argument(
+        False, "Whether errors are divided by those that are usual at their position, for aligned products."
+    )
+    score: str
+    batch_size: int = arguments.batch_size(16)
+
+    def build(self) -> None:
         self.usual_errors = PositionGaussian()
 
     def collect(self, batches: Batches) -> None:
@@ -120,27 +126,6 @@ class Reconstruction(Method):
     def _in_range(self, pictures: Tensor) -> Tensor:
         """From 0…1 to `darkest`…1."""
         return self.darkest + (1 - self.darkest) * pictures
-
-
-def require_counts(**counts: int) -> None:
-    """Whether each is at least 1.
-
-    Raises:
-        MethodError: If not.
-    """
-    for name, count in counts.items():
-        if count < 1:
-            raise MethodError(f"{name} must be at least 1, got {count}.")
-
-
-def require_rate(learning_rate: float, authors: str) -> None:
-    """Whether it is positive.
-
-    Raises:
-        MethodError: If not; it says what the authors use.
-    """
-    if learning_rate <= 0:
-        raise MethodError(f"learning_rate must be positive, got {learning_rate}; the authors use {authors}.")
 
 
 def latent_distance(codes: Tensor, others: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ in more and smaller steps, at a higher rate; for scoring, all that is linear is 
 """
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -19,8 +18,9 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.feature_scale import FeatureScale
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, stack_layers
-from blemish.errors import MethodError
 from blemish.features.backbone import Backbone
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
@@ -31,22 +31,25 @@ SLOPE = 0.2
 
 
 class SimpleNet(Method):
-    """A discriminator of adapted patch features against noisy ones; what it takes for noisy is anomalous.
+    """A discriminator of adapted patch features against noisy ones; what it takes for noisy is anomalous."""
 
-    Args:
-        backbone: Name of the frozen network that embeds the patches.
-        layers: Which of its feature maps are stacked, finest first.
-        patch_size: Side of the neighbourhood averaged around each cell, odd.
-        hidden: Width of the discriminator's one hidden layer.
-        noise: Standard deviation of the noise, in units of the features' scale: the median standard deviation of
-            their channels over the training patches.
-        margin: How far beyond 0 the discriminator must put a patch for it to add nothing to the loss.
-        learning_rate: Of the adaptor in the first step, twice as high for the discriminator; it falls to 0 along
-            half a cosine.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step; all their patches are used.
-    """
+    backbone: str = arguments.backbone()
+    layers: tuple[int, ...] = arguments.layers()
+    patch_size: int = arguments.patch_size()
+    hidden: int = argument(512, "Width of the discriminator's hidden layer.", ge=1)
+    noise: float = argument(
+        0.25,
+        "Standard deviation of the noise, relative to the median standard deviation of the features' channels.",
+        gt=0,
+    )
+    margin: float = argument(0.5, "Margin of the truncated L1 loss around 0.", gt=0)
+    learning_rate: float = arguments.learning_rate(
+        3e-4,
+        "Initial learning rate of the adaptor (half-cosine decay to 0); twice as high for the discriminator.",
+    )
+    epochs: int = arguments.epochs(10)
+    steps: int = arguments.steps(1000)
+    batch_size: int = arguments.batch_size(2)
 
     presets: ClassVar = {
         "paper": Preset(
@@ -63,55 +66,13 @@ class SimpleNet(Method):
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "compact",
-        layers: Sequence[int] = (2, 3),
-        patch_size: int = 3,
-        hidden: int = 512,
-        noise: float = 0.25,
-        margin: float = 0.5,
-        learning_rate: float = 3e-4,
-        epochs: int = 10,
-        steps: int = 1000,
-        batch_size: int = 2,
-    ) -> None:
-        super().__init__()
-        if not isinstance(patch_size, int) or patch_size < 1 or patch_size % 2 == 0:
-            raise MethodError(f"patch_size must be odd and positive, got {patch_size}; the paper uses 3.")
-        if hidden < 1:
-            raise MethodError(f"hidden must be at least 1 unit, got {hidden}; the authors use 1024.")
-        if noise <= 0:
-            raise MethodError(
-                f"noise must be positive, got {noise}: without it there is nothing to tell normal patches from."
-            )
-        if margin <= 0:
-            raise MethodError(f"margin must be positive, got {margin}; the paper uses 0.5.")
-        if learning_rate <= 0:
-            raise MethodError(f"learning_rate must be positive, got {learning_rate}; the authors use 0.0001.")
-        if epochs < 1 or batch_size < 1:
-            raise MethodError(
-                f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}; without training "
-                "SimpleNet cannot score."
-            )
-        self.backbone = backbone
-        self.layers = layers
-        self.patch_size = patch_size
-        self.hidden = hidden
-        self.noise = noise
-        self.margin = margin
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.steps = steps
-        self.batch_size = batch_size
-
-        self.features = Backbone(backbone, layers)
+    def build(self) -> None:
+        self.features = Backbone(self.backbone, self.layers)
         width = sum(self.features.channels)
-        self.adaptor = nn.utils.skip_init(nn.Linear, width, width)  # drawn in `collect`
-        self.first = nn.utils.skip_init(nn.Linear, width, hidden)
-        self.norm = nn.BatchNorm1d(hidden)
-        self.last = nn.utils.skip_init(nn.Linear, hidden, 1, bias=False)
+        self.adaptor = nn.utils.skip_init(nn.Linear, width, width)  # initialised in `collect`
+        self.first = nn.utils.skip_init(nn.Linear, width, self.hidden)
+        self.norm = nn.BatchNorm1d(self.hidden)
+        self.last = nn.utils.skip_init(nn.Linear, self.hidden, 1, bias=False)
         self.scale: Tensor  # () of the features
         self.weight: Tensor  # (hidden, D): adaptor, first layer and batch norm in one
         self.bias: Tensor  # (hidden,)

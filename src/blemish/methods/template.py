@@ -15,7 +15,8 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.classical.registration import coverage, register, warp
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
-from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
@@ -31,43 +32,26 @@ class Template(Method):
     Where no rigid motion makes image and template clearly more alike, they are compared as they lie. The image
     score is the maximum of the anomaly map, whose unit is that of the normalised image. At most `images` training
     images stay in memory (twice 50 MB at the defaults and 256 px).
-
-    Args:
-        tolerance: How far an edge may lie from the template's, in pixels.
-        match_brightness: Whether one gain and one offset bring an image's brightness to the template's first.
-        largest_angle: Rotations that the registration looks for, in degrees to either side.
-        images: Training images used at most, evenly spaced over all.
-        sigma: Gaussian blur of the anomaly map, in pixels.
     """
+
+    tolerance: int = argument(1, "Distance that an edge may lie from the template's, in pixels.", ge=0)
+    match_brightness: bool = argument(
+        True, "Whether a gain and an offset match the image's brightness to the template's."
+    )
+    largest_angle: float = argument(
+        10.0, "Largest rotation that the registration looks for, in degrees.", ge=0
+    )
+    images: int = argument(
+        64, "Maximum number of training images that are used, evenly spaced over all.", ge=1
+    )
+    sigma: float = arguments.sigma()
 
     exports: bool = False
     exports_reason: ClassVar[str] = (
         "it registers each image to its template, which searches with Fourier transforms."
     )
 
-    def __init__(
-        self,
-        *,
-        tolerance: int = 1,
-        match_brightness: bool = True,
-        largest_angle: float = 10.0,
-        images: int = 64,
-        sigma: float = 4.0,
-    ) -> None:
-        super().__init__()
-        if min(tolerance, largest_angle, sigma) < 0:
-            raise MethodError(
-                "tolerance, largest_angle and sigma must not be negative, got "
-                f"{tolerance}, {largest_angle} and {sigma}. Use 1, 10 and 4."
-            )
-        if images < 1:
-            raise MethodError(f"images must be at least 1, got {images}. Use 64.")
-        self.tolerance = tolerance
-        self.match_brightness = match_brightness
-        self.largest_angle = largest_angle
-        self.images = images
-        self.sigma = sigma
-
+    def build(self) -> None:
         self.template: Tensor  # (3, H, W)
         self.register_buffer("template", torch.empty(0))
 

@@ -12,6 +12,8 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.classical.filters import FilterBank
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
@@ -27,26 +29,14 @@ class Texture(Method):
 
     Needs no alignment and no two images alike, which suits surfaces; on objects it takes every rare part for
     anomalous. The image score is the maximum of the anomaly map.
-
-    Args:
-        orientations: Directions of the Gabor filters.
-        levels: Pyramid levels on which they look, each half as large as the one before.
-        sigma: Gaussian blur of the anomaly map, in pixels.
     """
 
-    def __init__(self, *, orientations: int = 6, levels: int = 3, sigma: float = 4.0) -> None:
-        super().__init__()
-        if orientations < 1 or levels < 1:
-            raise MethodError(
-                f"orientations and levels must be at least 1, got {orientations} and {levels}. Use 6 and 3."
-            )
-        if sigma < 0:
-            raise MethodError(f"sigma must not be negative, got {sigma}. Use 0 for no blur.")
-        self.orientations = orientations
-        self.levels = levels
-        self.sigma = sigma
+    orientations: int = argument(6, "Number of directions of the Gabor filters.", ge=1)
+    levels: int = argument(3, "Number of pyramid levels, each half as large as the one before.", ge=1)
+    sigma: float = arguments.sigma()
 
-        self.filters = FilterBank(orientations, levels, STRIDE)
+    def build(self) -> None:
+        self.filters = FilterBank(self.orientations, self.levels, STRIDE)
         self.mean: Tensor  # (D,)
         self.whitening: Tensor  # (D, D): inverse of the covariance's Cholesky factor
         self.register_buffer("mean", torch.empty(0))

@@ -6,15 +6,15 @@ drawn while scoring, the code is its distribution's mean; the encoder and decode
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.blocks.autoencoders.conv_autoencoder import ConvEncoder
 from blemish.blocks.mixed_precision import mixed_precision
-from blemish.errors import MethodError
-from blemish.methods.autoencoder import AutoEncoder
+from blemish.methods.arguments import argument
+from blemish.methods.autoencoder import LOSSES, ConvAutoEncoder
 from blemish.methods.base import Preset
 from blemish.methods.reconstruction import latent_distance
 
@@ -22,28 +22,26 @@ LOG_VARIANCES = (-10.0, 10.0)
 """A code's are kept within, or a bad step would end in infinities."""
 
 
-class VAE(AutoEncoder):
+class VAE(ConvAutoEncoder):
     """Rebuilds pictures from the mean of a code's distribution, kept close to a standard normal one.
 
     The loss is the negative evidence lower bound: Σ(x − x̂)² / (2·deviation²) over all values of a picture, plus β
     times the divergence of the code's distribution summed over the code; divided by the number of values at the end.
-
-    Args:
-        size: Side in pixels of the pictures that the network sees, a power of two.
-        patches: Whether these are windows of the image, for textures, instead of the whole image shrunk.
-        width: Channels of the layers next to the picture and to the code.
-        code: Numbers of the code.
-        deviation: Standard deviation of a pixel's value around the rebuilt one, on the scale from 0 to 1.
-        beta: Weight of the divergence; 1 is the bound itself.
-        standardise: Whether errors are divided by those usual at their position, for aligned products.
-        score: "pixels": the map's maximum; "elbo": the negative bound, "latent": how far the codes of picture and
-            rebuilt picture are apart; "gradient": as "pixels", with the bound's gradient as the map.
-        learning_rate: Of Adam in the first step; it falls to 0 along half a cosine.
-        epochs: Passes over the training images.
-        steps: Training steps at most, so that many images take no longer; 0: as many as the epochs need.
-        batch_size: Images per step.
-        patience: Epochs without a higher bound on held-out normal images after which training ends; 0: never.
     """
+
+    deviation: float = argument(
+        0.1,
+        "Standard deviation of a pixel's value around the reconstruction, on the scale from 0 to 1.",
+        gt=0,
+    )
+    beta: float = argument(
+        1.0, "Weight of the Kullback-Leibler divergence; 1 is the evidence lower bound.", ge=0
+    )
+    score: Literal["pixels", "elbo", "latent", "gradient"] = argument(
+        "pixels",
+        "Image score: 'pixels' for the map's maximum, 'elbo' for the negative bound, 'latent' for the distance of the "
+        "codes of input and output, 'gradient' as 'pixels' with the bound's gradient as the map.",
+    )
 
     presets: ClassVar = {
         "texture": Preset({"patches": True, "standardise": False, "epochs": 400, "steps": 9600}),
@@ -59,50 +57,14 @@ class VAE(AutoEncoder):
             }
         ),
     }
-    scores: ClassVar = ("pixels", "elbo", "latent", "gradient")
     exports_reason: ClassVar[str] = "Its map is a gradient, which a graph of the forward pass does not hold."
 
-    def __init__(
-        self,
-        *,
-        size: int = 128,
-        patches: bool = False,
-        width: int = 32,
-        code: int = 128,
-        deviation: float = 0.1,
-        beta: float = 1.0,
-        standardise: bool = True,
-        score: str = "pixels",
-        learning_rate: float = 1e-3,
-        epochs: int = 150,
-        steps: int = 3600,
-        batch_size: int = 8,
-        patience: int = 20,
-    ) -> None:
-        super().__init__(
-            size=size,
-            patches=patches,
-            width=width,
-            code=code,
-            standardise=standardise,
-            score=score,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            patience=patience,
-        )
-        if deviation <= 0 or beta < 0:
-            raise MethodError(
-                f"deviation must be positive and beta not negative, got {deviation} and {beta}; use 0.1 and 1."
-            )
-        self.deviation = deviation
-        self.beta = beta
-        self.exports = score != "gradient"
-        with torch.device("meta"):
-            self.encoder = ConvEncoder(size, width, 2 * code)
-        self.encoder.to_empty(device="cpu")
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def build(self) -> None:
+        super().build()
+        self.exports = self.score != "gradient"
+
+    def make_encoder(self) -> nn.Module:
+        return ConvEncoder(self.size, self.width, 2 * self.code)
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         views = self.views(*prepared)
@@ -121,7 +83,7 @@ class VAE(AutoEncoder):
             scores = self.negative_elbo(views, rebuilt, mean, log_variance)
         elif self.score == "latent":
             scores = latent_distance(mean, self.encoded(rebuilt)[0])
-        return self.pixel_errors(views, rebuilt), scores
+        return LOSSES["l2"](views, rebuilt), scores
 
     def encoded(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Means and logarithms of the variances of views' codes, (N, code, 1, 1) each."""

@@ -12,7 +12,8 @@ from blemish.blocks.anomaly_map import gaussian_blur, upsample
 from blemish.blocks.classical.filters import ROUNDING, gradient_magnitude
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.blocks.sampling import evenly_spaced
-from blemish.errors import MethodError
+from blemish.methods import arguments
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
@@ -30,38 +31,23 @@ class Variation(Method):
     Needs images of an object that always lies in the same place. The map is the mean over colours and gradients
     of max(0, |x - median| - tolerance) / spread; the image score is its maximum. At most `images` training images
     stay in memory, in half precision (100 MB at the defaults and 256 px).
-
-    Args:
-        tolerance: Deviation that counts as none, in units of the normalised image (1 is about 57 grey levels).
-        floor: Smallest spread of a pixel, as a share of the average one.
-        smoothing: Gaussian blur of the image before it is compared, in pixels.
-        images: Training images used at most, evenly spaced over all.
-        sigma: Gaussian blur of the anomaly map, in pixels.
     """
 
-    def __init__(
-        self,
-        *,
-        tolerance: float = 0.0,
-        floor: float = 0.5,
-        smoothing: float = 1.0,
-        images: int = 128,
-        sigma: float = 4.0,
-    ) -> None:
-        super().__init__()
-        if min(tolerance, floor, smoothing, sigma) < 0:
-            raise MethodError(
-                "tolerance, floor, smoothing and sigma must not be negative, got "
-                f"{tolerance}, {floor}, {smoothing} and {sigma}. Use 0, 0.5, 1 and 4."
-            )
-        if images < 1:
-            raise MethodError(f"images must be at least 1, got {images}. Use 128.")
-        self.tolerance = tolerance
-        self.floor = floor
-        self.smoothing = smoothing
-        self.images = images
-        self.sigma = sigma
+    tolerance: float = argument(
+        0.0,
+        "Deviation that counts as none, in units of the normalised image (1 is about 57 grey levels).",
+        ge=0,
+    )
+    floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0)
+    smoothing: float = argument(
+        1.0, "Standard deviation of the Gaussian blur of the image, in pixels (0: none).", ge=0
+    )
+    images: int = argument(
+        128, "Maximum number of training images that are used, evenly spaced over all.", ge=1
+    )
+    sigma: float = arguments.sigma()
 
+    def build(self) -> None:
         self.center: Tensor  # (6, H, W): medians of colours and gradient magnitudes
         self.spread: Tensor  # (6, H, W): their robust standard deviations
         self.register_buffer("center", torch.empty(0))

@@ -6,9 +6,7 @@ from blemish.blocks.autoencoders.conv_autoencoder import (
     ConvDecoder,
     ConvEncoder,
     init_conv_autoencoder,
-    require_size,
 )
-from blemish.errors import MethodError
 
 
 def convolutions(network: nn.Module) -> list[tuple[int, int, int, int]]:
@@ -44,12 +42,6 @@ def test_the_decoder_is_the_encoder_the_other_way_round(size: int) -> None:
     pictures = decoder(codes)
     assert pictures.shape == (2, 3, size, size)
     assert 0 < float(pictures.detach().min()) <= float(pictures.detach().max()) < 1
-
-
-@pytest.mark.parametrize("size", [0, 16, 100, 48])
-def test_sizes_are_powers_of_two(size: int) -> None:
-    with pytest.raises(MethodError, match=f"size must be a power of two from 32 on, got {size}"):
-        require_size(size)
 
 
 def test_the_signal_keeps_its_strength_through_all_layers() -> None:

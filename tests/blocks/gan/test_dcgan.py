@@ -11,7 +11,6 @@ from blemish.blocks.gan.dcgan import (
     init_dcgan,
     pyramid_channels,
 )
-from blemish.errors import MethodError
 
 
 def plain_encoder(width: int, code: int) -> nn.Sequential:
@@ -83,13 +82,6 @@ def test_channels_double_up_to_the_most_on_the_way_to_four_by_four(size: int, ch
     pictures = Generator(size, 6, 30, 5)(torch.randn(2, 5, 1, 1))
     assert pictures.shape == (2, 3, size, size)
     assert float(pictures.detach().abs().max()) <= 1
-
-
-@pytest.mark.parametrize("size", [8, 48, 63])
-def test_sizes_that_cannot_be_halved_to_the_core_are_refused(size: int) -> None:
-    message = f"size must be a power of two from 16 on, got {size}; the authors use 32 or 64."
-    with pytest.raises(MethodError, match=message):
-        Generator(size, 4, 8, 2)
 
 
 def test_the_discriminators_logit_is_its_head_on_its_features() -> None:

@@ -15,9 +15,7 @@ from blemish.blocks.gan.residual import (
     ResidualGenerator,
     init_residual_gan,
     layer_norm,
-    require_size,
 )
-from blemish.errors import MethodError
 
 
 def layers(network: nn.Module, kind: type[nn.Conv2d]) -> list[nn.Conv2d]:
@@ -128,9 +126,3 @@ def test_weights_of_the_branches_keep_the_variance_behind_a_relu() -> None:
     head = critic.head
     assert float(head.weight.detach().std()) == pytest.approx(math.sqrt(2 / (head.in_features + 1)), rel=0.1)
     assert float(head.bias.detach().abs().max()) == 0
-
-
-@pytest.mark.parametrize("size", [4, 48, 0])
-def test_sizes_that_cannot_be_halved_to_the_core_are_refused(size: int) -> None:
-    with pytest.raises(MethodError, match=rf"size must be a power of two from 8 on, got {size}; the authors"):
-        require_size(size)

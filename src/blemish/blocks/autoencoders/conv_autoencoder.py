@@ -4,25 +4,12 @@ import math
 
 from torch import nn
 
-from blemish.errors import MethodError
-
 SLOPE = 0.2
 """Of the leaky ReLUs below zero."""
 CORE = 8
 """Side in pixels of the grid that the code is read from; sizes are this times a power of two."""
 SMALLEST = 4 * CORE
-
-
-def require_size(size: int) -> None:
-    """Whether pictures of `size` × `size` can be halved down to the core.
-
-    Raises:
-        MethodError: If not.
-    """
-    if size < SMALLEST or size & (size - 1):
-        raise MethodError(
-            f"size must be a power of two from {SMALLEST} on, got {size}; the authors use 128 or 256."
-        )
+"""Smallest side of the images, in pixels."""
 
 
 class ConvEncoder(nn.Sequential):

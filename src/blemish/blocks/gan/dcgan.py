@@ -5,13 +5,12 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from blemish.errors import MethodError
-
 SLOPE = 0.2
 """Of the leaky ReLUs below zero."""
 CORE = 4
 """Side of the smallest grid; sizes are this times a power of two."""
 SMALLEST = 4 * CORE
+"""Smallest side of the images, in pixels."""
 SPREAD = 0.02
 """Standard deviation of weights that start at random."""
 
@@ -64,15 +63,7 @@ class Generator(nn.Sequential):
 
 
 def pyramid_channels(size: int, width: int, most: int) -> list[int]:
-    """Channels after each halving of a picture.
-
-    Raises:
-        MethodError: If `size` cannot be halved down to the core.
-    """
-    if size < SMALLEST or size & (size - 1):
-        raise MethodError(
-            f"size must be a power of two from {SMALLEST} on, got {size}; the authors use 32 or 64."
-        )
+    """Number of channels after each halving of an image of `size` × `size` pixels, `size` a power of two."""
     halvings = (size // CORE).bit_length() - 1
     return [min(width << halving, most) for halving in range(halvings)]
 

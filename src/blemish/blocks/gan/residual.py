@@ -11,11 +11,11 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.errors import MethodError
-
 Norm = Callable[[int], nn.Module]
 CORE = 4
 """Side in pixels of the grid between codes and pictures."""
+SMALLEST = 2 * CORE
+"""Smallest side of the images, in pixels."""
 WIDEST = 8
 """Most channels of a layer, in units of those next to the picture."""
 
@@ -112,16 +112,6 @@ class ResidualEncoder(nn.Sequential):
 def layer_norm(channels: int) -> nn.GroupNorm:
     """Over channels and pixels of one picture together, with a gain and an offset per channel."""
     return nn.GroupNorm(1, channels)
-
-
-def require_size(size: int) -> None:
-    """Whether pictures of `size` × `size` can be halved down to the core.
-
-    Raises:
-        MethodError: If not.
-    """
-    if size < 2 * CORE or size & (size - 1):
-        raise MethodError(f"size must be a power of two from {2 * CORE} on, got {size}; the authors use 64.")
 
 
 def init_residual_gan(network: nn.Module) -> None:

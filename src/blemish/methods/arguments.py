@@ -1,0 +1,270 @@
+"""Arguments of methods, each declared once in the class body: name, type, range, default and meaning.
+
+The declaration is the only place: the constructor and its checks, `blemish methods`, the tables of the docs and the
+JSON schema that a form can be made from are all derived from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from inspect import Parameter, Signature, cleandoc
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, create_model
+
+from blemish.errors import MethodError
+
+NOUNS = {int: "whole number", float: "number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a method."""
+
+    default: Any
+    meaning: str
+    limits: Mapping[str, float]
+    """Bounds as pydantic names them (gt, ge, lt, le, multiple_of); of a list, those of its items."""
+    shape: Literal["", "odd", "power of two"]
+    name: str = ""
+    kind: Any = None
+    """The annotation: int, float, bool, str, a Literal, a tuple of one of these, or one of these or None."""
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, to be read after "must be"."""
+        options = [self._wanted(part) for part in _options(self.kind) if part is not NoneType]
+        return " or ".join(options + ["None"] * (NoneType in _options(self.kind)))
+
+    @property
+    def type(self) -> Any:
+        """The annotation with the limits, as pydantic checks them; lists are taken for tuples."""
+        checked = [self._checked(part) for part in _options(self.kind)]
+        union = checked[0]
+        for other in checked[1:]:
+            union = union | other
+        return union
+
+    def _wanted(self, kind: Any) -> str:
+        if kind is bool:
+            return "true or false"
+        if kind is str:
+            return "text"
+        if get_origin(kind) is Literal:
+            return f"one of {', '.join(map(repr, get_args(kind)))}"
+        if get_origin(kind) is tuple:
+            return f"a list of {self._noun(get_args(kind)[0])}s{self._range()}"
+        noun = self._noun(kind)
+        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}{self._range()}"
+
+    def _noun(self, kind: Any) -> str:
+        if "multiple_of" in self.limits:
+            return f"multiple of {self.limits['multiple_of']}"
+        return {"odd": "odd whole number", "power of two": "power of two", "": NOUNS[kind]}[self.shape]
+
+    def _range(self) -> str:
+        low, high = self._bound("ge", "gt", "[("), self._bound("le", "lt", "])")
+        if low and high:
+            return f" in {low[1]}{low[0]}, {high[0]}{high[1]}"
+        if low:
+            return f" {'from' if low[1] == '[' else 'above'} {low[0]}"
+        return f" {'up to' if high[1] == ']' else 'below'} {high[0]}" if high else ""
+
+    def _bound(self, closed: str, opened: str, signs: str) -> tuple[str, str] | None:
+        for name, sign in zip((closed, opened), signs, strict=True):
+            if name in self.limits:
+                return f"{self.limits[name]:g}", sign
+        return None
+
+    def _checked(self, kind: Any) -> Any:
+        if get_origin(kind) is tuple:
+            items: Any = tuple.__class_getitem__((self._limited(get_args(kind)[0]), ...))
+            return Annotated[items, Strict(False), Field(min_length=1)]
+        return self._limited(kind)
+
+    def _limited(self, kind: Any) -> Any:
+        if kind not in (int, float):
+            return kind
+        limited = Annotated[kind, Field(**self.limits)]
+        return Annotated[limited, AfterValidator(SHAPES[self.shape])] if self.shape else limited
+
+
+def argument(
+    default: Any,
+    meaning: str,
+    *,
+    odd: bool = False,
+    power_of_two: bool = False,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+    multiple_of: int | None = None,
+) -> Any:
+    """Declare an argument in the class body of a method.
+
+    For example: `ratio: float = argument(0.1, "Share that is kept.", gt=0, le=1)`. A subclass changes an inherited
+    default by assigning it: `ratio = 0.2`.
+
+    Args:
+        default: Value if none is given.
+        meaning: One sentence for the docs and the help: what it is, its unit.
+        odd: Whether whole numbers must be odd.
+        power_of_two: Whether whole numbers must be powers of two.
+        gt: Values must be greater.
+        ge: Values must be greater or equal.
+        lt: Values must be less.
+        le: Values must be less or equal.
+        multiple_of: Values must be multiples of this.
+    """
+    limits = {"gt": gt, "ge": ge, "lt": lt, "le": le, "multiple_of": multiple_of}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return Argument(default, meaning, given, "odd" if odd else "power of two" if power_of_two else "")
+
+
+class Declared:
+    """The arguments of one class, in their order.
+
+    Args:
+        owner: Name of the class.
+        arguments: Inherited and own ones by name.
+    """
+
+    def __init__(self, owner: str, arguments: Mapping[str, Argument]) -> None:
+        self.owner = owner
+        self.arguments = arguments
+        self._model: type[BaseModel] | None = None
+
+    def extended(self, cls: type) -> "Declared":
+        """With what a subclass declares anew or gives another default; its declarations become their defaults."""
+        arguments = dict(self.arguments)
+        kinds = get_type_hints(cls)
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Argument):
+                arguments[name] = replace(value, name=name, kind=kinds[name])
+                setattr(cls, name, value.default)
+            elif name in arguments:
+                arguments[name] = replace(arguments[name], default=value)
+        return Declared(cls.__name__, arguments)
+
+    @property
+    def model(self) -> type[BaseModel]:
+        """A pydantic model with one field per argument; its JSON schema describes them to other programs."""
+        if self._model is None:
+            fields: Any = {
+                a.name: (a.type, Field(a.default, description=a.meaning)) for a in self.arguments.values()
+            }
+            settings = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+            self._model = create_model(f"{self.owner}Arguments", __config__=settings, **fields)
+        return self._model
+
+    @property
+    def signature(self) -> Signature:
+        """The constructor's signature: keyword-only arguments with their defaults."""
+        parameters = [
+            Parameter(a.name, Parameter.KEYWORD_ONLY, default=a.default, annotation=a.kind)
+            for a in self.arguments.values()
+        ]
+        return Signature(parameters)
+
+    def documented(self, doc: str | None) -> str | None:
+        """A class docstring with a section about the arguments."""
+        if not doc or not self.arguments:
+            return doc
+        lines = [
+            f"    {a.name}: {a.meaning} Must be {a.expected}; the default is {a.default!r}."
+            for a in self.arguments.values()
+        ]
+        return "\n".join([cleandoc(doc), "", "Args:", *lines])
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments, those that are not given by their defaults.
+
+        Raises:
+            MethodError: If an argument is unknown, or a value is of another type or outside the range.
+        """
+        unknown = [name for name in values if name not in self.arguments]
+        if unknown:
+            known = ", ".join(self.arguments) or "none"
+            raise MethodError(f"{self.owner} has no argument {unknown[0]!r}. It has: {known}.")
+        try:
+            checked = self.model(**values)
+        except ValidationError as error:
+            wrong = self.arguments[str(error.errors()[0]["loc"][0])]
+            raise MethodError(
+                f"{self.owner}: {wrong.name} must be {wrong.expected}, got {values[wrong.name]!r:.80}. "
+                f"The default is {wrong.default!r}."
+            ) from None
+        return {name: getattr(checked, name) for name in self.arguments}
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of `int | None`; anything else alone."""
+    arguments = get_args(kind)
+    return arguments if NoneType in arguments else (kind,)
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("even")
+    return value
+
+
+def _power_of_two(value: int) -> int:
+    if value < 1 or value & (value - 1):
+        raise ValueError("no power of two")
+    return value
+
+
+SHAPES = {"odd": _odd, "power of two": _power_of_two}
+
+
+def epochs(default: int) -> Any:
+    """Declare `epochs` of a method that trains."""
+    return argument(default, "Number of passes over the training images.", ge=1)
+
+
+def steps(default: int) -> Any:
+    """Declare `steps`, which limits the training on large data sets."""
+    return argument(default, "Maximum number of training steps (0: no limit).", ge=0)
+
+
+def batch_size(default: int) -> Any:
+    """Declare `batch_size` of the training."""
+    return argument(default, "Number of images per training step.", ge=1)
+
+
+def learning_rate(default: float, meaning: str) -> Any:
+    """Declare `learning_rate`; `meaning` names the optimizer and the schedule."""
+    return argument(default, meaning, gt=0)
+
+
+def patience(default: int) -> Any:
+    """Declare `patience`: early stopping on held-out normal images."""
+    return argument(
+        default,
+        "Number of epochs without a lower loss on held-out normal images after which training stops (0: never).",
+        ge=0,
+    )
+
+
+def backbone(default: str = "compact") -> Any:
+    """Declare `backbone` of a method on frozen features."""
+    return argument(default, "Name of the frozen backbone.")
+
+
+def layers(default: tuple[int, ...] = (2, 3)) -> Any:
+    """Declare `layers` of the backbone."""
+    return argument(default, "Feature maps of the backbone that are used, finest first.", ge=1)
+
+
+def patch_size(default: int = 3) -> Any:
+    """Declare `patch_size` of patch embeddings."""
+    return argument(default, "Side of the neighbourhood that is averaged around each cell.", ge=1, odd=True)
+
+
+def sigma(default: float = 4.0) -> Any:
+    """Declare `sigma` of the anomaly map's blur."""
+    return argument(
+        default, "Standard deviation of the Gaussian blur of the anomaly map, in pixels (0: none).", ge=0
+    )
