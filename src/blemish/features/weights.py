@@ -6,10 +6,8 @@ file, which is read without unpickling it. `$BLEMISH_WEIGHTS_URL` names another 
 as a mirror inside the factory that holds the same files.
 """
 
-import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from blemish.errors import WeightsError
 from blemish.features.torch_file import read_state_dict
+from blemish.files import sha256_of, whole_file
 
 logger = logging.getLogger("blemish")
 
@@ -138,8 +137,7 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if not found.startswith(expected):
         raise WeightsError(f"{path} is damaged: its sha256 is {found}, expected {expected}. Delete the file.")
 
@@ -168,21 +166,15 @@ def _fetch(url: str, official: OfficialFile) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("the address must start with http:// or https://")
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f"{official.name}.", suffix=".part")
-    part = Path(name)  # under a name of its own, so that two downloads at once do not meet
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            digest = _stream(url, file)
-        if not digest.startswith(official.sha256):
+    with whole_file(folder / official.name) as aside:
+        with aside.open("wb") as file:
+            _stream(url, file)
+        if not (digest := sha256_of(aside)).startswith(official.sha256):
             raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
-        part.replace(folder / official.name)
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _stream(url: str, file: BinaryIO) -> str:
-    """Copy what is at the address into the file; its sha256."""
-    digest = hashlib.sha256()
+def _stream(url: str, file: BinaryIO) -> None:
+    """Copy what is at the address into the file."""
     with urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # the scheme has been checked
         promised: int | None = response.length
         size = "unknown size" if promised is None else f"{promised / 1e6:.0f} MB"
@@ -193,7 +185,5 @@ def _stream(url: str, file: BinaryIO) -> str:
             if max(received, promised or 0) > LARGEST_DOWNLOAD:
                 raise ValueError(f"it is larger than {LARGEST_DOWNLOAD} bytes")
             file.write(chunk)
-            digest.update(chunk)
     if promised is not None and received != promised:
         raise ValueError(f"the connection was cut after {received} of {promised} bytes")
-    return digest.hexdigest()
