@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from blemish.files import whole_file, write_whole
+
 ROOT = Path(__file__).parents[1]
 Row = dict[str, str]
 
@@ -21,13 +23,11 @@ def read_rows(table: Path) -> list[Row]:
 
 
 def write_rows(table: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write all rows aside, then rename."""
-    aside = table.with_suffix(".part")
-    with aside.open("w", newline="", encoding="utf-8") as file:
+    """Write all rows, whole or not at all."""
+    with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    aside.replace(table)
 
 
 def fill_pages(marker: str, text: Callable[[str | None], str]) -> None:
@@ -40,7 +40,7 @@ def fill_pages(marker: str, text: Callable[[str | None], str]) -> None:
         old = page.read_text(encoding="utf-8")
         new = re.sub(pattern, lambda m: f"{m[1]}\n{text(m[2])}\n\n{m[3]}", old, flags=re.DOTALL)
         if new != old:
-            page.write_text(new, encoding="utf-8")
+            write_whole(page, new)
 
 
 def machine() -> str:

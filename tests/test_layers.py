@@ -8,7 +8,7 @@ from pathlib import Path
 import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
-    ["types", "errors"],
+    ["types", "errors", "files"],
     ["data", "features", "blocks", "metrics", "calibration", "inspection", "distributed"],
     ["methods", "manifest", "demo"],
     ["plugins"],

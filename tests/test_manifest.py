@@ -21,7 +21,6 @@ from blemish.manifest import (
     Manifest,
     checked_file,
     read_manifest,
-    sha256_of,
     write_manifest,
 )
 
@@ -289,10 +288,3 @@ def test_a_file_is_given_only_if_its_content_is_the_promised_one(tmp_path: Path)
         checked_file(tmp_path, promised, GRAPH)
     with pytest.raises(ModelError, match=r"holds no model\.onnx\. Export the model"):
         checked_file(tmp_path, manifest(), GRAPH)
-
-
-@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1, 3 * 2**20])
-def test_sha256_of_any_length(tmp_path: Path, size: int) -> None:
-    content = bytes(range(256)) * (size // 256 + 1)
-    (tmp_path / "x").write_bytes(content[:size])
-    assert sha256_of(tmp_path / "x") == hashlib.sha256(content[:size]).hexdigest()

@@ -15,7 +15,8 @@ from blemish import plugins
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
-from blemish.manifest import FILE, GRAPH, WEIGHTS, Manifest, read_manifest, sha256_of
+from blemish.files import sha256_of
+from blemish.manifest import FILE, GRAPH, WEIGHTS, Manifest, read_manifest
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime
 from blemish.types import Inspection, Prediction

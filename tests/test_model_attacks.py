@@ -18,7 +18,8 @@ import blemish
 from blemish import plugins
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, MethodError, ModelError
-from blemish.manifest import FILE, GRAPH, WEIGHTS, read_manifest, sha256_of
+from blemish.files import sha256_of
+from blemish.manifest import FILE, GRAPH, WEIGHTS, read_manifest
 from blemish.methods.patchcore import PatchCore
 from tiny_product import Average, good_samples, picture, tiny_model
 

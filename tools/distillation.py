@@ -1,4 +1,4 @@
-"""What the distilling tools share: pictures cut into crops, the training loop, weights written aside."""
+"""What the distilling tools share: images cut into crops, the training loop, writing of weights."""
 
 import argparse
 import math
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.features.resnet import BATCH_NORM_EPS
+from blemish.files import whole_file
 
 MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
 STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
@@ -164,7 +165,6 @@ def without_batch_norm(trained: nn.Sequential) -> dict[str, Tensor]:
 
 
 def write_half(network: nn.Module, path: Path) -> None:
-    """Save in half precision, aside and then renamed, so that the file is always whole."""
-    aside = path.with_suffix(".part")
-    save_file({key: value.half().contiguous() for key, value in network.state_dict().items()}, aside)
-    aside.replace(path)
+    """Save in half precision, whole or not at all."""
+    with whole_file(path) as aside:
+        save_file({key: value.half().contiguous() for key, value in network.state_dict().items()}, aside)

@@ -4,7 +4,8 @@
 
 It writes docs/cli.md from the help texts; the tables of arguments in docs/methods/; the lists of methods in the
 READMEs, the front pages and docs/api.md, between `<!-- NAME -->` and `<!-- /NAME -->`. A method's two summaries
-stand in its own page, as `<!-- en | idea | what it suits -->` and `<!-- zh | … | … -->`. A test compares all of it with the files.
+stand in its own page, as `<!-- en | idea | what it suits -->` and `<!-- zh | … | … -->`. A test compares all of it
+with the files.
 """
 
 import re

@@ -1,9 +1,7 @@
-"""manifest.json: all of a model folder that is not weights, checked when read as if a stranger had written it."""
+"""Reads and writes manifest.json: all of a model folder that is not weights. Every entry is checked when read."""
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
@@ -13,19 +11,20 @@ from typing import Any
 from blemish.calibration import Calibration
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
+from blemish.files import sha256_of, write_whole
 
 FORMAT = 1
-"""Raised when a folder written from then on cannot be read by older versions."""
+"""Version of the format; raised when older versions of blemish cannot read what is written."""
 FILE = "manifest.json"
 WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
 LARGEST = 64 * 2**20
-_READ_AT_ONCE = 2**20
+"""Largest manifest that is read, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a model is made of."""
+    """Everything about a model except its weights."""
 
     method: str
     """Name in the catalogue or of a plug-in."""
@@ -37,7 +36,7 @@ class Manifest:
     """The training images: category, counts, fingerprint, each one's content hash, and the names of those learned
     from in the order they were shown to the method."""
     history: Mapping[str, Any] = field(default_factory=dict)
-    """What happened while learning: seconds, losses."""
+    """Record of the training: seconds, losses."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Name of each other file of the folder → its sha256."""
     blemish: str = field(default_factory=lambda: version("blemish"))
@@ -45,13 +44,13 @@ class Manifest:
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The entries as JSON values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {"preprocess": self.preprocess.to_dict(), "calibration": self.calibration.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Manifest":
-        """The opposite of `to_dict`.
+        """A manifest from the entries that `to_dict` gives.
 
         Raises:
             ModelError: If anything is missing, unknown or of the wrong kind.
@@ -117,14 +116,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write it aside, then rename: a reader sees the old one or the new one, never half."""
+    """Write a model folder's manifest, whole or not at all."""
     text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    aside = folder / f".{FILE}.{os.getpid()}"
-    try:
-        aside.write_text(text + "\n", "utf-8")
-        aside.replace(folder / FILE)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_whole(folder / FILE, text + "\n")
 
 
 def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
@@ -145,17 +139,8 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_AT_ONCE):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _finite(text: str) -> float:
-    """JSON knows neither NaN nor Infinity, but Python reads both, and 1e999 as infinity."""
+    """A finite number; JSON has no NaN and no infinity, but Python reads both, and 1e999 as infinity."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text:.20} is not a finite number")

@@ -1,9 +1,5 @@
 """A learned product: preprocessing, method, calibration; what is saved, shipped and asked for verdicts."""
 
-import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +11,7 @@ from blemish.calibration import Calibration
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, DataError, ModelError
+from blemish.files import sha256_of, whole_folder
 from blemish.inspection.regions import find_regions
 from blemish.manifest import (
     FILE,
@@ -23,7 +20,6 @@ from blemish.manifest import (
     Manifest,
     checked_file,
     read_manifest,
-    sha256_of,
     write_manifest,
 )
 from blemish.plugins import find_method
@@ -108,7 +104,7 @@ class Model:
         return Prediction(scores, maps)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
-        """Write the model as a folder, aside first, then renamed; an older model there is replaced.
+        """Write the model as a folder, whole or not at all; an older model there is replaced.
 
         Args:
             folder: Where; must not exist, or be a model.
@@ -125,9 +121,7 @@ class Model:
                 "Only a model in the torch runtime can be saved. Copy the folder it was loaded from."
             )
         refuse_other_content(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with whole_folder(target) as aside:
             save_weights(self.runtime.method, aside / WEIGHTS)
             if onnx:
                 from blemish.runtimes.export import export_onnx
@@ -136,10 +130,6 @@ class Model:
             files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
             manifest = replace(self.manifest, files=files)
             write_manifest(manifest, aside)
-            aside.chmod(0o755)
-            _swap(aside, target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
         self.manifest = manifest
         return Path(folder)
 
@@ -211,22 +201,6 @@ def refuse_other_content(target: Path) -> None:
         raise ModelError(
             f"{target} exists and is not a model, so it is not overwritten. Name another folder."
         )
-
-
-def _swap(aside: Path, target: Path) -> None:
-    """Put the new folder where the old one is; should the second rename fail, the old one comes back."""
-    if not target.exists():
-        aside.rename(target)
-        return
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    target.rename(old)
-    try:
-        aside.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    with contextlib.suppress(OSError):
-        shutil.rmtree(old)
 
 
 def _require_image(image: Image) -> None:

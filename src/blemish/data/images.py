@@ -1,16 +1,14 @@
-"""Reading and writing pictures: every decoding rule of blemish is in this file.
+"""Reads and writes images: every decoding rule of blemish is in this file.
 
 PNG, JPEG, BMP, TIFF and WebP, recognised by content, not by name. Grey, palette, CMYK, YCbCr and 1-bit
-pictures become RGB. Alpha is dropped, not composited: the colour under it is what the camera saw. 16-bit
-pictures stay 16-bit. EXIF orientation is applied once. Colour profiles are ignored.
+images become RGB. Alpha is dropped, not composited: the colour under it is what the camera saw. 16-bit
+images stay 16-bit. EXIF orientation is applied once. Colour profiles are ignored.
 """
 
-import hashlib
 import io
 import logging
 import os
 import struct
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,13 +29,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from blemish.errors import DataError
+from blemish.files import sha256_of, write_whole
 from blemish.types import Image, Mask
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""File names that count as images. GIF is among them so that it is refused aloud, not passed over."""
+"""File names that count as images. GIF is among them so that it is refused with an error, not ignored."""
 
 DEFAULT_MAX_PIXELS = 200_000_000
-"""Largest picture decoded unless `max_pixels` or the variable BLEMISH_MAX_PIXELS says otherwise."""
+"""Largest image decoded unless `max_pixels` or the variable BLEMISH_MAX_PIXELS says otherwise."""
 
 # The plug-ins are called directly: PIL.Image.open would guess among forty formats and judge the size by a
 # global of its own. (That global still stops a WebP above 178 million pixels.)
@@ -49,7 +48,7 @@ _PLUGINS: dict[str, type[ImageFile]] = {
 }
 _ORIENTATION_TAG = 0x0112
 
-# Damaged metadata beside sound pixels is no news for the user. One filter for good, because
+# Damaged metadata does not affect the pixels, so the user is not warned. The filter stays installed, because
 # warnings.catch_warnings is not safe in the threads that decode.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Png)ImagePlugin")
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -81,13 +80,13 @@ def is_image_file(path: Path) -> bool:
 
 
 def read_image(path: Path | str, *, max_pixels: int | None = None) -> Image:
-    """The picture in a file, (H, W, 3) RGB, uint8 or uint16.
+    """The pixels of a file, (H, W, 3) RGB, uint8 or uint16.
 
     16-bit files use the full range of uint16; a camera's 12 bits stored in them are not stretched.
 
     Args:
         path: Any name; the content decides the format.
-        max_pixels: Refuse larger pictures before decoding; default 200 million or BLEMISH_MAX_PIXELS.
+        max_pixels: Refuse larger images before decoding; default 200 million or BLEMISH_MAX_PIXELS.
 
     Raises:
         DataError: The file is missing, damaged, not a still image, too large or of an unsupported depth.
@@ -141,7 +140,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] | Mask) -> None:
-    """Write a picture in the format of its suffix; the file appears whole or not at all.
+    """Write an image in the format of its suffix; the file appears whole or not at all.
 
     Args:
         path: Its folder must exist.
@@ -162,23 +161,18 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
     if path.suffix.lower() not in IMAGE_SUFFIXES - {".gif"}:
         raise ValueError(f"{path.name}: images are written as PNG, JPEG, BMP, TIFF or WebP; name it so.")
     encoded = cv2.imencode(path.suffix.lower(), pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1]
-    draft = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        draft.write_bytes(encoded.tobytes())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, encoded.tobytes())
 
 
 def content_fingerprint(path: Path | str) -> str:
-    """SHA-256 of the file's bytes, in hex: equal for copies, different for a re-encoded picture.
+    """SHA-256 of the file's bytes, in hex: equal for copies, different for a re-encoded image.
 
     Raises:
         DataError: The file cannot be read.
     """
     path = Path(path)
-    with _refusing(path):
-        return hashlib.sha256(_read_bytes(path)).hexdigest()
+    with _refusing(path), _opening():
+        return sha256_of(path)
 
 
 @contextmanager
@@ -198,8 +192,15 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with _opening():
         return path.read_bytes()
+
+
+@contextmanager
+def _opening() -> Iterator[None]:
+    """Tell a file that cannot be opened from one that is damaged."""
+    try:
+        yield
     except FileNotFoundError:
         raise _RefusedError("does not exist. Check the path.") from None
     except OSError as error:
@@ -209,7 +210,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _accepted_header(path: Path, max_pixels: int | None) -> _Header:
-    """The header of a file that may be decoded: one still picture within the limit."""
+    """The header of a file that may be decoded: one still image within the limit."""
     header = _read_header(_read_bytes(path))
     limit = _pixel_limit() if max_pixels is None else max_pixels
     if header.height * header.width > limit:
@@ -219,7 +220,7 @@ def _accepted_header(path: Path, max_pixels: int | None) -> _Header:
         )
     if header.frames > 1:
         raise _RefusedError(
-            f"is an animated or multi-page {header.kind} of {header.frames} pictures. "
+            f"is an animated or multi-page {header.kind} of {header.frames} images. "
             "Save the one wanted as a file of its own."
         )
     return header
@@ -268,7 +269,7 @@ def _recognise(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data.startswith(b"GIF8"):
-        raise _RefusedError("is a GIF, a format for animations. Save the picture wanted as PNG.")
+        raise _RefusedError("is a GIF, a format for animations. Save the image wanted as PNG.")
     raise _RefusedError(
         "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
     )

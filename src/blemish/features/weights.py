@@ -1,32 +1,34 @@
-"""Where pretrained weights come from.
+"""Finds, downloads and reads pretrained weights.
 
-Looked for in this order: the folder `$BLEMISH_WEIGHTS`, the user's cache, the package itself; then downloaded
-into the cache. In a folder, `NAME.safetensors` (torchvision's tensor names) goes before torchvision's own
-file, which is read without unpickling it. `$BLEMISH_WEIGHTS_URL` names another address to download from, such
-as a mirror inside the factory that holds the same files.
+They are looked for in the folder `$BLEMISH_WEIGHTS`, in the user's cache and in the package itself, in this order,
+and else downloaded into the cache. In a folder, `NAME.safetensors` (torchvision's tensor names) is preferred to
+torchvision's own file. `$BLEMISH_WEIGHTS_URL` names another address to download from, such as a mirror inside the
+factory that holds the same files.
 """
 
-import hashlib
 import logging
 import os
-import tempfile
+import threading
+import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import torch
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.errors import WeightsError
-from blemish.features.torch_file import read_state_dict
+from blemish.files import sha256_of, whole_file
 
 logger = logging.getLogger("blemish")
 
@@ -37,8 +39,8 @@ class OfficialFile:
 
     name: str
     sha256: str
-    """Hexadecimal. Where only its beginning is published (in the file's name), these 8 digits are compared:
-    enough against damage, while the transport (https) answers for the origin."""
+    """In hexadecimal. Where only its first 8 digits are published (in the file's name), these are compared:
+    enough to detect damage, but not a forged file."""
 
 
 OFFICIAL: dict[str, OfficialFile] = {
@@ -65,18 +67,23 @@ EMBEDDED = Path(__file__).parent
 LARGEST_DOWNLOAD = 2**30
 TIMEOUT_SECONDS = 30.0
 CHUNK = 2**20
+ZIP_START = b"PK\x03\x04"
+DTYPES = (torch.float32, torch.float16, torch.int64)
+"""What the tensors of a file may hold."""
 
+_quiet = threading.Lock()
+"""Held while warnings are off, because `warnings.catch_warnings` is not safe in threads."""
 _loads = ContextVar("loads_pretrained", default=True)
 
 
 def loads_pretrained() -> bool:
-    """Whether a new backbone fills itself with pretrained weights; see `without_pretrained`."""
+    """Whether a new backbone loads pretrained weights; see `without_pretrained`."""
     return _loads.get()
 
 
 @contextmanager
 def without_pretrained() -> Iterator[None]:
-    """Build backbones without looking for weights, because a model folder is about to bring them."""
+    """Build backbones without looking for weights, because a model folder provides them."""
     token = _loads.set(False)
     try:
         yield
@@ -134,18 +141,73 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
         _check_sha256(path, OFFICIAL[name].sha256)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read: {error}. Replace it by an undamaged file.") from error
-    return read_state_dict(path)
+    return read_torch_file(path)
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if not found.startswith(expected):
         raise WeightsError(f"{path} is damaged: its sha256 is {found}, expected {expected}. Delete the file.")
 
 
+def read_torch_file(path: Path) -> dict[str, Tensor]:
+    """The tensors in a state dict of `torch.save`, in its zip format or in the older one.
+
+    Raises:
+        WeightsError: If the file is damaged, or holds anything else than a plain state dict.
+    """
+    try:
+        state = _load(path)
+        reason = _what_is_wrong(state, path.stat().st_size)
+    except Exception as error:  # a damaged or hostile file can make torch.load raise anything
+        raise _refused(path, f"reading it fails with {type(error).__name__}") from error
+    if reason:
+        raise _refused(path, reason)
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _refused(path: Path, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{path} cannot be read as a state dict of torch.save: {reason}. "
+        "Replace it by an undamaged file that holds nothing but tensors, or by a .safetensors file."
+    )
+
+
+def _load(path: Path) -> Any:
+    """What torch reads; its unpickler runs no code, but a small compressed entry could fill the memory."""
+    with path.open("rb") as file:
+        zipped = file.read(len(ZIP_START)) == ZIP_START
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise zipfile.BadZipFile("torch.save compresses nothing")
+    with _quiet, warnings.catch_warnings(action="ignore"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _what_is_wrong(state: Any, file_size: int) -> str:
+    """Why this is not a flat dictionary of plain tensors; empty if it is."""
+    if not isinstance(state, dict):
+        return "it holds no dictionary of tensors"
+    storages: dict[int, int] = {}
+    for name, tensor in state.items():
+        if not isinstance(name, str):
+            return f"its entry {name!r:.80} has no text as its name"
+        if type(tensor) not in (Tensor, nn.Parameter):
+            return f"its entry {name!r:.80} is not a tensor"
+        if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            return f"its entry {name!r:.80} is not a dense tensor of float32, float16 or int64"
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        if tensor.nbytes > storage.nbytes():
+            return f"its entry {name!r:.80} has more elements than are stored"
+    if sum(storages.values()) > file_size:
+        return "it describes more numbers than it holds"
+    return ""
+
+
 def _download(name: str) -> Path:
-    """Fetch the official file into the cache: whole and checked, or not at all."""
+    """Download the official file into the cache: complete and checked, or not at all."""
     official = OFFICIAL.get(name)
     file = official.name if official else f"{name}.safetensors"
     given = os.environ.get("BLEMISH_WEIGHTS") or "not set"
@@ -168,21 +230,15 @@ def _fetch(url: str, official: OfficialFile) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("the address must start with http:// or https://")
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f"{official.name}.", suffix=".part")
-    part = Path(name)  # under a name of its own, so that two downloads at once do not meet
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            digest = _stream(url, file)
-        if not digest.startswith(official.sha256):
+    with whole_file(folder / official.name) as aside:
+        with aside.open("wb") as file:
+            _stream(url, file)
+        if not (digest := sha256_of(aside)).startswith(official.sha256):
             raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
-        part.replace(folder / official.name)
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _stream(url: str, file: BinaryIO) -> str:
-    """Copy what is at the address into the file; its sha256."""
-    digest = hashlib.sha256()
+def _stream(url: str, file: BinaryIO) -> None:
+    """Copy what is at the address into the file."""
     with urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # the scheme has been checked
         promised: int | None = response.length
         size = "unknown size" if promised is None else f"{promised / 1e6:.0f} MB"
@@ -193,7 +249,5 @@ def _stream(url: str, file: BinaryIO) -> str:
             if max(received, promised or 0) > LARGEST_DOWNLOAD:
                 raise ValueError(f"it is larger than {LARGEST_DOWNLOAD} bytes")
             file.write(chunk)
-            digest.update(chunk)
     if promised is not None and received != promised:
         raise ValueError(f"the connection was cut after {received} of {promised} bytes")
-    return digest.hexdigest()

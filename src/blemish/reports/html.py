@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from blemish.files import write_whole
 from blemish.reports import charts
 from blemish.reports.gallery import GalleryItem, shrink_mask, shrink_picture
 from blemish.reports.heatmap import colour_bar
@@ -97,13 +97,7 @@ def write_report(path: Path, report: ReportData) -> Path:
         report: What to show.
     """
     # File names that are not valid Unicode reach Python as lone surrogates, which UTF-8 cannot hold.
-    data = _render(report).encode("utf-8", "replace")
-    draft = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, _render(report).encode("utf-8", "replace"))
     return path
 
 

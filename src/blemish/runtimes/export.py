@@ -1,4 +1,4 @@
-"""Writing a learned method as an ONNX graph that gives the same scores."""
+"""Exports a learned method as an ONNX graph that gives the same scores."""
 
 import logging
 import warnings
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from blemish.errors import MissingExtraError, ModelError
+from blemish.files import whole_file
 from blemish.methods.base import Method
 from blemish.runtimes.onnx import OnnxRuntime
 from blemish.runtimes.torch import TorchRuntime
@@ -18,7 +19,7 @@ TOLERANCE = 1e-3
 
 
 def require_exportable(method: Method) -> None:
-    """Whether `export_onnx` can be asked for, to be known before a long fit.
+    """Check before a long fit that the method can be exported.
 
     Raises:
         ModelError: If the method declines export.
@@ -35,29 +36,27 @@ def require_exportable(method: Method) -> None:
 
 
 def export_onnx(method: Method, path: Path, size: tuple[int, int]) -> None:
-    """Write `path`, for inputs of `size` (h, w) and any batch size, and prove it against torch.
+    """Write `path`, for inputs of `size` (h, w) and any batch size, and compare it with torch.
 
     Raises:
         ModelError: If the method declines export, torch fails at it, or the graph's scores differ from torch's.
         MissingExtraError: If the extra `onnx` is not installed.
     """
     require_exportable(method)
-    aside = path.with_suffix(".part")
     device = method.learned.device
     try:
-        _traced(method.cpu(), size).save(aside, external_data=False)
-        _prove(method, aside, size)
-        aside.replace(path)
+        with whole_file(path) as aside:
+            _traced(method.cpu(), size).save(aside, external_data=False)
+            _prove(method, aside, size)
     finally:
         method.to(device)
-        aside.unlink(missing_ok=True)
 
 
 def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
-    """The method's `forward` as a graph whose batch size is open."""
+    """The method's `forward` as a graph for any batch size."""
     batch = torch.export.Dim("batch", min=1, max=256)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations are not the user's business
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, which the user cannot act on
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
@@ -69,7 +68,7 @@ def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
                 dynamic_shapes=({0: batch},),
                 verbose=False,
             )
-        except Exception as error:  # whatever a method of somebody's makes of a tensor without values
+        except Exception as error:  # a third-party method can raise anything when traced without values
             raise ModelError(
                 f"torch cannot trace {type(method).__name__} ({type(error).__name__}). Use the torch runtime; "
                 "if the method is yours, mend its forward or set `exports = False` and say why."
@@ -78,7 +77,7 @@ def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
 
 
 def _prove(method: Method, path: Path, size: tuple[int, int]) -> None:
-    """Compare graph and torch on noise, at another batch size, with padding."""
+    """Compare graph and torch on noise, at another batch size than the traced one, with padding."""
     images = np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32)
     images[0, :, : size[0] // 4] = np.nan
     expected = TorchRuntime(method).predict(images)

@@ -1,4 +1,4 @@
-"""Unfinished training on disk, from which it goes on to the very weights it would have had without a break."""
+"""Saves and restores unfinished training; resumed training ends at the same weights as uninterrupted training."""
 
 import json
 import os
@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blemish.errors import ModelError
+from blemish.files import remove_leftovers, whole_folder
 from blemish.methods.base import Method
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 SECONDS_BETWEEN = 30.0
-"""So much work is lost at most, and a step at least."""
+"""Shortest time between two checkpoints."""
 
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
@@ -32,14 +33,14 @@ class Progressed:
     first: dict[str, float] = field(default_factory=dict)
     """Each loss when it was first computed."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Of each loss over the images it saw in this epoch."""
+    """Sum of each loss over the images it was computed on in this epoch."""
     seen: dict[str, int] = field(default_factory=dict)
-    """Images that each loss saw in this epoch."""
+    """Number of images that each loss was computed on in this epoch."""
     losses: list[dict[str, float]] = field(default_factory=list)
-    """Of each epoch that ended."""
+    """Mean losses of each epoch that ended."""
 
     def add(self, losses: Mapping[str, float], count: int) -> None:
-        """One more step, on `count` images."""
+        """Record one step on `count` images."""
         self.first = {**losses, **self.first}
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * count
@@ -47,11 +48,11 @@ class Progressed:
         self.step += 1
 
     def means(self) -> dict[str, float]:
-        """The epoch's losses so far."""
+        """Mean losses of this epoch so far."""
         return {name: total / self.seen[name] for name, total in self.sums.items()}
 
     def end_epoch(self, row: dict[str, float]) -> None:
-        """Keep the epoch's numbers and begin another."""
+        """Record the losses of an epoch and begin the next one."""
         self.losses.append(row)
         self.sums, self.seen = {}, {}
 
@@ -60,9 +61,9 @@ class Checkpoint:
     """A folder that holds the latest state of unfinished training.
 
     Args:
-        folder: Made when there is something to keep; removed by `clear`.
-        identity: What decides the training: method, arguments, images, seed. JSON only.
-        resume: Whether to go on from what is there; without, it is thrown away.
+        folder: Made by the first `keep`; removed by `clear`.
+        identity: What determines the training: method, arguments, images, seed. JSON values only.
+        resume: Whether to continue from the state in the folder; otherwise it is deleted.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
@@ -72,10 +73,10 @@ class Checkpoint:
         self.kept_at = time.monotonic()
 
     def restore(self, method: Method, optimizers: Optimizers) -> Progressed:
-        """Put method, optimizers and generators to where training was left, if there is such a state.
+        """Set method, optimizers and random generators to the saved state, if there is one.
 
         Raises:
-            ModelError: If it is damaged, or of other training.
+            ModelError: If the state is damaged, or belongs to another training.
         """
         if not self.resume:
             self.clear()
@@ -107,31 +108,25 @@ class Checkpoint:
         return done
 
     def keep(self, method: Method, optimizers: Optimizers, done: Progressed, every: float = 0.0) -> None:
-        """Write the state, aside first, then renamed; not if the latest is less than `every` seconds old."""
+        """Write the state, whole or not at all, unless the latest is less than `every` seconds old."""
         if time.monotonic() - self.kept_at < every:
             return
         numbers, tensors = _state(method, optimizers)
-        aside, old = (self.folder.with_name(self.folder.name + end) for end in (".part", ".old"))
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(tensors, aside / TENSORS)
         numbers = {"identity": self.identity, "done": asdict(done), **numbers}
-        (aside / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
-        if self.folder.exists():
-            self.folder.rename(old)
-        aside.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+        remove_leftovers(self.folder)
+        with whole_folder(self.folder) as aside:
+            save_file(tensors, aside / TENSORS)
+            (aside / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
         self.kept_at = time.monotonic()
 
     def clear(self) -> None:
-        """Throw the state away."""
-        for end in ("", ".part", ".old"):
-            shutil.rmtree(self.folder.with_name(self.folder.name + end), ignore_errors=True)
+        """Delete the state."""
+        remove_leftovers(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Everything that training carries from step to step: JSON values, and tensors on the CPU."""
+    """Everything that training needs to continue: JSON values, and tensors on the CPU."""
     tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
     numbers: dict[str, Any] = {"groups": {}, "state": {}}
     for name, optimizer in optimizers.items():

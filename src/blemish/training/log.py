@@ -1,4 +1,4 @@
-"""The losses of every epoch written down while training lasts, for those who watch or compare."""
+"""Writes the losses of every epoch during training."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -6,12 +6,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from blemish.errors import MissingExtraError
+from blemish.files import whole_file
 from blemish.types import Watch
 
 
 @contextmanager
 def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
-    """A row per epoch in `losses.csv`, which is whole at any time; resumed training goes on in it."""
+    """A row per epoch in `losses.csv`, which is complete at any time; resumed training appends to it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "losses.csv"
     rows: list[dict[str, str | float]] = []
@@ -21,12 +22,10 @@ def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
 
     def write(epoch: int, losses: Mapping[str, float], /) -> None:
         rows[:] = [row for row in rows if int(row["epoch"]) < epoch] + [{"epoch": epoch, **losses}]
-        aside = path.with_suffix(".part")
-        with aside.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
             writer.writerows(rows)
-        aside.replace(path)
 
     yield write
 

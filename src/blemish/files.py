@@ -1,0 +1,90 @@
+"""Writes files and folders whole: a reader sees the old content or the new, never a part of it.
+
+What is written goes aside first, under a hidden unique name in the folder of its target, is flushed to the disk
+and then renamed over the target. If anything fails, the target stays as it was and nothing is left beside it.
+"""
+
+import glob
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the path to write a new file to; it replaces `path` when the block ends without an error.
+
+    The folder of `path` must exist.
+    """
+    # Without the name of the target, which may be as long as the file system allows.
+    aside = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        yield aside
+        _flush(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Replace the content of a file; text is written as UTF-8, line ends unchanged."""
+    with whole_file(path) as aside:
+        aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it replaces `path`, with all it holds, when the block ends without an error.
+
+    Parents of `path` are made. No system renames a folder over another one, so the old one is moved aside first:
+    for that moment, a reader finds no folder.
+    """
+    aside = _beside(path, "partial")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        _swap(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `whole_folder(path)` left where the process was killed; nobody may be writing `path` now."""
+    for leftover in path.parent.glob(_beside(Path(glob.escape(path.name)), "*", "?" * 32).name):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _beside(path: Path, end: str, unique: str = "") -> Path:
+    return path.with_name(f".{path.name}.{unique or uuid.uuid4().hex}.{end}")
+
+
+def _flush(path: Path) -> None:
+    """Make sure that the content is on the disk before its name is: a power failure could keep the name only."""
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Rename the new folder to `path`; the old one comes back if that fails, and is removed otherwise."""
+    old = _beside(path, "old")
+    try:
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
