@@ -290,6 +290,19 @@ def test_every_check_can_fail() -> None:
     assert {f"check_{name}" for _, name, _ in CAUGHT} == {check.__name__ for check in CHECKS}
 
 
+def test_checks_share_what_they_trained() -> None:
+    trained = 0
+
+    class Counted(Average):
+        def collect(self, batches: Iterable[Tensor]) -> None:
+            nonlocal trained
+            trained += 1
+            super().collect(batches)
+
+    check_method(Counted)
+    assert trained == 4  # shared, again with the same seed, frozen parts, one image
+
+
 def test_check_method_runs_them_all() -> None:
     with pytest.raises(AssertionError, match="says why in exports_reason"):
         check_method(DeclinesWithoutReason)
