@@ -258,10 +258,10 @@ def test_fit_reports_its_phases(tmp_path: Path) -> None:
     fit(samples, hold_out_share=0.3, skip_unreadable=True, progress=lambda *what: told.append(what))
     assert list(dict.fromkeys(phase for phase, _, _ in told)) == [
         "checking images",
-        "looking at images",
+        "collecting",
         "calibrating",
     ]
-    for phase, total in (("checking images", 10), ("looking at images", 1), ("calibrating", 3)):
+    for phase, total in (("checking images", 10), ("collecting", 1), ("calibrating", 3)):
         assert [what for what in told if what[0] == phase][-1] == (phase, total, total)
 
 

@@ -56,11 +56,11 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     with shown_progress() as report:
-        report("looking at images", 1, 3)
-        report("looking at images", 3, 3)
+        report("collecting", 1, 3)
+        report("collecting", 3, 3)
         report("calibrating", 2, None)
         print("result")  # noqa: T201
-    assert "looking at images" in terminal.getvalue()
+    assert "collecting" in terminal.getvalue()
     assert "3/3" in terminal.getvalue()
     assert "calibrating" in terminal.getvalue()
     assert stdout.getvalue() == "result\n"

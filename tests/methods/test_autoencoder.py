@@ -153,7 +153,7 @@ def test_one_image_does_not_tell_what_errors_are_usual_and_that_is_said_before_t
         MethodError, match=r"takes at least 2 training images, got 1\. Add good images, or set stand"
     ):
         learn(AutoEncoder(**TINY), normal_parts(1), progress=lambda phase, *_: phases.append(phase))  # type: ignore[arg-type]
-    assert set(phases) <= {"looking at images"}
+    assert set(phases) <= {"collecting"}
 
 
 @torch.no_grad()

@@ -81,7 +81,7 @@ def test_each_phase_reports_its_progress() -> None:
     told: list[tuple[object, ...]] = []
     learn(Diary(epochs=2), images(8), batch_size=3, progress=lambda *what: told.append(what[:3]))
     assert told == [
-        *(("looking at images", done, 3) for done in (1, 2, 3)),
+        *(("collecting", done, 3) for done in (1, 2, 3)),
         *(("preparing", done, 8) for done in (3, 6, 8)),
         *(("training", done, 4) for done in (1, 2, 3, 4)),
         *(("finishing", done, 3) for done in (1, 2, 3)),
@@ -97,7 +97,7 @@ def test_hooks_may_report_what_lasts() -> None:
     told: list[str] = []
     method = Slow()
     learn(method, images(1), progress=lambda phase, *_: told.append(phase))
-    assert told == ["looking at images", "thinking", "finishing"]
+    assert told == ["collecting", "thinking", "finishing"]
     method.progress("thinking", 2, None)
     assert len(told) == 3, "the method still reports to whoever ran the hooks"
 

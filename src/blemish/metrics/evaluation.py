@@ -20,7 +20,7 @@ NUMBERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """What a model is worth on a test set. A number that cannot be had is None, and `reasons` says why."""
+    """Metrics of a model on a test set. A metric that cannot be computed is None, and `reasons` says why."""
 
     images: int
     image_auroc: float | None

@@ -46,7 +46,7 @@ class Evaluator:
         if not np.isfinite(score) or not np.isfinite(anomaly_map).all():
             raise DataError(
                 f"Image {len(self._scores) + 1} has a score or an anomaly map that is NaN or infinite, so "
-                "nothing can be measured; weights are damaged or learning went astray: fit the model again."
+                "nothing can be measured. The weights are damaged or training failed; fit the model again."
             )
         if mask is not None and mask.shape != anomaly_map.shape:
             raise DataError(

@@ -22,18 +22,18 @@ from blemish.types import Prediction, Progress, Watch, no_progress, no_watch
 Value = TypeVar("Value")
 DEFAULT_BUDGET = CacheBudget()
 EXPLODED = 1e6
-"""A loss this many times as large as the first step's is not going to come back."""
+"""Training has diverged when a loss is this many times as large as that of the first step."""
 HELD_OUT = "held_out"
-"""Name among the losses of the one on held-out images."""
+"""Name, among the losses, of the loss on held-out images."""
 
 
 @dataclass(slots=True)
 class History:
-    """What happened while a method learned."""
+    """Record of a training."""
 
     losses: list[dict[str, float]] = field(default_factory=list)
-    """Mean of each loss, one dict per epoch; `held_out` beside them where training may end early. Empty for
-    methods without gradients."""
+    """Mean of each loss, one dict per epoch; with early stopping also the loss on held-out images, under
+    `held_out`. Empty for methods without gradients."""
 
 
 def learn(
@@ -52,26 +52,26 @@ def learn(
 ) -> History:
     """Run a method's hooks over normal images.
 
-    The seed decides everything random; the generators of the CPU and of the device are left as they were.
+    The seed determines everything random; the states of torch's generators are restored afterwards.
 
     Args:
-        method: What learns, in place.
+        method: Method to train, in place.
         images: Normal images (3, H, W).
-        held_out: Other normal images; they decide when to stop, if the method has patience.
-        auxiliary: Images of other things, for methods with a use for them.
-        batch_size: Images at once in passes without gradients; training takes the method's own number.
-        seed: For torch's generators and the order of the images.
-        device: Where the tensors live, e.g. "cpu" or "cuda".
-        budget: Room for prepared images.
-        checkpoint: Where unfinished training is kept, and taken up again.
-        watch: Sees the losses of every epoch.
-        progress: Told of the batches done in each phase.
+        held_out: Other normal images, for early stopping if the method has patience.
+        auxiliary: Images of other things than the product, for methods that use them.
+        batch_size: Batch size of passes without gradients; training uses the method's own.
+        seed: Seed of torch's generators and of the order of the images.
+        device: Device of the tensors, e.g. "cpu" or "cuda".
+        budget: Memory and disk for prepared images.
+        checkpoint: Where the state of unfinished training is saved and resumed from.
+        watch: Called with the losses of every epoch.
+        progress: Called with the number of batches done in each phase.
 
     Raises:
         MethodError: If there is no image, epochs or steps are negative, or the losses and optimizers of a method do
-            not share their names.
-        DivergedError: If a loss becomes infinite, NaN or far larger than at first.
-        ModelError: If the checkpoint belongs to other training.
+            not have the same names.
+        DivergedError: If a loss becomes infinite, NaN or far larger than in the first step.
+        ModelError: If the checkpoint belongs to another training.
     """
     if not len(images):
         raise MethodError("There is no image to learn from. Give at least one normal image.")
@@ -88,7 +88,7 @@ def learn(
     method.auxiliary = _Batches(auxiliary, batch_size, device) if len(auxiliary) else None
     with _seeded(seed, torch.device(device)):
         with torch.no_grad():
-            method.eval().collect(_Batches(images, batch_size, device, "looking at images", progress))
+            method.eval().collect(_Batches(images, batch_size, device, "collecting", progress))
         if method.epochs or method.steps:
             prepared = Prepared(method, images, batch_size, device, budget, progress)
             watched = Prepared(method, held_out if method.patience else (), batch_size, device, budget)
@@ -109,13 +109,13 @@ def learn_on(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Prediction[NDArray[np.float32]]:
-    """Show new normal images to a method that has learned; see `Method.update` for what comes back.
+    """Update a trained method with new normal images; see `Method.update` for the result.
 
     Raises:
-        MethodError: If the method cannot learn on.
+        MethodError: If the method cannot be updated.
     """
     with torch.no_grad(), _seeded(0, torch.device(device)):
-        batches = _Batches(images, batch_size, device, "looking at images", progress)
+        batches = _Batches(images, batch_size, device, "collecting", progress)
         scores, maps = method.eval().update(batches)
     return Prediction(scores.cpu().numpy(), maps.cpu().numpy())
 
@@ -123,7 +123,7 @@ def learn_on(
 def forget(
     method: Method, image: NDArray[np.float32], where: NDArray[np.bool_], *, device: str = "cpu"
 ) -> list[tuple[int, float, float]]:
-    """Make a method that has learned forget a defect in `image` (3, H, W); see `Method.forget`.
+    """Remove a defect in `image` (3, H, W) from what a method has learned as normal; see `Method.forget`.
 
     Raises:
         MethodError: If the method cannot forget.
@@ -134,7 +134,7 @@ def forget(
 
 
 class _Training:
-    """The epochs of a method that learns by gradients."""
+    """Gradient training of a method."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _Training:
         self.done = Progressed()
 
     def run(self, watch: Watch) -> list[dict[str, float]]:
-        """Train to the end, or until the method's patience is over; returns the losses of the epochs."""
+        """Train to the end, or until early stopping; returns the losses of the epochs."""
         if self.checkpoint:
             self.done = self.checkpoint.restore(self.method, self.optimizers)
         done = self.done
@@ -197,7 +197,7 @@ class _Training:
                 torch.nn.utils.clip_grad_norm_(moved, self.method.clip_norm)
             for group, rate in zip(optimizer.param_groups, self.rates[name], strict=True):
                 group["lr"] = rate * factor
-        for name in losses:  # only now, since one's step would change another's graph
+        for name in losses:  # after all gradients, since a step changes weights that other losses depend on
             self.optimizers[name].step()
         numbers = {name: float(loss.detach()) for name, loss in losses.items()}
         self._require_sound(numbers)
@@ -212,12 +212,12 @@ class _Training:
         self.done.end_epoch(row)
 
     def _held_out_loss(self) -> float:
-        """The sum of all losses on held-out images, each weighing the same."""
+        """Sum of all losses, averaged over the held-out images."""
         self.method.eval()
         total = 0.0
         rows = np.arange(len(self.held_out))
         parts = np.array_split(rows, math.ceil(len(rows) / self.method.batch_size))
-        # Whatever noise there is, it is the same each time.
+        # The same random numbers each time, so that epochs compare.
         with torch.no_grad(), _seeded(self.seed, self.method.learned.device):
             for part, prepared in zip(parts, self.held_out.batches(parts), strict=True):
                 losses = _named(self.method.training_loss(*prepared))
@@ -226,7 +226,7 @@ class _Training:
         return total / len(rows)
 
     def _is_patience_over(self) -> bool:
-        """Whether the loss on held-out images has not fallen for as many epochs as the method waits."""
+        """Whether the held-out loss has not fallen for `patience` epochs."""
         seen = [row[HELD_OUT] for row in self.done.losses if HELD_OUT in row]
         patience = self.method.patience
         return bool(patience) and len(seen) > patience and min(seen[-patience:]) >= min(seen[:-patience])
@@ -245,7 +245,7 @@ class _Training:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generators start from the seed; afterwards they are what they were."""
+    """Seed torch's generators within the context and restore their states afterwards."""
     with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
         torch.manual_seed(seed)
         yield
@@ -256,7 +256,7 @@ def _named(value: Value | Mapping[str, Value]) -> Mapping[str, Value]:
 
 
 class _Batches:
-    """Images as tensors on the device, for as many passes as wanted; a phase's name makes them reported."""
+    """Batches of images as tensors on the device, for any number of passes; progress is reported under `phase`."""
 
     def __init__(
         self, images: Images, size: int, device: str, phase: str = "", progress: Progress = no_progress

@@ -1,4 +1,4 @@
-"""What training reads of the images: prepared once and kept, or anew in every epoch where there is no room."""
+"""Prepared images for training: computed once and cached, or again in every epoch if the cache is too small."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,12 +17,12 @@ class Prepared:
     """`Method.prepare` of every image, by number.
 
     Args:
-        method: What prepares, as it is now.
+        method: Method whose `prepare` is applied.
         images: Normal images (3, H, W).
-        batch_size: Images prepared at once.
-        device: Where the method is.
-        budget: Room for what was prepared.
-        progress: Told of the batches prepared.
+        batch_size: Number of images prepared at once.
+        device: Device of the method.
+        budget: Memory and disk for the prepared images.
+        progress: Called with the number of images prepared.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Prepared:
         return len(self.images)
 
     def batches(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[tuple[Tensor, ...]]:
-        """What was prepared of the images of each part, on the device."""
+        """Prepared tensors of the images of each part, on the device."""
         if self.kept is not None:
             for part in parts:
                 yield tuple(torch.from_numpy(array[part]).to(self.device) for array in self.kept)
