@@ -15,7 +15,6 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["training", "runtimes"],
     ["model", "reports"],
     ["workflow", "testing"],
-    ["updating"],
     ["benchmark"],
     ["station"],
     ["cli"],

@@ -20,10 +20,10 @@ from blemish.data.images import content_fingerprint, read_image, write_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
 from blemish.manifest import WEIGHTS
-from blemish.methods.base import Method
+from blemish.methods.base import Method, Preset
 from blemish.model import Model
 from blemish.types import Image, Inspection, Mask, Sample
-from blemish.workflow import PIXELS_AT_ONCE, batch_size
+from blemish.workflow.fit import PIXELS_AT_ONCE, batch_size
 from tiny_product import SMALL, Average, defect_place, good_samples, picture
 
 
@@ -278,7 +278,7 @@ def test_batches_hold_about_as_many_pixels(size: tuple[int, int], expected: int)
 
 
 def test_a_preset_brings_arguments_and_preprocessing() -> None:
-    method, preprocess = blemish.create_method(
+    method = blemish.create_method(
         "patchcore", preset="amazon", arguments={"backbone": "compact:random", "coreset_ratio": 0.5}
     )
     assert method.arguments == {
@@ -292,8 +292,25 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
         "squared": True,
         "mean_mapped": 1024,
     }
-    assert preprocess == Preprocess(size=(256, 256), crop=(224, 224))
-    assert blemish.create_method("pca")[1] == Preprocess()
+    assert blemish.preset_preprocess("patchcore", "amazon") == Preprocess(size=(256, 256), crop=(224, 224))
+    assert blemish.preset_preprocess("pca", None) == Preprocess()
+
+
+def test_fit_takes_a_preset_and_arguments_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = {"small": Preset(arguments={"gain": 2.0}, preprocess={"size": (24, 16)})}
+    monkeypatch.setattr(Average, "presets", presets)
+    samples = good_samples(tmp_path, 4)
+    model = blemish.fit("average", samples, preset="small")
+    assert (model.manifest.arguments, model.preprocess) == ({"gain": 2.0}, Preprocess(size=(24, 16)))
+    model = blemish.fit("average", samples, preset="small", arguments={"gain": 3.0}, preprocess=SMALL)
+    assert (model.manifest.arguments, model.preprocess) == ({"gain": 3.0}, SMALL)
+    for options in ({"preset": "small"}, {"arguments": {"gain": 3.0}}):
+        with pytest.raises(
+            MethodError,
+            match=r"preset and arguments are for a method given by its name, but this one is built already\. "
+            r"Give its name, or leave them out\.",
+        ):
+            fit(samples, **options)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_shared_images_are_a_loud_warning_once(run: Run, data: Path) -> None:
 def test_what_is_there_is_refused_before_learning(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.workflow.fit", lambda *_, **__: pytest.fail("learned"))
+    monkeypatch.setattr("blemish.workflow.fit.fit", lambda *_, **__: pytest.fail("learned"))
     result = run("fit", "variation", data, "-o", data)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (

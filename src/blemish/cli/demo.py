@@ -50,7 +50,8 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.data.synthetic import write_product
-    from blemish.workflow import create_method, evaluate, fit
+    from blemish.workflow.evaluate import evaluate
+    from blemish.workflow.fit import fit
 
     product, saved, report, heat_maps = (
         folder / name for name in ("plate", "model", "report.html", "heatmaps")
@@ -64,8 +65,13 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         progress=progress,
     )
     dataset = open_dataset(product)
-    method, _ = create_method("patchcore", arguments={"backbone": backbone})
-    model = fit(method, dataset.train, preprocess=Preprocess(size=IMAGE_SIZE), progress=progress)
+    model = fit(
+        "patchcore",
+        dataset.train,
+        arguments={"backbone": backbone},
+        preprocess=Preprocess(size=IMAGE_SIZE),
+        progress=progress,
+    )
     model.save(saved)
 
     def observe(sample: "Sample", picture: "Image", found: "Inspection", _: "Mask | None") -> None:

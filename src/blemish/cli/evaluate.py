@@ -42,7 +42,7 @@ def command(
     from blemish.cli.progress import shown_progress
     from blemish.data.dataset import open_dataset
     from blemish.model import load
-    from blemish.workflow import evaluate
+    from blemish.workflow.evaluate import evaluate
 
     dataset = open_dataset(data, layout=layout, category=category)
     require_device(device, runtime)

@@ -145,7 +145,8 @@ def command(
     train and test folders, or a csv file; test images are not learned from.
     """
     from blemish.data.dataset import open_dataset
-    from blemish.workflow import create_method, fit
+    from blemish.plugins import create_method, preset_preprocess
+    from blemish.workflow.fit import fit
 
     if backbone is not None:
         if "backbone" in arguments:
@@ -154,7 +155,7 @@ def command(
     require_place(output)
     dataset = open_dataset(data, layout=layout, category=category)
     require_device(device)
-    learner, preprocess = create_method(method, preset=preset, arguments=arguments)
+    learner = create_method(method, preset=preset, arguments=arguments)
     if onnx:
         from blemish.runtimes.export import require_exportable
 
@@ -168,7 +169,7 @@ def command(
             model = fit(
                 learner,
                 dataset.train,
-                preprocess=_adapted(preprocess, image_size, resize),
+                preprocess=_adapted(preset_preprocess(method, preset), image_size, resize),
                 hold_out_share=hold_out,
                 false_alarm_rate=false_alarm_rate,
                 seed=seed,

@@ -10,7 +10,7 @@ from blemish.cli.options import device_option, require_device
 
 if TYPE_CHECKING:
     from blemish.model import Model
-    from blemish.updating import Box, Removal
+    from blemish.workflow.update import Box, Removal
 
 EXAMPLES = """\b
 blemish update bottle.blemish cleared/
@@ -61,8 +61,8 @@ def command(
     from blemish.cli.progress import shown_progress
     from blemish.manifest import GRAPH
     from blemish.model import load
-    from blemish.updating import remove_like as take_out
-    from blemish.updating import update
+    from blemish.workflow.update import remove_like as take_out
+    from blemish.workflow.update import update
 
     if not paths and remove_like is None:
         raise click.UsageError("Nothing to do. Give good images, or a missed defect with --remove-like.")

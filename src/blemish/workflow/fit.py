@@ -1,9 +1,8 @@
-"""The verbs: learn a product from good images (`fit`), measure it on labelled ones (`evaluate`)."""
+"""Learning a product from normal images."""
 
 import os
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,17 +11,14 @@ import numpy as np
 from blemish.calibration import Calibration
 from blemish.data.cache import CacheBudget
 from blemish.data.dataset import Inputs, check_images, fingerprint, in_batches, prefetch
-from blemish.data.images import content_fingerprint, read_image, read_mask
+from blemish.data.images import content_fingerprint, read_image
 from blemish.data.preprocess import Preprocess
 from blemish.data.splits import hold_out
-from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.errors import DataError, MethodError
 from blemish.manifest import Manifest
-from blemish.metrics.evaluation import Evaluation
-from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
-from blemish.plugins import find_method, name_of
-from blemish.reports.evaluation import ReportBuilder
-from blemish.types import Image, Inspection, Mask, Progress, Sample, Watch, no_progress, no_watch
+from blemish.plugins import create_method, name_of, preset_preprocess
+from blemish.types import Progress, Sample, Watch, no_progress, no_watch
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
@@ -33,46 +29,13 @@ DEFAULT_CACHE = CacheBudget()
 HASH_DIGITS = 16
 """Hex digits kept of each training image's sha256: enough to notice it in a test set."""
 
-Observer = Callable[[Sample, Image, Inspection, Mask | None], None]
-"""Called by `evaluate` with every image, its verdict and its true mask."""
-
-
-def create_method(
-    name: str, *, preset: str | None = None, arguments: Mapping[str, Any] | None = None
-) -> tuple["Method", Preprocess]:
-    """Build a method by name, and the preprocessing its preset asks for.
-
-    Args:
-        name: In the catalogue, or of a plug-in.
-        preset: One of the method's named configurations.
-        arguments: For the constructor; they win over the preset's.
-
-    Raises:
-        MethodError: If the method, the preset or an argument does not exist, or a value does not fit.
-    """
-    cls = find_method(name)
-    if preset is not None and preset not in cls.presets:
-        offered = ", ".join(cls.presets) or "none"
-        raise MethodError(f"{name} has no preset {preset!r}. It has: {offered}.")
-    chosen = cls.presets[preset] if preset is not None else None
-    settings = {**(chosen.arguments if chosen else {}), **(arguments or {})}
-    known = cls.argument_names()
-    unknown = [key for key in settings if key not in known]
-    if unknown:
-        raise MethodError(f"{name} has no argument {unknown[0]!r}. It has: {', '.join(known)}.")
-    try:
-        method = cls(**settings)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise MethodError(
-            f"{name} cannot be built with {settings}: {error}. See `blemish methods`."
-        ) from error
-    return method, Preprocess(**chosen.preprocess) if chosen else Preprocess()
-
 
 def fit(
     method: "str | Method",
     images: Sequence[Sample] | Sequence[Path] | Sequence[str],
     *,
+    preset: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
     preprocess: Preprocess | None = None,
     hold_out_share: float = 0.1,
     false_alarm_rate: float = 0.01,
@@ -89,9 +52,12 @@ def fit(
     """Learn a product from normal images and calibrate on those held out.
 
     Args:
-        method: A name in the catalogue (with its defaults), or a method that has not learned.
+        method: A name in the catalogue, or a method that has not learned.
         images: Normal images; samples labelled anomalous are refused.
-        preprocess: How pictures become the network's input; 256 × 256, squashed, unless given.
+        preset: One of the named configurations of a method given by its name.
+        arguments: For the constructor of a method given by its name; they win over the preset's.
+        preprocess: How images become the network's input; that of the preset, or else 256 × 256, squashed, unless
+            given.
         hold_out_share: Part of the images that is not learned from but sets the thresholds; at least one image.
         false_alarm_rate: Share of normal images that may be called NG.
         seed: Decides the split and everything random in the method.
@@ -106,7 +72,7 @@ def fit(
 
     Raises:
         DataError: Naming *all* images that cannot be decoded; or if there are too few.
-        MethodError: If the method cannot learn from the images.
+        MethodError: If the method cannot be built, or cannot learn from the images.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
         ValueError: If a share or a rate is not between 0 and 1.
@@ -116,7 +82,13 @@ def fit(
     from blemish.training.checkpoint import Checkpoint
 
     if isinstance(method, str):
-        method, _ = create_method(method)
+        preprocess = preprocess or preset_preprocess(method, preset)
+        method = create_method(method, preset=preset, arguments=arguments)
+    elif preset is not None or arguments is not None:
+        raise MethodError(
+            "preset and arguments are for a method given by its name, but this one is built already. Give its name, "
+            "or leave them out."
+        )
     name = name_of(type(method))
     preprocess = preprocess or Preprocess()
     if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
@@ -181,52 +153,6 @@ def fit(
     return Model(manifest, runtime)
 
 
-def evaluate(
-    model: Model,
-    samples: Sequence[Sample],
-    *,
-    observe: Observer | None = None,
-    report: Path | str | None = None,
-    progress: Progress = no_progress,
-) -> Evaluation:
-    """Measure a model on labelled images, at the images' own resolution.
-
-    `seconds_per_image` counts preprocessing, network and map, not decoding; images go in batches.
-
-    Args:
-        model: What to measure.
-        samples: Usually `Dataset.test`.
-        observe: Sees every image and its verdict.
-        report: Where to write a report, one HTML file.
-        progress: Told of the images done.
-
-    Raises:
-        DataError: If an image or a mask cannot be read, or they contradict each other.
-    """
-    if not samples:
-        raise DataError("There is no image to evaluate on. Give a data set with a test split.")
-    _warn_of_training_images(model, samples)
-    evaluator = Evaluator()
-    builder = ReportBuilder(model.manifest)
-    observers = [seen for seen in (observe, builder.observe if report else None) if seen]
-    seconds = 0.0
-    done = 0
-    for batch in in_batches(prefetch(samples, _read_labelled), batch_size(model.preprocess)):
-        started = time.perf_counter()
-        scores, maps = model.score([picture for _, picture, _ in batch])
-        seconds += time.perf_counter() - started
-        for (sample, picture, mask), score, anomaly_map in zip(batch, scores, maps, strict=True):
-            evaluator.update(score, sample.label, sample.defect_type, anomaly_map, mask)
-            for observer in observers:
-                observer(sample, picture, model.judge(score, anomaly_map, sample.path), mask)
-        done += len(batch)
-        progress("evaluating", done, len(samples))
-    evaluation = evaluator.compute(model.calibration.image_threshold, seconds / len(samples))
-    if report:
-        builder.write(Path(report), evaluation)
-    return evaluation
-
-
 def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
     """What is given to learn from, as samples.
 
@@ -289,21 +215,3 @@ def _raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progr
         f"{len(bad)} of {len(samples)} images cannot be read:\n{listed}\n"
         "Mend or remove them, or go on without them with --skip-unreadable (skip_unreadable=True)."
     ) from error
-
-
-def _read_labelled(sample: Sample) -> tuple[Sample, Image, Mask | None]:
-    picture = read_image(sample.path)
-    mask = None if sample.mask_path is None else read_mask(sample.mask_path, size=picture.shape[:2])
-    return sample, picture, mask
-
-
-def _warn_of_training_images(model: Model, samples: Sequence[Sample]) -> None:
-    learned = set(model.manifest.data.get("hashes", ()))
-    shared = [s.path for s in samples if content_fingerprint(s.path)[:HASH_DIGITS] in learned]
-    if shared:
-        warnings.warn(
-            f"{len(shared)} test images are also training images, so the numbers flatter the model; the first is "
-            f"{shared[0]}. Remove them from one of the two.",
-            BlemishWarning,
-            stacklevel=3,
-        )

@@ -13,7 +13,7 @@ from blemish.data.images import content_fingerprint, read_image
 from blemish.errors import DataError, ModelError
 from blemish.model import Model
 from blemish.types import Inspection, Progress, Sample, no_progress
-from blemish.workflow import HASH_DIGITS, batch_size, normal_samples
+from blemish.workflow.fit import HASH_DIGITS, batch_size, normal_samples
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime

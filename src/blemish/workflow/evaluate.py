@@ -1,0 +1,83 @@
+"""Measuring a model on labelled images."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from blemish.data.dataset import in_batches, prefetch
+from blemish.data.images import content_fingerprint, read_image, read_mask
+from blemish.errors import BlemishWarning, DataError
+from blemish.metrics.evaluation import Evaluation
+from blemish.metrics.evaluator import Evaluator
+from blemish.model import Model
+from blemish.reports.evaluation import ReportBuilder
+from blemish.types import Image, Inspection, Mask, Progress, Sample, no_progress
+from blemish.workflow.fit import HASH_DIGITS, batch_size
+
+Observer = Callable[[Sample, Image, Inspection, Mask | None], None]
+"""Called by `evaluate` with every image, its verdict and its true mask."""
+
+
+def evaluate(
+    model: Model,
+    samples: Sequence[Sample],
+    *,
+    observe: Observer | None = None,
+    report: Path | str | None = None,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Measure a model on labelled images, at the images' own resolution.
+
+    `seconds_per_image` counts preprocessing, network and map, not decoding; images go in batches.
+
+    Args:
+        model: What to measure.
+        samples: Usually `Dataset.test`.
+        observe: Sees every image and its verdict.
+        report: Where to write a report, one HTML file.
+        progress: Told of the images done.
+
+    Raises:
+        DataError: If an image or a mask cannot be read, or they contradict each other.
+    """
+    if not samples:
+        raise DataError("There is no image to evaluate on. Give a data set with a test split.")
+    _warn_of_training_images(model, samples)
+    evaluator = Evaluator()
+    builder = ReportBuilder(model.manifest)
+    observers = [seen for seen in (observe, builder.observe if report else None) if seen]
+    seconds = 0.0
+    done = 0
+    for batch in in_batches(prefetch(samples, _read_labelled), batch_size(model.preprocess)):
+        started = time.perf_counter()
+        scores, maps = model.score([picture for _, picture, _ in batch])
+        seconds += time.perf_counter() - started
+        for (sample, picture, mask), score, anomaly_map in zip(batch, scores, maps, strict=True):
+            evaluator.update(score, sample.label, sample.defect_type, anomaly_map, mask)
+            for observer in observers:
+                observer(sample, picture, model.judge(score, anomaly_map, sample.path), mask)
+        done += len(batch)
+        progress("evaluating", done, len(samples))
+    evaluation = evaluator.compute(model.calibration.image_threshold, seconds / len(samples))
+    if report:
+        builder.write(Path(report), evaluation)
+    return evaluation
+
+
+def _read_labelled(sample: Sample) -> tuple[Sample, Image, Mask | None]:
+    picture = read_image(sample.path)
+    mask = None if sample.mask_path is None else read_mask(sample.mask_path, size=picture.shape[:2])
+    return sample, picture, mask
+
+
+def _warn_of_training_images(model: Model, samples: Sequence[Sample]) -> None:
+    learned = set(model.manifest.data.get("hashes", ()))
+    shared = [s.path for s in samples if content_fingerprint(s.path)[:HASH_DIGITS] in learned]
+    if shared:
+        warnings.warn(
+            f"{len(shared)} test images are also training images, so the numbers flatter the model; the first is "
+            f"{shared[0]}. Remove them from one of the two.",
+            BlemishWarning,
+            stacklevel=3,
+        )
