@@ -13,6 +13,7 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["methods", "manifest"],
     ["plugins"],
     ["training", "runtimes"],
+    ["scoring"],
     ["model", "reports"],
     ["workflow", "testing"],
     ["benchmark"],

@@ -18,12 +18,13 @@ from blemish.calibration import Calibration
 from blemish.data.dataset import fingerprint
 from blemish.data.images import content_fingerprint, read_image, write_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.data.splits import hold_out
+from blemish.errors import BlemishWarning, DataError, MethodError, ModelError
 from blemish.manifest import WEIGHTS
 from blemish.methods.base import Method, Preset
 from blemish.model import Model
-from blemish.types import Image, Inspection, Mask, Sample
-from blemish.workflow.fit import PIXELS_AT_ONCE, batch_size
+from blemish.scoring import PIXELS_AT_ONCE, batch_size
+from blemish.types import Image, Inspection, Mask, Prediction, Sample
 from tiny_product import SMALL, Average, defect_place, good_samples, picture
 
 
@@ -126,6 +127,25 @@ def test_held_out_images_calibrate_and_are_not_learned_from(tmp_path: Path) -> N
     )
     for name, value in expected.to_dict().items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-4), name
+
+
+class NoNumber(Average):
+    """Gives NaN to dark images."""
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        score, anomaly_map = super().forward(images)
+        return Prediction(torch.where(images.mean((1, 2, 3)) < -1.5, torch.nan, score), anomaly_map)
+
+
+def test_a_held_out_image_without_a_score_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "_registered", {"no_number": NoNumber})
+    samples = good_samples(tmp_path, 10)
+    _, held_out = hold_out(samples, 0.3, seed=0)
+    write_image(held_out[1].path, np.zeros((48, 60, 3), np.uint8))
+    with pytest.raises(
+        ModelError, match=rf"^The model gave {held_out[1].path} a score or an anomaly map that is NaN"
+    ):
+        fit(samples, NoNumber(), hold_out_share=0.3)
 
 
 def test_one_seed_gives_one_model_whatever_the_order(tmp_path: Path) -> None:
@@ -447,7 +467,7 @@ def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_pat
         assert (mask is not None) == bool(sample.label)
         if mask is not None:
             assert mask.sum() == np.count_nonzero(read_image(sample.mask_path or "")[:, :, 0])
-    assert told == [("evaluating", 24, 24)]
+    assert told == [("evaluating", done, 24) for done in range(1, 25)]
 
 
 def test_a_report_is_written(model: Model, tmp_path: Path) -> None:

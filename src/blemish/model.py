@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from blemish.calibration import Calibration
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import BlemishError, DataError, ModelError
+from blemish.errors import ModelError
 from blemish.inspection.regions import find_regions
 from blemish.manifest import (
     FILE,
@@ -28,7 +27,8 @@ from blemish.manifest import (
 )
 from blemish.plugins import find_method
 from blemish.runtimes.base import Runtime
-from blemish.types import Image, Inspection, Map, Prediction, Verdict
+from blemish.scoring import Scorer, require_finite
+from blemish.types import Image, Inspection, Map, Verdict
 
 RUNTIMES = ("torch", "onnx")
 
@@ -50,6 +50,11 @@ class Model:
         """Thresholds and score scale."""
         return self.manifest.calibration
 
+    @property
+    def scorer(self) -> Scorer:
+        """What scores images with this model, before any threshold."""
+        return Scorer(self.runtime, self.preprocess)
+
     def inspect(self, image: Image | Path | str) -> Inspection:
         """The verdict on one image: a file, or an (H, W, 3) RGB array of uint8 or uint16.
 
@@ -59,7 +64,7 @@ class Model:
         """
         path = None if isinstance(image, np.ndarray) else Path(image)
         picture = image if isinstance(image, np.ndarray) else read_image(image)
-        (score,), (anomaly_map,) = self.score([picture])
+        (score,), (anomaly_map,) = self.scorer.score([picture], [path])
         return self.judge(score, anomaly_map, path)
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
@@ -69,13 +74,7 @@ class Model:
             DataError: If an array is not an image.
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
-        for image in images:
-            _require_image(image)
-        scores, maps = self._predict(np.stack([self.preprocess(image) for image in images]))
-        restored = [
-            self.preprocess.restore(m, image.shape[:2]) for m, image in zip(maps, images, strict=True)
-        ]
-        return [float(score) for score in scores], restored
+        return self.scorer.score(images)
 
     def judge(self, score: float, anomaly_map: Map, path: Path | None = None) -> Inspection:
         """The verdict that the calibration gives a score and its map.
@@ -83,29 +82,11 @@ class Model:
         Raises:
             ModelError: If the score or the map is NaN or infinite, which no comparison would notice.
         """
-        _require_finite(score, anomaly_map)
+        require_finite(score, anomaly_map, path)
         defect_mask, regions = find_regions(anomaly_map, self.calibration.pixel_threshold)
         threshold = self.calibration.image_threshold
         verdict: Verdict = "NG" if score > threshold else "OK"
         return Inspection(path, score, threshold, verdict, regions, anomaly_map, defect_mask)
-
-    def _predict(self, inputs: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """What the runtime says, checked: the sha256 of hostile weights can be right, too."""
-        try:
-            scores, maps = self.runtime.predict(inputs)
-        except BlemishError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"The model cannot score these images: {error}. It is damaged; copy it again or fit anew."
-            ) from error
-        if (scores.shape, maps.shape) != ((len(inputs),), (len(inputs), *inputs.shape[2:])):
-            raise ModelError(
-                f"The model gave scores {scores.shape} and maps {maps.shape} for inputs {inputs.shape}. "
-                "It is damaged; copy it again or fit anew."
-            )
-        _require_finite(scores, maps)
-        return Prediction(scores, maps)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
         """Write the model as a folder, aside first, then renamed; an older model there is replaced.
@@ -227,19 +208,3 @@ def _swap(aside: Path, target: Path) -> None:
         raise
     with contextlib.suppress(OSError):
         shutil.rmtree(old)
-
-
-def _require_image(image: Image) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"An image is an (H, W, 3) RGB array of uint8 or uint16, got {image.shape} of {image.dtype}. "
-            "Convert it, or give the path of a file."
-        )
-
-
-def _require_finite(scores: ArrayLike, maps: ArrayLike) -> None:
-    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-        raise ModelError(
-            "The model gave a score or an anomaly map that is NaN or infinite, so there is no verdict. "
-            "Its weights are damaged or it learned from unsuitable images; copy it again or fit anew."
-        )

@@ -141,7 +141,7 @@ def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path
 def inspect_images(model: "Model", paths: Sequence[Path]) -> Iterator[Result]:
     """Judge images in batches, in the order given, while threads decode ahead."""
     from blemish.data.dataset import in_batches, prefetch
-    from blemish.workflow.fit import batch_size
+    from blemish.scoring import batch_size
 
     for batch in in_batches(prefetch(paths, _read), batch_size(model.preprocess)):
         pictures = [picture for _, picture in batch if not isinstance(picture, DataError)]

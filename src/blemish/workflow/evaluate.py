@@ -1,19 +1,18 @@
 """Measuring a model on labelled images."""
 
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from blemish.data.dataset import in_batches, prefetch
 from blemish.data.images import content_fingerprint, read_image, read_mask
 from blemish.errors import BlemishWarning, DataError
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
 from blemish.reports.evaluation import ReportBuilder
+from blemish.scoring import Decoded
 from blemish.types import Image, Inspection, Mask, Progress, Sample, no_progress
-from blemish.workflow.fit import HASH_DIGITS, batch_size
+from blemish.workflow.fit import HASH_DIGITS
 
 Observer = Callable[[Sample, Image, Inspection, Mask | None], None]
 """Called by `evaluate` with every image, its verdict and its true mask."""
@@ -47,28 +46,23 @@ def evaluate(
     evaluator = Evaluator()
     builder = ReportBuilder(model.manifest)
     observers = [seen for seen in (observe, builder.observe if report else None) if seen]
-    seconds = 0.0
-    done = 0
-    for batch in in_batches(prefetch(samples, _read_labelled), batch_size(model.preprocess)):
-        started = time.perf_counter()
-        scores, maps = model.score([picture for _, picture, _ in batch])
-        seconds += time.perf_counter() - started
-        for (sample, picture, mask), score, anomaly_map in zip(batch, scores, maps, strict=True):
-            evaluator.update(score, sample.label, sample.defect_type, anomaly_map, mask)
-            for observer in observers:
-                observer(sample, picture, model.judge(score, anomaly_map, sample.path), mask)
-        done += len(batch)
-        progress("evaluating", done, len(samples))
-    evaluation = evaluator.compute(model.calibration.image_threshold, seconds / len(samples))
+    seconds = []
+    for sample, found in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
+        evaluator.update(found.score, sample.label, sample.defect_type, found.anomaly_map, found.mask)
+        for observer in observers:
+            observer(sample, found.image, model.judge(found.score, found.anomaly_map, found.path), found.mask)
+        seconds.append(found.seconds)
+        progress("evaluating", len(seconds), len(samples))
+    evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))
     if report:
         builder.write(Path(report), evaluation)
     return evaluation
 
 
-def _read_labelled(sample: Sample) -> tuple[Sample, Image, Mask | None]:
-    picture = read_image(sample.path)
-    mask = None if sample.mask_path is None else read_mask(sample.mask_path, size=picture.shape[:2])
-    return sample, picture, mask
+def _read_labelled(sample: Sample) -> Decoded:
+    image = read_image(sample.path)
+    mask = None if sample.mask_path is None else read_mask(sample.mask_path, size=image.shape[:2])
+    return Decoded(sample.path, image, mask)
 
 
 def _warn_of_training_images(model: Model, samples: Sequence[Sample]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.calibration import Calibration
 from blemish.data.cache import CacheBudget
-from blemish.data.dataset import Inputs, check_images, fingerprint, in_batches, prefetch
+from blemish.data.dataset import Inputs, check_images, fingerprint
 from blemish.data.images import content_fingerprint, read_image
 from blemish.data.preprocess import Preprocess
 from blemish.data.splits import hold_out
@@ -18,13 +18,12 @@ from blemish.errors import DataError, MethodError
 from blemish.manifest import Manifest
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
+from blemish.scoring import Decoded, Scorer, batch_size
 from blemish.types import Progress, Sample, Watch, no_progress, no_watch
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
 
-PIXELS_AT_ONCE = 2 * 256 * 256
-"""Batches hold about this many input pixels, whatever the input's size."""
 DEFAULT_CACHE = CacheBudget()
 HASH_DIGITS = 16
 """Hex digits kept of each training image's sha256: enough to notice it in a test set."""
@@ -130,7 +129,7 @@ def fit(
             progress=progress,
         )
         runtime = TorchRuntime(method, device)
-        calibration = _calibrate(runtime, preprocess, held_out, false_alarm_rate, progress)
+        calibration = _calibrate(Scorer(runtime, preprocess), held_out, false_alarm_rate, progress)
     except DataError as error:
         _raise_for_all_unreadable(samples, error, progress)
     manifest = Manifest(
@@ -180,28 +179,13 @@ def _names(samples: Sequence[Sample]) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def batch_size(preprocess: Preprocess) -> int:
-    """How many images are scored at once."""
-    height, width = preprocess.output_size
-    return max(1, PIXELS_AT_ONCE // (height * width))
-
-
-def _calibrate(
-    runtime: Any, preprocess: Preprocess, held_out: Sequence[Sample], rate: float, progress: Progress
-) -> Calibration:
+def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress) -> Calibration:
     """Score the held-out normal images as an inspection would, at their own resolution."""
-    scores: list[float] = []
-    peaks: list[float] = []
-    typical: list[float] = []
-    pictures = prefetch(held_out, lambda sample: read_image(sample.path))
-    for batch in in_batches(pictures, batch_size(preprocess)):
-        predicted = runtime.predict(np.stack([preprocess(picture) for picture in batch]))
-        for score, anomaly_map, picture in zip(*predicted, batch, strict=True):
-            restored = preprocess.restore(anomaly_map, picture.shape[:2])
-            scores.append(float(score))
-            peaks.append(float(restored.max()))
-            typical.append(float(np.median(restored)))
-        progress("calibrating", len(scores), len(held_out))
+    rows = []
+    for found in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
+        rows.append((found.score, float(found.anomaly_map.max()), float(np.median(found.anomaly_map))))
+        progress("calibrating", len(rows), len(held_out))
+    scores, peaks, typical = zip(*rows, strict=True)
     return Calibration.from_normal(scores, peaks, typical, rate)
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blemish.data.dataset import Inputs
-from blemish.data.images import content_fingerprint, read_image
+from blemish.data.images import content_fingerprint, image_size, read_image
 from blemish.errors import DataError, ModelError
 from blemish.model import Model
+from blemish.scoring import batch_size, require_finite
 from blemish.types import Inspection, Progress, Sample, no_progress
-from blemish.workflow.fit import HASH_DIGITS, batch_size, normal_samples
+from blemish.workflow.fit import HASH_DIGITS, normal_samples
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -71,10 +72,10 @@ def update(
         device=runtime.device,
         progress=progress,
     )
-    peaks = [
-        float(model.preprocess.restore(anomaly_map, read_image(path).shape[:2]).max())
-        for anomaly_map, path in zip(maps, pictures, strict=True)
-    ]
+    peaks = []
+    for score, anomaly_map, path in zip(scores, maps, pictures, strict=True):
+        require_finite(score, anomaly_map, path)
+        peaks.append(float(model.preprocess.restore(anomaly_map, image_size(path)).max()))
     model.manifest = replace(
         model.manifest,
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
