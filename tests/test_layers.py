@@ -9,7 +9,8 @@ import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
     ["types", "errors"],
-    ["data", "features", "blocks", "metrics", "calibration", "inspection", "distributed"],
+    ["data", "features", "blocks", "metrics", "calibration", "distributed"],
+    ["inspection"],
     ["methods", "manifest"],
     ["plugins"],
     ["training", "runtimes"],

@@ -15,10 +15,11 @@ from blemish import plugins
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
+from blemish.inspection.result import Inspection
 from blemish.manifest import FILE, GRAPH, WEIGHTS, Manifest, read_manifest, sha256_of
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime
-from blemish.types import Inspection, Prediction
+from blemish.types import Prediction
 from tiny_product import SMALL, Average, defect_place, good_samples, picture, tiny_model
 
 Arrays = NDArray[np.float32]
@@ -110,7 +111,8 @@ def test_8_and_16_bits_get_the_same_score(model: Model) -> None:
 @pytest.mark.parametrize(("above", "verdict"), [(-1e-6, "OK"), (0.0, "OK"), (1e-6, "NG")])
 def test_ng_means_strictly_above_the_threshold(model: Model, above: float, verdict: str) -> None:
     threshold = model.calibration.image_threshold
-    assert model.judge(threshold + above, np.zeros((4, 4), np.float32)).verdict == verdict
+    flat = np.zeros((4, 4), np.float32)
+    assert model.judge(threshold + above, flat, picture(1, (4, 4))).verdict == verdict
 
 
 BAD = [np.nan, np.inf, -np.inf]
@@ -136,7 +138,7 @@ def test_judge_refuses_such_numbers_from_anywhere(model: Model, value: float) ->
     spoilt[2, 3] = value
     for score, anomaly_map in ((value, flat), (1.0, spoilt)):
         with pytest.raises(ModelError, match="there is no verdict"):
-            model.judge(score, anomaly_map)
+            model.judge(score, anomaly_map, picture(1, (4, 5)))
 
 
 @pytest.mark.parametrize(

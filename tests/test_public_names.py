@@ -53,6 +53,7 @@ def test_help_takes_at_most_ten_times_as_long_as_importing_numpy() -> None:
     "module",
     [
         "blemish.data.dataset",
+        "blemish.inspection.result",
         "blemish.model",
         "blemish.workflow.fit",
         "blemish.workflow.evaluate",

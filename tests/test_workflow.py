@@ -20,11 +20,12 @@ from blemish.data.images import content_fingerprint, read_image, write_image
 from blemish.data.preprocess import Preprocess
 from blemish.data.splits import hold_out
 from blemish.errors import BlemishWarning, DataError, MethodError, ModelError
+from blemish.inspection.result import Inspection
 from blemish.manifest import WEIGHTS
 from blemish.methods.base import Method, Preset
 from blemish.model import Model
 from blemish.scoring import PIXELS_AT_ONCE, batch_size
-from blemish.types import Image, Inspection, Mask, Prediction, Sample
+from blemish.types import Mask, Prediction, Sample
 from tiny_product import SMALL, Average, defect_place, good_samples, picture
 
 
@@ -449,7 +450,7 @@ def test_without_masks_there_are_no_pixel_numbers_but_a_reason(model: Model, tmp
 
 def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_path: Path) -> None:
     samples = labelled(tmp_path / "test")
-    seen: list[tuple[Sample, Image, Inspection, Mask | None]] = []
+    seen: list[tuple[Sample, Inspection, Mask | None]] = []
     told: list[tuple[str, int, int | None]] = []
     blemish.evaluate(
         model,
@@ -457,9 +458,9 @@ def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_pat
         observe=lambda *what: seen.append(what),
         progress=lambda *what: told.append(what),
     )
-    assert [sample for sample, _, _, _ in seen] == samples
-    for sample, image, inspection, mask in seen:
-        np.testing.assert_array_equal(image, read_image(sample.path))
+    assert [sample for sample, _, _ in seen] == samples
+    for sample, inspection, mask in seen:
+        np.testing.assert_array_equal(inspection.image, read_image(sample.path))
         alone = model.inspect(sample.path)
         assert inspection.path == sample.path
         assert inspection.score == pytest.approx(alone.score, rel=1e-5)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.data.preprocess import Preprocess as Preprocess
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
+    from blemish.inspection.result import Inspection as Inspection
+    from blemish.inspection.result import Region as Region
+    from blemish.inspection.result import Unreadable as Unreadable
     from blemish.methods.anogan import AnoGAN as AnoGAN
     from blemish.methods.autoencoder import AutoEncoder as AutoEncoder
     from blemish.methods.base import Method as Method
@@ -47,9 +50,7 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.plugins import method_names as method_names
     from blemish.plugins import preset_preprocess as preset_preprocess
     from blemish.plugins import register_method as register_method
-    from blemish.types import Inspection as Inspection
     from blemish.types import Prediction as Prediction
-    from blemish.types import Region as Region
     from blemish.types import Sample as Sample
     from blemish.workflow.evaluate import evaluate as evaluate
     from blemish.workflow.fit import fit as fit
@@ -66,6 +67,7 @@ _HOMES = {
         "blemish.data.images": ("read_image",),
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
+        "blemish.inspection.result": ("Inspection", "Region", "Unreadable"),
         "blemish.methods.base": ("Method", "Preset"),
         "blemish.methods.anogan": ("AnoGAN",),
         "blemish.methods.autoencoder": ("AutoEncoder",),
@@ -88,7 +90,7 @@ _HOMES = {
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),
         "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
-        "blemish.types": ("Inspection", "Prediction", "Region", "Sample"),
+        "blemish.types": ("Prediction", "Sample"),
         "blemish.workflow.evaluate": ("evaluate",),
         "blemish.workflow.fit": ("fit",),
         "blemish.workflow.update": ("remove_like", "update"),

@@ -15,6 +15,7 @@ from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.inspection.regions import find_regions
+from blemish.inspection.result import Inspection
 from blemish.manifest import (
     FILE,
     GRAPH,
@@ -28,7 +29,7 @@ from blemish.manifest import (
 from blemish.plugins import find_method
 from blemish.runtimes.base import Runtime
 from blemish.scoring import Scorer, require_finite
-from blemish.types import Image, Inspection, Map, Verdict
+from blemish.types import Image, Map, Verdict
 
 RUNTIMES = ("torch", "onnx")
 
@@ -65,7 +66,7 @@ class Model:
         path = None if isinstance(image, np.ndarray) else Path(image)
         picture = image if isinstance(image, np.ndarray) else read_image(image)
         (score,), (anomaly_map,) = self.scorer.score([picture], [path])
-        return self.judge(score, anomaly_map, path)
+        return self.judge(score, anomaly_map, picture, path)
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.
@@ -76,17 +77,17 @@ class Model:
         """
         return self.scorer.score(images)
 
-    def judge(self, score: float, anomaly_map: Map, path: Path | None = None) -> Inspection:
-        """The verdict that the calibration gives a score and its map.
+    def judge(self, score: float, anomaly_map: Map, image: Image, path: Path | None = None) -> Inspection:
+        """The verdict that the calibration gives an image's score and its map of the image's size.
 
         Raises:
             ModelError: If the score or the map is NaN or infinite, which no comparison would notice.
         """
         require_finite(score, anomaly_map, path)
-        defect_mask, regions = find_regions(anomaly_map, self.calibration.pixel_threshold)
-        threshold = self.calibration.image_threshold
-        verdict: Verdict = "NG" if score > threshold else "OK"
-        return Inspection(path, score, threshold, verdict, regions, anomaly_map, defect_mask)
+        calibration = self.calibration
+        defect_mask, regions = find_regions(anomaly_map, calibration.pixel_threshold)
+        verdict: Verdict = "NG" if score > calibration.image_threshold else "OK"
+        return Inspection(path, score, verdict, regions, image, anomaly_map, defect_mask, calibration)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
         """Write the model as a folder, aside first, then renamed; an older model there is replaced.

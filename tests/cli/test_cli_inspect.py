@@ -13,7 +13,7 @@ from click.testing import Result
 import blemish
 from blemish.cli.inspect import find_images, plan_heat_maps
 from blemish.data.images import read_image
-from blemish.reports.heatmap import overlay
+from blemish.inspection.heatmap import overlay
 from cli_data import draw, write
 
 Run = Callable[..., Result]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from blemish.types import Image, Inspection, Mask, Progress, Sample
+    from blemish.inspection.result import Inspection
+    from blemish.types import Mask, Progress, Sample
 
 IMAGE_SIZE = (320, 432)
 """Close to the pictures' own aspect ratio; scratches are too thin for much less."""
@@ -46,7 +47,6 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     """
     from blemish.cli.evaluate import format_evaluation
     from blemish.cli.fit import require_place, summary
-    from blemish.cli.inspect import write_heat_map
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.data.synthetic import write_product
@@ -74,9 +74,8 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     )
     model.save(saved)
 
-    def observe(sample: "Sample", picture: "Image", found: "Inspection", _: "Mask | None") -> None:
-        file = heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg"
-        write_heat_map(file, picture, found, model.calibration)
+    def observe(sample: "Sample", found: "Inspection", _: "Mask | None") -> None:
+        found.save(heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg")
 
     evaluation = evaluate(model, dataset.test, observe=observe, report=report, progress=progress)
     return (

@@ -14,9 +14,9 @@ from blemish.cli.options import json_option, require_device, runtime_options
 from blemish.errors import DataError
 
 if TYPE_CHECKING:
-    from blemish.calibration import Calibration
+    from blemish.inspection.result import Inspection
     from blemish.model import Model
-    from blemish.types import Image, Inspection
+    from blemish.types import Image
 
 FAILED, FOUND_NG = 1, 3
 """Exit codes: an image could not be read; `--fail-on ng` met an NG image."""
@@ -64,7 +64,7 @@ def command(
     loaded = load(model, runtime=runtime, device=device)
     images = find_images(paths, output)
     heat_maps = {} if output is None else plan_heat_maps(images, output)
-    results = write_heat_maps(inspect_images(loaded, list(images)), heat_maps, loaded.calibration)
+    results = write_heat_maps(inspect_images(loaded, list(images)), heat_maps)
     counts = {"OK": 0, "NG": 0, "unreadable": 0}
     # The lines themselves show how far it is; a bar between them would only flicker.
     with nullcontext(no_progress) if sys.stdout.isatty() else shown_progress() as progress:
@@ -150,31 +150,19 @@ def inspect_images(model: "Model", paths: Sequence[Path]) -> Iterator[Result]:
             if isinstance(picture, DataError):
                 yield Result(path, None, picture)
             else:
-                yield Result(path, picture, model.judge(*next(judged), path))
+                yield Result(path, picture, model.judge(*next(judged), picture, path))
 
 
-def write_heat_maps(
-    results: Iterable[Result], files: Mapping[Path, Path], calibration: "Calibration"
-) -> Iterator[Result]:
+def write_heat_maps(results: Iterable[Result], files: Mapping[Path, Path]) -> Iterator[Result]:
     """Hand on the results, in order, once the heat maps that `files` names are written, in threads."""
     from blemish.data.dataset import prefetch
 
     def write(result: Result) -> Result:
-        if result.picture is not None and not isinstance(result.outcome, DataError):
-            write_heat_map(files[result.path], result.picture, result.outcome, calibration)
+        if not isinstance(result.outcome, DataError):
+            result.outcome.save(files[result.path])
         return result
 
     return prefetch(results, write) if files else iter(results)
-
-
-def write_heat_map(file: Path, picture: "Image", found: "Inspection", calibration: "Calibration") -> None:
-    """Write the picture under the colours of its anomaly map, on the model's absolute scale."""
-    from blemish.data.images import write_image
-    from blemish.reports.heatmap import overlay
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    relative = calibration.relative_map(found.anomaly_map)
-    write_image(file, overlay(picture, relative, defect_mask=found.defect_mask))
 
 
 def _read(path: Path) -> "tuple[Path, Image | DataError]":

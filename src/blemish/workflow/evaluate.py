@@ -6,16 +6,17 @@ from pathlib import Path
 
 from blemish.data.images import content_fingerprint, read_image, read_mask
 from blemish.errors import BlemishWarning, DataError
+from blemish.inspection.result import Inspection
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
 from blemish.reports.evaluation import ReportBuilder
 from blemish.scoring import Decoded
-from blemish.types import Image, Inspection, Mask, Progress, Sample, no_progress
+from blemish.types import Mask, Progress, Sample, no_progress
 from blemish.workflow.fit import HASH_DIGITS
 
-Observer = Callable[[Sample, Image, Inspection, Mask | None], None]
-"""Called by `evaluate` with every image, its verdict and its true mask."""
+Observer = Callable[[Sample, Inspection, Mask | None], None]
+"""Called by `evaluate` with every sample, its verdict and its true mask."""
 
 
 def evaluate(
@@ -49,8 +50,10 @@ def evaluate(
     seconds = []
     for sample, found in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
         evaluator.update(found.score, sample.label, sample.defect_type, found.anomaly_map, found.mask)
-        for observer in observers:
-            observer(sample, found.image, model.judge(found.score, found.anomaly_map, found.path), found.mask)
+        if observers:
+            inspection = model.judge(found.score, found.anomaly_map, found.image, found.path)
+            for observer in observers:
+                observer(sample, inspection, found.mask)
         seconds.append(found.seconds)
         progress("evaluating", len(seconds), len(samples))
     evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))

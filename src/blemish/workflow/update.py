@@ -11,9 +11,10 @@ import numpy as np
 from blemish.data.dataset import Inputs
 from blemish.data.images import content_fingerprint, image_size, read_image
 from blemish.errors import DataError, ModelError
+from blemish.inspection.result import Inspection
 from blemish.model import Model
 from blemish.scoring import batch_size, require_finite
-from blemish.types import Inspection, Progress, Sample, no_progress
+from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.fit import HASH_DIGITS, normal_samples
 
 if TYPE_CHECKING:
