@@ -4,18 +4,19 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from blemish.calibration import Calibration
+from blemish.data.find import find_images
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import ModelError
+from blemish.errors import DataError, ModelError
 from blemish.inspection.regions import find_regions
-from blemish.inspection.result import Inspection
+from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import (
     FILE,
     GRAPH,
@@ -28,8 +29,8 @@ from blemish.manifest import (
 )
 from blemish.plugins import find_method
 from blemish.runtimes.base import Runtime
-from blemish.scoring import Scorer, require_finite
-from blemish.types import Image, Map, Verdict
+from blemish.scoring import Decoded, Scorer, require_finite, require_image
+from blemish.types import Image, Map, Sample, Verdict
 
 RUNTIMES = ("torch", "onnx")
 
@@ -67,6 +68,26 @@ class Model:
         picture = image if isinstance(image, np.ndarray) else read_image(image)
         (score,), (anomaly_map,) = self.scorer.score([picture], [path])
         return self.judge(score, anomaly_map, picture, path)
+
+    def inspect_many(
+        self, images: Iterable[Sample | Path | str | Image]
+    ) -> Iterator[Inspection | Unreadable]:
+        """The verdicts on many images, in order, in bounded memory; threads decode ahead.
+
+        Args:
+            images: Files, folders to be searched with their subfolders, and arrays; taken one after the other.
+
+        Yields:
+            An `Inspection` for each image, or an `Unreadable` that says what is wrong with it.
+
+        Raises:
+            ModelError: If a score is NaN or infinite.
+        """
+        for found in self.scorer.stream(_each_image(images), _read):
+            if isinstance(found, Unreadable):
+                yield found
+            else:
+                yield self.judge(found.score, found.anomaly_map, found.image, found.path)
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.
@@ -209,3 +230,26 @@ def _swap(aside: Path, target: Path) -> None:
         raise
     with contextlib.suppress(OSError):
         shutil.rmtree(old)
+
+
+def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
+    """The images, those of folders one by one."""
+    for image in images:
+        if isinstance(image, str | Path) and Path(image).is_dir():
+            yield from find_images([image])
+        else:
+            yield image
+
+
+def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
+    path = None
+    try:
+        if isinstance(image, np.ndarray):
+            require_image(image)
+            return Decoded(None, image)
+        path = image.path if isinstance(image, Sample) else Path(image)
+        if path.is_dir():
+            raise DataError(f"{path} holds no images. Name a folder that does, or an image.")
+        return Decoded(path, read_image(path))
+    except DataError as error:
+        return Unreadable(path, error)

@@ -11,7 +11,6 @@ import pytest
 from click.testing import Result
 
 import blemish
-from blemish.cli.inspect import find_images, plan_heat_maps
 from blemish.data.images import read_image
 from blemish.inspection.heatmap import overlay
 from cli_data import draw, write
@@ -87,23 +86,9 @@ def test_images_are_never_overwritten(run: Run, fitted: Path, folder: Path) -> N
     result = run("inspect", fitted, folder, "-o", folder)
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        f"Error: The heat map of {folder / '2.png'} would overwrite another image. Name another folder with -o.\n"
+        f"Error: Invalid value for -o: The heat map of {folder / '2.png'} would overwrite another image. Name another "
+        "folder for the heat maps.\n"
     )
-
-
-def test_every_image_has_a_heat_map_of_its_own(tmp_path: Path) -> None:
-    names = ["a/1.png", "a/1.jpg", "a/b/1.png", "c/1.png"]
-    for name in names:
-        write(tmp_path / name, draw(0))
-    output = tmp_path / "maps"
-
-    planned = plan_heat_maps(find_images([tmp_path / "a", tmp_path / "c/1.png"]), output)
-    assert {path: file.relative_to(output).as_posix() for path, file in planned.items()} == {
-        tmp_path / "a/1.jpg": "a/1_heatmap.jpg",
-        tmp_path / "a/1.png": "a/1.png_heatmap.jpg",
-        tmp_path / "a/b/1.png": "a/b/1_heatmap.jpg",
-        tmp_path / "c/1.png": "c/1_heatmap.jpg",
-    }
 
 
 def test_bad_files_are_reported_and_the_others_judged(run: Run, fitted: Path, folder: Path) -> None:

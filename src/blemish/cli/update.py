@@ -57,8 +57,8 @@ def command(
     Each PATH is an image, or a folder searched with its subfolders. With --remove-like, the model forgets what
     lets a defect pass for good, and the training images that showed it are listed.
     """
-    from blemish.cli.inspect import find_images
     from blemish.cli.progress import shown_progress
+    from blemish.data.find import find_images
     from blemish.manifest import GRAPH
     from blemish.model import load
     from blemish.workflow.update import remove_like as take_out
