@@ -35,7 +35,7 @@ from blemish.types import Image, Map, Sample, Verdict
 RUNTIMES = ("torch", "onnx")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Model:
     """What `fit` gives: inspects images, saves itself as a folder."""
 
@@ -56,6 +56,21 @@ class Model:
     def scorer(self) -> Scorer:
         """What scores images with this model, before any threshold."""
         return Scorer(self.runtime, self.preprocess)
+
+    def summary(self) -> str:
+        """What was learned from how much, where it runs unless on the CPU, and what the thresholds rest on."""
+        data, history = self.manifest.data, self.manifest.history
+        taken, epochs = len(history["losses"]), self.manifest.arguments.get("epochs")
+        # Fewer epochs than asked for: by patience, or because steps are limited.
+        trained = f" ({taken} of {epochs} epochs)" if epochs else ""
+        skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
+        return (
+            f"Learned from {data['learned_from']} images in {history['seconds']:.1f} s{trained}, "
+            f"held out {data['held_out']}{skipped}.\n{self.calibration.describe()}"
+        )
+
+    def __repr__(self) -> str:
+        return f"Model(runtime={self.runtime.name!r}, {self.manifest!r})"
 
     def inspect(self, image: Image | Path | str) -> Inspection:
         """The verdict on one image: a file, or an (H, W, 3) RGB array of uint8 or uint16.

@@ -45,8 +45,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         images: Good pictures to learn from; a third as many good ones and a tenth of each defect are tested.
         progress: Told of each phase.
     """
-    from blemish.cli.evaluate import format_evaluation
-    from blemish.cli.fit import require_place, summary
+    from blemish.cli.fit import require_place
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.data.synthetic import write_product
@@ -79,6 +78,6 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
 
     evaluation = evaluate(model, dataset.test, observe=observe, report=report, progress=progress)
     return (
-        f"{summary(model, saved)}\n\n{format_evaluation(evaluation)}\n\n"
+        f"{model.summary()}\nModel: {saved}\n\n{evaluation}\n\n"
         f"Pictures: {product}\nHeat maps: {heat_maps}\nReport: {report.resolve()}"
     )

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
     from blemish.data.dataset import Dataset
     from blemish.data.preprocess import Preprocess
-    from blemish.model import Model
     from blemish.types import Watch
 
 EXAMPLES = """\b
@@ -188,23 +187,7 @@ def command(
             click.echo("What was trained is kept: go on with the same command and --resume.", err=True)
         raise
     shutil.rmtree(unfinished, ignore_errors=True)
-    click.echo(summary(model, output))
-
-
-def summary(model: "Model", folder: Path) -> str:
-    """What was learned from how much, and what the thresholds rest on."""
-    data, calibration = model.manifest.data, model.calibration
-    taken, epochs = len(model.manifest.history["losses"]), model.manifest.arguments.get("epochs")
-    # Fewer epochs than asked for: by patience, or because steps are limited.
-    trained = f" ({taken} of {epochs} epochs)" if epochs else ""
-    skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
-    return (
-        f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s{trained}, "
-        f"held out {data['held_out']}{skipped}.\n"
-        f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
-        f"{calibration.summary()}\n"
-        f"Model: {folder}"
-    )
+    click.echo(f"{model.summary()}\nModel: {output}")
 
 
 def require_place(output: Path) -> None:

@@ -1,7 +1,7 @@
 """A data set opened: its samples, checks that can be made before learning, and batches for a network."""
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """The samples of one data set, sorted by path."""
 
@@ -54,6 +54,17 @@ class Dataset:
         """Whether there are anomalous test images and each has a mask, so that pixel metrics exist."""
         anomalous = [sample for sample in self.test if sample.label]
         return bool(anomalous) and all(sample.mask_path for sample in anomalous)
+
+    def __repr__(self) -> str:
+        """At most five lines, however many images, categories and defect types there are."""
+        lines = [f"Dataset({str(self.root)!r}, layout {self.layout}"]
+        lines += [f"categories: {_shortened(self.categories)}"]
+        for split, samples in (("train", self.train), ("test", self.test)):
+            counts = Counter(sample.defect_type for sample in samples)
+            lines += [f"{split}: {_shortened([f'{count} {name}' for name, count in counts.items()])}"]
+        masks = sum(sample.mask_path is not None for sample in self.test)
+        lines += [f"masks: {masks} of {sum(sample.label for sample in self.test)} anomalous test images)"]
+        return "\n  ".join(lines)
 
     def select(self, category: str) -> "Dataset":
         """The data set of one category.
@@ -242,6 +253,12 @@ def _unreadable(path: Path) -> str:
     except DataError as error:
         return str(error)
     return ""
+
+
+def _shortened(words: Sequence[str], most: int = 100) -> str:
+    """The words behind each other, cut after `most` characters."""
+    text = ", ".join(words) or "none"
+    return text if len(text) <= most else f"{text[:most]} … ({len(words)} in all)"
 
 
 def _path_of(source: Source) -> Path:

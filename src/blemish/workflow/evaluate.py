@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.data.images import content_fingerprint, read_image, read_mask
@@ -58,7 +59,7 @@ def evaluate(
         progress("evaluating", len(seconds), len(samples))
     evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))
     if report:
-        builder.write(Path(report), evaluation)
+        return replace(evaluation, report=builder.write(Path(report), evaluation))
     return evaluation
 
 

@@ -1,6 +1,7 @@
 """Learning on: more normal images for a model that has learned, and forgetting a defect that was learned as normal."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blemish.calibration import Calibration
 from blemish.data.dataset import Inputs
 from blemish.data.images import content_fingerprint, image_size, read_image
 from blemish.errors import DataError, ModelError
@@ -25,6 +27,20 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Addition:
+    """What `update` added to a model."""
+
+    images: int
+    seconds: float
+    calibration: Calibration
+    """What the thresholds rest on now."""
+
+    def summary(self) -> str:
+        """How much was learned how fast, and what the thresholds rest on now."""
+        return f"Learned {self.images} more images in {self.seconds:.1f} s.\n{self.calibration.describe()}"
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """What `remove_like` took out of a model."""
 
@@ -33,13 +49,28 @@ class Removal:
     before: Inspection
     after: Inspection
 
+    def summary(self) -> str:
+        """Which training images the forgotten patches were from, and what the defect scores now."""
+        counts = Counter(name for name, _, _ in self.origins)
+        lines = [f"Took out {len(self.origins)} patches of {len(counts)} training images:"]
+        for name, count in counts.most_common():
+            places = [f"({x:.0%}, {y:.0%})" for other, x, y in self.origins if other == name]
+            more = " …" if count > 5 else ""
+            lines.append(f"  {name}: {count} at {', '.join(places[:5])}{more} of width and height")
+        before, after = self.before, self.after
+        lines.append(
+            f"Score {before.score:.4g} → {after.score:.4g}, threshold {after.threshold:.4g}: "
+            f"{before.verdict} → {after.verdict}."
+        )
+        return "\n".join(lines)
+
 
 def update(
     model: Model,
     images: Sequence[Sample] | Sequence[Path] | Sequence[str],
     *,
     progress: Progress = no_progress,
-) -> None:
+) -> Addition:
     """Learn more normal images, such as false alarms that somebody cleared, without the old ones.
 
     Thresholds then rest on the scores of the images held out by `fit`, which can only have fallen since, and on what
@@ -77,6 +108,7 @@ def update(
     for score, anomaly_map, path in zip(scores, maps, pictures, strict=True):
         require_finite(score, anomaly_map, path)
         peaks.append(float(model.preprocess.restore(anomaly_map, image_size(path)).max()))
+    seconds = time.perf_counter() - started
     model.manifest = replace(
         model.manifest,
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
@@ -86,10 +118,9 @@ def update(
             "images": [*data["images"], *(path.name for path in pictures)],
             "hashes": [*data["hashes"], *hashes],
         },
-        history=_with_event(
-            model, {"added": len(samples), "seconds": round(time.perf_counter() - started, 2)}
-        ),
+        history=_with_event(model, {"added": len(samples), "seconds": round(seconds, 2)}),
     )
+    return Addition(len(samples), seconds, model.calibration)
 
 
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
