@@ -9,7 +9,7 @@ import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
     ["types", "errors"],
-    ["data", "features", "blocks", "metrics", "calibration", "distributed"],
+    ["data", "features", "blocks", "metrics", "calibration", "progress", "distributed"],
     ["inspection"],
     ["methods", "manifest"],
     ["plugins"],

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.plugins import method_names as method_names
     from blemish.plugins import preset_preprocess as preset_preprocess
     from blemish.plugins import register_method as register_method
+    from blemish.progress import progress_bars as progress_bars
     from blemish.types import Prediction as Prediction
     from blemish.types import Sample as Sample
     from blemish.workflow.evaluate import evaluate as evaluate
@@ -90,6 +91,7 @@ _HOMES = {
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),
         "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
+        "blemish.progress": ("progress_bars",),
         "blemish.types": ("Prediction", "Sample"),
         "blemish.workflow.evaluate": ("evaluate",),
         "blemish.workflow.fit": ("fit",),

@@ -29,9 +29,9 @@ blemish demo
 )
 def command(output: Path) -> None:
     """Make pictures of a product, learn the good ones, find the defects, write heat maps and a report."""
-    from blemish.cli.progress import shown_progress
+    from blemish.progress import progress_bars
 
-    with shown_progress() as progress:
+    with progress_bars() as progress:
         text = run_demo(output, progress=progress)
     click.echo(text)
 

@@ -35,15 +35,15 @@ def command(
     device: str,
 ) -> None:
     """Measure MODEL on the test images of DATA: how well it ranks, finds and outlines defects."""
-    from blemish.cli.progress import shown_progress
     from blemish.data.dataset import open_dataset
     from blemish.model import load
+    from blemish.progress import progress_bars
     from blemish.workflow.evaluate import evaluate
 
     dataset = open_dataset(data, layout=layout, category=category)
     require_device(device, runtime)
     loaded = load(model, runtime=runtime, device=device)
-    with shown_progress() as progress:
+    with progress_bars() as progress:
         evaluation = evaluate(loaded, dataset.test, report=report, progress=progress)
     if as_json:
         import json

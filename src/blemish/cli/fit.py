@@ -160,11 +160,11 @@ def command(
 
         require_exportable(learner)
     _warn_of_shared_images(dataset)
-    from blemish.cli.progress import shown_progress
+    from blemish.progress import progress_bars
 
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:
-        with shown_progress() as progress, _log(log, output, resume) as watch:
+        with progress_bars() as progress, _log(log, output, resume) as watch:
             model = fit(
                 learner,
                 dataset.train,

@@ -52,12 +52,12 @@ def command(
     Prints a line for every image; with --json, a JSON object on each line. An image that cannot be read is
     reported, the others are judged all the same, and the exit code is 1.
     """
-    from blemish.cli.progress import shown_progress
     from blemish.data.find import find_images
     from blemish.errors import DataError
     from blemish.inspection.heatmap_files import plan_heat_maps
     from blemish.inspection.result import Inspection
     from blemish.model import load
+    from blemish.progress import progress_bars
     from blemish.types import no_progress
 
     require_device(device, runtime)
@@ -70,7 +70,7 @@ def command(
     results = _with_heat_maps(loaded.inspect_many(images), files)
     counts = {"OK": 0, "NG": 0, "unreadable": 0}
     # The lines themselves show how far it is; a bar between them would only flicker.
-    with nullcontext(no_progress) if sys.stdout.isatty() else shown_progress() as progress:
+    with nullcontext(no_progress) if sys.stdout.isatty() else progress_bars() as progress:
         for found in results:
             counts[found.verdict if isinstance(found, Inspection) else "unreadable"] += 1
             _print(found, as_json)

@@ -55,10 +55,10 @@ def command(
     Each PATH is an image, or a folder searched with its subfolders. With --remove-like, the model forgets what
     lets a defect pass for good, and the training images that showed it are listed.
     """
-    from blemish.cli.progress import shown_progress
     from blemish.data.find import find_images
     from blemish.manifest import GRAPH
     from blemish.model import load
+    from blemish.progress import progress_bars
     from blemish.workflow.update import remove_like as take_out
     from blemish.workflow.update import update
 
@@ -72,7 +72,7 @@ def command(
         click.echo(take_out(loaded, remove_like, box).summary())
     if paths:
         images = list(find_images(paths))
-        with shown_progress() as progress:
+        with progress_bars() as progress:
             addition = update(loaded, images, progress=progress)
         click.echo(addition.summary())
     loaded.save(model, onnx=GRAPH in loaded.manifest.files)
