@@ -1,5 +1,7 @@
 import math
+import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,8 @@ from torch import Tensor
 import blemish
 from blemish import plugins
 from blemish.calibration import Calibration
-from blemish.data.dataset import fingerprint
+from blemish.data import content
+from blemish.data.content import content_hashes, fingerprint
 from blemish.data.images import content_fingerprint, read_image, write_image
 from blemish.data.preprocess import Preprocess
 from blemish.data.splits import hold_out
@@ -76,6 +79,36 @@ def without_time(model: Model) -> dict[str, Any]:
 # fit
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_each_file_is_read_once_for_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: bool
+) -> None:
+    """For the manifest, the checkpoint and the comparison with the test images together."""
+    samples, test = good_samples(tmp_path / "train", 10), labelled(tmp_path / "test")
+    shutil.copy(samples[3].path, test[0].path)
+    reads: Counter[Path] = Counter()
+    original = content_fingerprint
+
+    def counting(path: Path) -> str:
+        reads[path] += 1
+        return original(path)
+
+    monkeypatch.setattr(content, "content_fingerprint", counting)
+    folder = tmp_path / "unfinished" if checkpoint else None
+    with pytest.warns(
+        BlemishWarning,
+        match=rf"^1 test images are also training images, so an evaluation will flatter the model; the first is "
+        rf"{test[0].path}, the same as {samples[3].path}\. Remove them from one of the two\.$",
+    ):
+        model = fit(samples, test=test, checkpoint=folder)
+    assert {path: count for path, count in reads.items() if path.parent.name == "train"} == {
+        sample.path: 1 for sample in samples
+    }
+    assert reads[test[0].path] == 1
+    assert max(reads.values()) == 1
+    assert model.manifest.data == fit(samples).manifest.data
+
+
 def test_samples_paths_and_text_are_the_same_images(tmp_path: Path) -> None:
     samples = good_samples(tmp_path / "好 parts", 6)
     plain = [replace(sample, category="") for sample in samples]
@@ -98,7 +131,7 @@ def test_the_manifest_says_what_was_learned_from(tmp_path: Path) -> None:
         "learned_from": 5,
         "held_out": 2,
         "skipped": 0,
-        "fingerprint": fingerprint(samples),
+        "fingerprint": fingerprint(samples, content_hashes(sample.path for sample in samples)),
         "hashes": [content_fingerprint(sample.path)[:16] for sample in samples],
     }
     assert (manifest.method, manifest.arguments, manifest.seed) == ("average", {"gain": 1.0}, 4)

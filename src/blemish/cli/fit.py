@@ -21,7 +21,6 @@ from blemish.cli.options import (
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
-    from blemish.data.dataset import Dataset
     from blemish.data.preprocess import Preprocess
     from blemish.types import Watch
 
@@ -159,7 +158,6 @@ def command(
         from blemish.runtimes.export import require_exportable
 
         require_exportable(learner)
-    _warn_of_shared_images(dataset)
     from blemish.progress import progress_bars
 
     unfinished = output.with_name(f".{output.name}.unfinished")
@@ -169,6 +167,7 @@ def command(
                 learner,
                 dataset.train,
                 preprocess=_adapted(preset_preprocess(method, preset), image_size, resize),
+                test=dataset.test,
                 hold_out_share=hold_out,
                 false_alarm_rate=false_alarm_rate,
                 seed=seed,
@@ -219,20 +218,3 @@ def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resiz
     if image_size is not None:
         preprocess = replace(preprocess, size=image_size, crop=None)
     return preprocess if resize is None else replace(preprocess, resize=resize)
-
-
-def _warn_of_shared_images(dataset: "Dataset") -> None:
-    import warnings
-
-    from blemish.data.dataset import find_shared_content
-    from blemish.errors import BlemishWarning
-
-    shared = find_shared_content(dataset.train, dataset.test)
-    if shared:
-        train, test = shared[0]
-        warnings.warn(
-            f"{len({path for _, path in shared})} test images are also training images, so an evaluation will flatter "
-            f"the model; the first is {test}, the same as {train}. Remove them from one of the two.",
-            BlemishWarning,
-            stacklevel=2,
-        )

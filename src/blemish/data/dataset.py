@@ -1,6 +1,5 @@
 """A data set opened: its samples, checks that can be made before learning, and batches for a network."""
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.images import content_fingerprint, read_image
+from blemish.data.images import read_image
 from blemish.data.layouts import LAYOUTS, find_layout
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError
@@ -132,32 +131,6 @@ def check_images(paths: Iterable[Path], progress: Progress = no_progress) -> lis
                 bad.append(BadImage(listed[done - 1], reason))
             progress("checking images", done, len(listed))
     return bad
-
-
-def find_shared_content(train: Iterable[Source], test: Iterable[Source]) -> list[tuple[Path, Path]]:
-    """Pairs of a training and a test file with the same bytes.
-
-    Only files of equal length are read. A picture saved again with another encoder is not noticed.
-    """
-    by_length: dict[int, list[Path]] = {}
-    for path in map(_path_of, train):
-        by_length.setdefault(path.stat().st_size, []).append(path)
-    hashes: dict[Path, str] = {}
-    shared = []
-    for path in map(_path_of, test):
-        for candidate in by_length.get(path.stat().st_size, ()):
-            for file in (candidate, path):
-                if file not in hashes:
-                    hashes[file] = content_fingerprint(file)
-            if hashes[candidate] == hashes[path]:
-                shared.append((candidate, path))
-    return shared
-
-
-def fingerprint(samples: Iterable[Sample]) -> str:
-    """SHA-256 in hex over file names and contents: equal wherever the data lies and in whatever order."""
-    lines = sorted(f"{content_fingerprint(sample.path)} {sample.path.name}\n" for sample in samples)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Images(Protocol):

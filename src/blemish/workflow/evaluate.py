@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.images import content_fingerprint, read_image, read_mask
+from blemish.data.content import HASH_DIGITS, content_hashes
+from blemish.data.images import read_image, read_mask
 from blemish.errors import BlemishWarning, DataError
 from blemish.inspection.result import Inspection
 from blemish.metrics.evaluation import Evaluation
@@ -14,7 +15,6 @@ from blemish.model import Model
 from blemish.reports.evaluation import ReportBuilder
 from blemish.scoring import Decoded
 from blemish.types import Mask, Progress, Sample, no_progress
-from blemish.workflow.fit import HASH_DIGITS
 
 Observer = Callable[[Sample, Inspection, Mask | None], None]
 """Called by `evaluate` with every sample, its verdict and its true mask."""
@@ -44,7 +44,7 @@ def evaluate(
     """
     if not samples:
         raise DataError("There is no image to evaluate on. Give a data set with a test split.")
-    _warn_of_training_images(model, samples)
+    _warn_of_training_images(model, samples, progress)
     evaluator = Evaluator()
     builder = ReportBuilder(model.manifest)
     observers = [seen for seen in (observe, builder.observe if report else None) if seen]
@@ -69,9 +69,10 @@ def _read_labelled(sample: Sample) -> Decoded:
     return Decoded(sample.path, image, mask)
 
 
-def _warn_of_training_images(model: Model, samples: Sequence[Sample]) -> None:
+def _warn_of_training_images(model: Model, samples: Sequence[Sample], progress: Progress) -> None:
     learned = set(model.manifest.data.get("hashes", ()))
-    shared = [s.path for s in samples if content_fingerprint(s.path)[:HASH_DIGITS] in learned]
+    hashes = content_hashes([sample.path for sample in samples], progress)
+    shared = [sample.path for sample in samples if hashes[sample.path][:HASH_DIGITS] in learned]
     if shared:
         warnings.warn(
             f"{len(shared)} test images are also training images, so the numbers flatter the model; the first is "

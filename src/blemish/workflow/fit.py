@@ -1,32 +1,38 @@
 """Learning a product from normal images."""
 
-import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blemish.calibration import Calibration
 from blemish.data.cache import CacheBudget
-from blemish.data.dataset import Inputs, check_images, fingerprint
-from blemish.data.images import content_fingerprint, read_image
+from blemish.data.content import content_hashes, find_shared_content, fingerprint
+from blemish.data.dataset import Inputs
+from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
-from blemish.data.splits import hold_out
-from blemish.errors import DataError, MethodError
+from blemish.errors import BlemishWarning, DataError, MethodError
 from blemish.manifest import Manifest
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Decoded, Scorer, batch_size
 from blemish.types import Progress, Sample, Watch, no_progress, no_watch
+from blemish.workflow.normal_images import (
+    NormalImages,
+    normal_samples,
+    raise_for_all_unreadable,
+    split_images,
+)
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
+    from blemish.training import History
 
 DEFAULT_CACHE = CacheBudget()
-HASH_DIGITS = 16
-"""Hex digits kept of each training image's sha256: enough to notice it in a test set."""
 
 
 def fit(
@@ -36,6 +42,7 @@ def fit(
     preset: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     preprocess: Preprocess | None = None,
+    test: Sequence[Sample] = (),
     hold_out_share: float = 0.1,
     false_alarm_rate: float = 0.01,
     seed: int = 0,
@@ -57,6 +64,8 @@ def fit(
         arguments: For the constructor of a method given by its name; they win over the preset's.
         preprocess: How images become the network's input; that of the preset, or else 256 × 256, squashed, unless
             given.
+        test: Test images, if there are some: a warning if one is also a training image, and no other use is made of
+            them.
         hold_out_share: Part of the images that is not learned from but sets the thresholds; at least one image.
         false_alarm_rate: Share of normal images that may be called NG.
         seed: Decides the split and everything random in the method.
@@ -77,106 +86,106 @@ def fit(
         ValueError: If a share or a rate is not between 0 and 1.
     """
     from blemish.runtimes.torch import TorchRuntime  # torch is not needed to inspect
-    from blemish.training import learn
-    from blemish.training.checkpoint import Checkpoint
 
+    learner, preprocess = _build(method, preset, arguments, preprocess)
+    learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
+    if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
+        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
+    samples = normal_samples(images)
+    normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
+    started = time.perf_counter()
+    try:
+        hashes = content_hashes([sample.path for sample in normal.samples], progress)
+        _warn_of_test_images(hashes, test)
+        history = learning.run(normal, hashes, auxiliary, checkpoint, resume)
+        runtime = TorchRuntime(learner, device)
+        calibration = _calibrate(Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress)
+    except DataError as error:
+        raise_for_all_unreadable(normal.samples, error, progress)
+    told = {"seconds": round(time.perf_counter() - started, 2), "losses": history.losses}
+    return Model(learning.manifest(normal.to_dict(hashes), calibration, told), runtime)
+
+
+def _build(
+    method: "str | Method",
+    preset: str | None,
+    arguments: Mapping[str, Any] | None,
+    preprocess: Preprocess | None,
+) -> "tuple[Method, Preprocess]":
+    """The method that learns, and its preprocessing."""
     if isinstance(method, str):
-        preprocess = preprocess or preset_preprocess(method, preset)
-        method = create_method(method, preset=preset, arguments=arguments)
-    elif preset is not None or arguments is not None:
+        learner = create_method(method, preset=preset, arguments=arguments)
+        return learner, preprocess or preset_preprocess(method, preset)
+    if preset is not None or arguments is not None:
         raise MethodError(
             "preset and arguments are for a method given by its name, but this one is built already. Give its name, "
             "or leave them out."
         )
-    name = name_of(type(method))
-    preprocess = preprocess or Preprocess()
-    if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
-        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
-    samples = normal_samples(images)
-    bad = check_images([sample.path for sample in samples], progress) if skip_unreadable else []
-    samples = [sample for sample in samples if sample.path not in {b.path for b in bad}]
-    kept, held_out = hold_out(samples, hold_out_share, seed)
-    # In random order, so that what comes first stands for all.
-    learned = [kept[index] for index in np.random.default_rng(seed).permutation(len(kept))]
+    return method, preprocess or Preprocess()
 
-    others = [image.path if isinstance(image, Sample) else Path(image) for image in auxiliary]
 
-    started = time.perf_counter()
-    try:
-        unfinished = None
-        if checkpoint:
-            identity = {
-                "method": name,
-                "arguments": method.arguments,
-                "preprocess": preprocess.to_dict(),
-                "images": fingerprint(learned),
-                "held-out images": fingerprint(held_out),
-                "auxiliary images": len(others),
-                "seed": seed,
-            }
-            unfinished = Checkpoint(Path(checkpoint), identity, resume=resume)
-        history = learn(
-            method,
-            Inputs(learned, preprocess),
-            held_out=Inputs(held_out, preprocess),
-            auxiliary=Inputs(others, preprocess),
-            batch_size=batch_size(preprocess),
-            seed=seed,
-            device=device,
-            budget=cache,
-            checkpoint=unfinished,
-            watch=watch,
-            progress=progress,
+@dataclass(frozen=True, slots=True)
+class _Learning:
+    """A method, and how it learns."""
+
+    method: "Method"
+    name: str
+    preprocess: Preprocess
+    seed: int
+    device: str
+    cache: CacheBudget
+    watch: Watch
+    progress: Progress
+
+    def run(
+        self,
+        normal: NormalImages,
+        hashes: Mapping[Path, str],
+        auxiliary: Sequence[Sample] | Sequence[Path],
+        checkpoint: Path | str | None,
+        resume: bool,
+    ) -> "History":
+        """Learn, from the beginning or from a checkpoint of the same learning."""
+        from blemish.training import learn
+        from blemish.training.checkpoint import Checkpoint
+
+        others = [image.path if isinstance(image, Sample) else Path(image) for image in auxiliary]
+        identity = {
+            "method": self.name,
+            "arguments": self.method.arguments,
+            "preprocess": self.preprocess.to_dict(),
+            "images": fingerprint(normal.learned, hashes),
+            "held-out images": fingerprint(normal.held_out, hashes),
+            "auxiliary images": len(others),
+            "seed": self.seed,
+        }
+        return learn(
+            self.method,
+            Inputs(normal.learned, self.preprocess),
+            held_out=Inputs(normal.held_out, self.preprocess),
+            auxiliary=Inputs(others, self.preprocess),
+            batch_size=batch_size(self.preprocess),
+            seed=self.seed,
+            device=self.device,
+            budget=self.cache,
+            checkpoint=Checkpoint(Path(checkpoint), identity, resume=resume) if checkpoint else None,
+            watch=self.watch,
+            progress=self.progress,
         )
-        runtime = TorchRuntime(method, device)
-        calibration = _calibrate(Scorer(runtime, preprocess), held_out, false_alarm_rate, progress)
-    except DataError as error:
-        _raise_for_all_unreadable(samples, error, progress)
-    manifest = Manifest(
-        method=name,
-        arguments=method.arguments,
-        preprocess=preprocess,
-        calibration=calibration,
-        seed=seed,
-        data={
-            "category": samples[0].category,
-            "learned_from": len(kept),
-            "held_out": len(held_out),
-            "skipped": len(bad),
-            "images": _names(learned),
-            "fingerprint": fingerprint(samples),
-            "hashes": [content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples],
-        },
-        history={"seconds": round(time.perf_counter() - started, 2), "losses": history.losses},
-    )
-    return Model(manifest, runtime)
 
-
-def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
-    """What is given to learn from, as samples.
-
-    Raises:
-        DataError: If it is one path, holds anomalous samples, or nothing.
-    """
-    if isinstance(images, str | Path):  # a str is a sequence of str, too
-        raise DataError(f"{images} is one path. Give the images, e.g. blemish.open_dataset(folder).train.")
-    samples = [image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images]
-    anomalous = [sample for sample in samples if sample.label]
-    if anomalous:
-        raise DataError(
-            f"{len(anomalous)} of the images to learn from are labelled anomalous, the first is {anomalous[0].path}. "
-            "Give normal images only, e.g. Dataset.train."
+    def manifest(
+        self, data: Mapping[str, Any], calibration: Calibration, history: Mapping[str, Any]
+    ) -> Manifest:
+        """What the model is made of, once it has learned."""
+        return Manifest(
+            method=self.name,
+            arguments=self.method.arguments,
+            preprocess=self.preprocess,
+            calibration=calibration,
+            seed=self.seed,
+            data=data,
+            history=history,
         )
-    if not samples:
-        raise DataError("There is no image to learn from. Give at least 2 normal images.")
-    return samples
-
-
-def _names(samples: Sequence[Sample]) -> list[str]:
-    """The images' paths below the folder they have in common, in the order they were learned from."""
-    paths = [sample.path.absolute() for sample in samples]
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress) -> Calibration:
@@ -189,13 +198,13 @@ def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress
     return Calibration.from_normal(scores, peaks, typical, rate)
 
 
-def _raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progress: Progress) -> NoReturn:
-    """One unreadable image ended the work: look for the others too, so that they can be mended at once."""
-    bad = check_images([sample.path for sample in samples], progress)
-    if not bad:
-        raise error
-    listed = "\n".join(f"  {b.reason}" for b in bad)
-    raise DataError(
-        f"{len(bad)} of {len(samples)} images cannot be read:\n{listed}\n"
-        "Mend or remove them, or go on without them with --skip-unreadable (skip_unreadable=True)."
-    ) from error
+def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> None:
+    shared = find_shared_content(hashes, test)
+    if shared:
+        first, copy = shared[0]
+        warnings.warn(
+            f"{len({path for _, path in shared})} test images are also training images, so an evaluation will flatter "
+            f"the model; the first is {copy}, the same as {first}. Remove them from one of the two.",
+            BlemishWarning,
+            stacklevel=3,
+        )

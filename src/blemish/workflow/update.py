@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blemish.calibration import Calibration
+from blemish.data.content import HASH_DIGITS, content_hashes
 from blemish.data.dataset import Inputs
-from blemish.data.images import content_fingerprint, image_size, read_image
+from blemish.data.images import image_size, read_image
 from blemish.errors import DataError, ModelError
 from blemish.inspection.result import Inspection
 from blemish.model import Model
 from blemish.scoring import batch_size, require_finite
 from blemish.types import Progress, Sample, no_progress
-from blemish.workflow.fit import HASH_DIGITS, normal_samples
+from blemish.workflow.normal_images import normal_samples
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -92,11 +93,11 @@ def update(
     runtime = _torch_runtime(model)
     samples = normal_samples(images)
     data = model.manifest.data
-    hashes = [content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples]
-    for sample, digest in zip(samples, hashes, strict=True):
-        if digest in data["hashes"]:
-            raise DataError(f"{sample.path} was learned from or held out already. Leave it out.")
     pictures = [sample.path for sample in samples]
+    hashes = {path: digest[:HASH_DIGITS] for path, digest in content_hashes(pictures, progress).items()}
+    for path in pictures:
+        if hashes[path] in data["hashes"]:
+            raise DataError(f"{path} was learned from or held out already. Leave it out.")
     scores, maps = learn_on(
         runtime.method,
         Inputs(pictures, model.preprocess),
@@ -116,7 +117,7 @@ def update(
             **data,
             "learned_from": data["learned_from"] + len(samples),
             "images": [*data["images"], *(path.name for path in pictures)],
-            "hashes": [*data["hashes"], *hashes],
+            "hashes": [*data["hashes"], *(hashes[path] for path in pictures)],
         },
         history=_with_event(model, {"added": len(samples), "seconds": round(seconds, 2)}),
     )
