@@ -19,6 +19,7 @@ class Mean:
     """Scores an image by the mean of its input; bright ones get a map with one NaN."""
 
     name = "mean"
+    device = "cpu"
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -67,6 +67,7 @@ class Model:
         return (
             f"Learned from {data['learned_from']} images in {history['seconds']:.1f} s{trained}, "
             f"held out {data['held_out']}{skipped}.\n{self.calibration.describe()}"
+            + (f"\nDevice: {self.runtime.device}" if self.runtime.device != "cpu" else "")
         )
 
     def __repr__(self) -> str:
@@ -162,29 +163,34 @@ class Model:
         return Path(folder)
 
 
-def load(folder: Path | str, *, runtime: str = "torch", device: str = "cpu") -> Model:
+def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") -> Model:
     """Load a model folder, checking everything in it first.
 
     Args:
         folder: What `Model.save` wrote.
         runtime: "torch", or "onnx" if the model was exported.
-        device: Where the torch runtime runs, e.g. "cpu" or "cuda".
+        device: Where the torch runtime runs: "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:1".
 
     Raises:
-        ModelError: If the folder is absent, damaged, hostile or too new.
-        MethodError: If the method is not installed.
+        ModelError: If the folder is absent, damaged, hostile or too new, or the runtime or its device does not exist.
+        MethodError: If the method is not installed, or torch finds no such device.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     if runtime == "onnx":
+        if device not in ("auto", "cpu"):
+            raise ModelError(
+                f"The onnx runtime works on the CPU only, not on {device!r}. Leave the device out."
+            )
         from blemish.runtimes.onnx import OnnxRuntime  # an extra of its own
 
         return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
     if runtime != "torch":
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
     cls = find_method(manifest.method)
-    from blemish.runtimes.torch import TorchRuntime, load_method
+    from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
+    device = resolve_device(device)
     method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS))
     return Model(manifest, TorchRuntime(method, device))
 

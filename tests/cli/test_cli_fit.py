@@ -65,8 +65,10 @@ def test_onnx(run: Run, made: Path, fitted: Path) -> None:
         f"Error: {fitted} holds no model.onnx. Export the model to that runtime first, or use another.\n"
     )
     result = run("inspect", "m", image, "--runtime", "onnx", "--device", "cuda")
-    assert result.exit_code == 2
-    assert result.stderr.endswith("Error: The onnx runtime works on the CPU only. Leave --device out.\n")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: The onnx runtime works on the CPU only, not on 'cuda'. Leave the device out.\n"
+    )
 
 
 def test_unreadable_images_are_all_named_or_skipped(run: Run, data: Path) -> None:

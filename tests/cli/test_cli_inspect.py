@@ -9,10 +9,14 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
+from numpy.typing import NDArray
 
 import blemish
 from blemish.data.images import read_image
 from blemish.inspection.heatmap import overlay
+from blemish.methods.base import Method
+from blemish.runtimes.torch import TorchRuntime
+from blemish.types import Prediction
 from cli_data import draw, write
 
 Run = Callable[..., Result]
@@ -131,3 +135,20 @@ def test_damaged_model(run: Run, model: Path, folder: Path) -> None:
         f"Error: {model / 'weights.safetensors'} is not the file the manifest describes (sha256 differs). "
         "Copy the folder again.\n"
     )
+
+
+def test_another_device_than_the_cpu_is_named(
+    run: Run, fitted: Path, folder: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnGpu(TorchRuntime):
+        def __init__(self, method: Method, device: str) -> None:
+            super().__init__(method)
+            self.device = "cuda"
+
+        def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+            return TorchRuntime(self.method).predict(images)
+
+    assert run("inspect", fitted, folder).stderr == ""
+    monkeypatch.setattr("blemish.runtimes.torch.TorchRuntime", OnGpu)
+    assert run("inspect", fitted, folder).stderr == "Device: cuda\n"
+    assert run("evaluate", fitted, made / "plain", "--json").stderr == "Device: cuda\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import data_options, json_option, require_device, runtime_options
+from blemish.cli.options import data_options, json_option, runtime_options, say_device
 
 EXAMPLES = """\b
 blemish evaluate bottle.blemish bottle/ --report bottle.html
@@ -41,8 +41,8 @@ def command(
     from blemish.workflow.evaluate import evaluate
 
     dataset = open_dataset(data, layout=layout, category=category)
-    require_device(device, runtime)
     loaded = load(model, runtime=runtime, device=device)
+    say_device(loaded)
     with progress_bars() as progress:
         evaluation = evaluate(loaded, dataset.test, report=report, progress=progress)
     if as_json:

@@ -12,7 +12,6 @@ from blemish.cli.options import (
     data_options,
     device_option,
     false_alarm_rate_type,
-    require_device,
     require_finite,
     to_arguments,
     to_cache,
@@ -152,7 +151,6 @@ def command(
         arguments["backbone"] = backbone
     require_place(output)
     dataset = open_dataset(data, layout=layout, category=category)
-    require_device(device)
     learner = create_method(method, preset=preset, arguments=arguments)
     if onnx:
         from blemish.runtimes.export import require_exportable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blemish.cli.options import json_option, require_device, runtime_options
+from blemish.cli.options import json_option, runtime_options, say_device
 
 if TYPE_CHECKING:
     from blemish.inspection.result import Inspection, Unreadable
@@ -60,8 +60,8 @@ def command(
     from blemish.progress import progress_bars
     from blemish.types import no_progress
 
-    require_device(device, runtime)
     loaded = load(model, runtime=runtime, device=device)
+    say_device(loaded)
     images = find_images(paths, skip=output)
     try:
         files = {} if output is None else plan_heat_maps(images, output)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blemish.cli.options import device_option, require_device
+from blemish.cli.options import device_option
 
 if TYPE_CHECKING:
     from blemish.workflow.update import Box
@@ -66,7 +66,6 @@ def command(
         raise click.UsageError("Nothing to do. Give good images, or a missed defect with --remove-like.")
     if box is not None and remove_like is None:
         raise click.UsageError("--box says where the defect of --remove-like is. Give both or neither.")
-    require_device(device)
     loaded = load(model, device=device)
     if remove_like is not None:
         click.echo(take_out(loaded, remove_like, box).summary())

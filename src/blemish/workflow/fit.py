@@ -46,7 +46,7 @@ def fit(
     hold_out_share: float = 0.1,
     false_alarm_rate: float = 0.01,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     skip_unreadable: bool = False,
     auxiliary: Sequence[Sample] | Sequence[Path] = (),
     cache: CacheBudget = DEFAULT_CACHE,
@@ -69,7 +69,7 @@ def fit(
         hold_out_share: Part of the images that is not learned from but sets the thresholds; at least one image.
         false_alarm_rate: Share of normal images that may be called NG.
         seed: Decides the split and everything random in the method.
-        device: Where torch works, e.g. "cpu" or "cuda".
+        device: Where torch works: "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:1".
         skip_unreadable: Go on without images that cannot be decoded, counting them in the manifest.
         auxiliary: Images of other things, for methods that say what use they have for them.
         cache: Room for what training would otherwise compute anew in every epoch.
@@ -80,13 +80,14 @@ def fit(
 
     Raises:
         DataError: Naming *all* images that cannot be decoded; or if there are too few.
-        MethodError: If the method cannot be built, or cannot learn from the images.
+        MethodError: If the method cannot be built, or cannot learn from the images, or torch finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
         ValueError: If a share or a rate is not between 0 and 1.
     """
-    from blemish.runtimes.torch import TorchRuntime  # torch is not needed to inspect
+    from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
 
+    device = resolve_device(device)
     learner, preprocess = _build(method, preset, arguments, preprocess)
     learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
     if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
