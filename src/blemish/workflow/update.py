@@ -93,20 +93,17 @@ def update(
     runtime = _torch_runtime(model)
     samples = normal_samples(images)
     data = model.manifest.data
-    pictures = [sample.path for sample in samples]
-    hashes = {path: digest[:HASH_DIGITS] for path, digest in content_hashes(pictures, progress).items()}
-    for path in pictures:
-        if hashes[path] in data["hashes"]:
-            raise DataError(f"{path} was learned from or held out already. Leave it out.")
+    paths = [sample.path for sample in samples]
+    hashes = _hashes_of_new(paths, data["hashes"], progress)
     scores, maps = learn_on(
         runtime.method,
-        Inputs(pictures, model.preprocess),
+        Inputs(paths, model.preprocess),
         batch_size=batch_size(model.preprocess),
         device=runtime.device,
         progress=progress,
     )
     peaks = []
-    for score, anomaly_map, path in zip(scores, maps, pictures, strict=True):
+    for score, anomaly_map, path in zip(scores, maps, paths, strict=True):
         require_finite(score, anomaly_map, path)
         peaks.append(float(model.preprocess.restore(anomaly_map, image_size(path)).max()))
     seconds = time.perf_counter() - started
@@ -116,8 +113,8 @@ def update(
         data={
             **data,
             "learned_from": data["learned_from"] + len(samples),
-            "images": [*data["images"], *(path.name for path in pictures)],
-            "hashes": [*data["hashes"], *(hashes[path] for path in pictures)],
+            "images": [*data["images"], *(path.name for path in paths)],
+            "hashes": [*data["hashes"], *hashes],
         },
         history=_with_event(model, {"added": len(samples), "seconds": round(seconds, 2)}),
     )
@@ -161,6 +158,16 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     model.manifest = replace(model.manifest, history=_with_event(model, {"removed": len(gone)}))
     origins = tuple((names[number], x, y) for number, x, y in gone)
     return Removal(origins, before, model.inspect(picture))
+
+
+def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
+    """The hashes that the manifest keeps of images, none of which may be known."""
+    found = content_hashes(paths, progress)
+    hashes = [found[path][:HASH_DIGITS] for path in paths]
+    for path, digest in zip(paths, hashes, strict=True):
+        if digest in known:
+            raise DataError(f"{path} was learned from or held out already. Leave it out.")
+    return hashes
 
 
 def _torch_runtime(model: Model) -> "TorchRuntime":
