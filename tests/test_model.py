@@ -87,9 +87,10 @@ def test_a_defect_is_found_where_it_is(model: Model) -> None:
 def test_a_file_and_its_pixels_give_the_same(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "零件 1.png"
     write_image(path, picture(100, defect=1.0))
-    of_path, of_text, of_pixels = (model.inspect(one) for one in (path, str(path), picture(100, defect=1.0)))
-    assert of_path.path == of_text.path == path
-    for other in (of_text, of_pixels):
+    asked: list[Any] = [path, str(path), Sample(path, 1, "test"), picture(100, defect=1.0)]
+    of_path, of_text, of_sample, of_pixels = map(model.inspect, asked)
+    assert of_path.path == of_text.path == of_sample.path == path
+    for other in (of_text, of_sample, of_pixels):
         assert same(replace(of_path, path=None), replace(other, path=None))
 
 

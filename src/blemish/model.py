@@ -73,17 +73,16 @@ class Model:
     def __repr__(self) -> str:
         return f"Model(runtime={self.runtime.name!r}, {self.manifest!r})"
 
-    def inspect(self, image: Image | Path | str) -> Inspection:
+    def inspect(self, image: Sample | Path | str | Image) -> Inspection:
         """The verdict on one image: a file, or an (H, W, 3) RGB array of uint8 or uint16.
 
         Raises:
             DataError: If the file cannot be decoded, or the array is not such an image.
             ModelError: If the score is NaN or infinite.
         """
-        path = None if isinstance(image, np.ndarray) else Path(image)
-        picture = image if isinstance(image, np.ndarray) else read_image(image)
-        (score,), (anomaly_map,) = self.scorer.score([picture], [path])
-        return self.judge(score, anomaly_map, picture, path)
+        found = _decode(image)
+        (score,), (anomaly_map,) = self.scorer.score([found.image], [found.path])
+        return self.judge(score, anomaly_map, found.image, found.path)
 
     def inspect_many(
         self, images: Iterable[Sample | Path | str | Image]
@@ -262,15 +261,24 @@ def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sampl
             yield image
 
 
+def _decode(image: Sample | Path | str | Image) -> Decoded:
+    if isinstance(image, np.ndarray):
+        require_image(image)
+        return Decoded(None, image)
+    path = image.path if isinstance(image, Sample) else Path(image)
+    return Decoded(path, read_image(path))
+
+
 def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
+    """The image decoded, or what is wrong with it; folders that come here have been searched."""
     path = None
     try:
-        if isinstance(image, np.ndarray):
-            require_image(image)
-            return Decoded(None, image)
-        path = image.path if isinstance(image, Sample) else Path(image)
-        if path.is_dir():
-            raise DataError(f"{path} holds no images. Name a folder that does, or an image.")
-        return Decoded(path, read_image(path))
+        if isinstance(image, str | Path):
+            path = Path(image)
+            if path.is_dir():
+                raise DataError(f"{path} holds no images. Name a folder that does, or an image.")
+        elif isinstance(image, Sample):
+            path = image.path
+        return _decode(image)
     except DataError as error:
         return Unreadable(path, error)
