@@ -44,7 +44,7 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pictures become the network's input."""
+        """How images become the network's input."""
         return self.manifest.preprocess
 
     @property

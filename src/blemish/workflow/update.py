@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
 
 Box = tuple[int, int, int, int]
-"""Left, top, width and height in pixels of a picture."""
+"""Left, top, width and height in pixels of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
 
     Args:
         model: In the torch runtime. It changes; save it to keep that.
-        image: A picture of the missed defect.
-        box: Where the defect is; without, it is taken to be where the picture scores highest.
+        image: An image of the missed defect.
+        box: Where the defect is; without, it is taken to be where the image scores highest.
 
     Raises:
         DataError: If the image cannot be read or the box does not lie within it.
@@ -139,25 +139,25 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     from blemish.training import forget
 
     runtime = _torch_runtime(model)
-    picture = read_image(image)
-    marked = np.zeros(picture.shape[:2], np.bool_)
+    pixels = read_image(image)
+    marked = np.zeros(pixels.shape[:2], np.bool_)
     if box is not None:
         left, top, width, height = box
-        rows, columns = picture.shape[:2]
+        rows, columns = pixels.shape[:2]
         if min(left, top) < 0 or min(width, height) < 1 or left + width > columns or top + height > rows:
             raise DataError(
                 f"The box {left},{top},{width},{height} is not within {image}, which has {columns} × {rows} pixels. "
                 "Give left, top, width and height in its pixels."
             )
         marked[top : top + height, left : left + width] = True
-    before = model.inspect(picture)
+    before = model.inspect(pixels)
     gone = forget(
-        runtime.method, model.preprocess(picture), model.preprocess.place(marked), device=runtime.device
+        runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
     )
     names = model.manifest.data["images"]
     model.manifest = replace(model.manifest, history=_with_event(model, {"removed": len(gone)}))
     origins = tuple((names[number], x, y) for number, x, y in gone)
-    return Removal(origins, before, model.inspect(picture))
+    return Removal(origins, before, model.inspect(pixels))
 
 
 def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
