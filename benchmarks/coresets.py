@@ -31,8 +31,7 @@ def main() -> None:
                 row = []
                 for coreset in CORESETS:
                     arguments = {"backbone": backbone, "coreset": coreset}
-                    method, preprocess = blemish.create_method("patchcore", arguments=arguments)
-                    model = blemish.fit(method, data.train, preprocess=preprocess)
+                    model = blemish.fit("patchcore", data.train, arguments=arguments, device="cpu")
                     row.append(blemish.evaluate(model, data.test).image_auroc or 0.0)
                 rows.append(row)
                 print(f"| {seed} | {backbone} | " + " | ".join(f"{a:.4f}" for a in row) + " |", flush=True)

@@ -117,10 +117,11 @@ def measure(run: Run, name: str, seed: int, folder: Path) -> Row:
     blemish = [sys.executable, "-m", "blemish"]
     options = [*shlex.split(run.options), "--seed", str(seed)]
     model = str(MODELS / " ".join([run.method, *options, name]).replace("/", "_"))
-    subprocess.run([*blemish, "fit", run.method, str(folder), "-o", model, "--resume", *options], check=True)
-    said = subprocess.run(
-        [*blemish, "evaluate", model, str(folder), "--json"], check=True, capture_output=True, text=True
-    )
+    on_cpu = ["--device", "cpu"]  # that of the machine that the rows name
+    fit = [*blemish, "fit", run.method, str(folder), "-o", model, "--resume", *on_cpu, *options]
+    subprocess.run(fit, check=True)
+    evaluate = [*blemish, "evaluate", model, str(folder), "--json", *on_cpu]
+    said = subprocess.run(evaluate, check=True, capture_output=True, text=True)
     shown = subprocess.run([*blemish, "show", model, "--json"], check=True, capture_output=True, text=True)
     numbers = json.loads(said.stdout)
     row = {c: "" if numbers[c] is None else f"{numbers[c]:.4f}" for c in COLUMNS[4:11]}

@@ -133,11 +133,6 @@ class StoresAnotherValue(Untrue):
         self.gain += 1
 
 
-class TakesPositions(Untrue):
-    def __init__(self, gain: float = 1.0) -> None:
-        super().__init__(gain=gain)
-
-
 class LooksAtLabels(Untrue):
     def collect(self, batches: Iterable[Tensor], labels: Any = None) -> None:
         super().collect(batches)
@@ -253,7 +248,6 @@ class NeedsTwoImagesSilently(Untrue):
 
 CAUGHT: list[tuple[type[Method], str, str]] = [
     (StoresAnotherValue, "arguments_rebuild_the_method", r"\{'gain': 2\.0\} became \{'gain': 3\.0\}"),
-    (TakesPositions, "arguments_rebuild_the_method", "declare arguments and override build"),
     (LooksAtLabels, "hooks_see_images_only", "collect takes .*labels"),
     (ScoresUnlearned, "not_learned_error", "a method that has not learned gave a score"),
     (DrawsInTheConstructor, "seed_decides_everything", "noise differs between two runs of one seed"),

@@ -9,13 +9,14 @@ import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
     ["types", "errors", "files"],
-    ["data", "features", "blocks", "metrics", "calibration", "inspection", "distributed"],
+    ["data", "features", "blocks", "metrics", "calibration", "progress", "distributed"],
+    ["inspection"],
     ["methods", "manifest", "demo"],
     ["plugins"],
     ["training", "runtimes"],
+    ["scoring"],
     ["model", "reports"],
     ["workflow", "testing"],
-    ["updating"],
     ["benchmark"],
     ["station"],
     ["cli"],

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
 from blemish.files import sha256_of
+from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import FILE, GRAPH, WEIGHTS, Manifest, read_manifest
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime
-from blemish.types import Inspection, Prediction
+from blemish.types import Prediction, Sample
 from tiny_product import SMALL, Average, defect_place, good_samples, picture, tiny_model
 
 Arrays = NDArray[np.float32]
@@ -39,6 +40,7 @@ class Scripted:
     """A runtime that answers what it is told, for inputs of 32 × 40."""
 
     name = "scripted"
+    device = "cpu"
 
     def __init__(self, answer: Callable[[Arrays], tuple[Any, Any]]) -> None:
         self.answer = answer
@@ -86,9 +88,10 @@ def test_a_defect_is_found_where_it_is(model: Model) -> None:
 def test_a_file_and_its_pixels_give_the_same(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "零件 1.png"
     write_image(path, picture(100, defect=1.0))
-    of_path, of_text, of_pixels = (model.inspect(one) for one in (path, str(path), picture(100, defect=1.0)))
-    assert of_path.path == of_text.path == path
-    for other in (of_text, of_pixels):
+    asked: list[Any] = [path, str(path), Sample(path, 1, "test"), picture(100, defect=1.0)]
+    of_path, of_text, of_sample, of_pixels = map(model.inspect, asked)
+    assert of_path.path == of_text.path == of_sample.path == path
+    for other in (of_text, of_sample, of_pixels):
         assert same(replace(of_path, path=None), replace(other, path=None))
 
 
@@ -111,7 +114,8 @@ def test_8_and_16_bits_get_the_same_score(model: Model) -> None:
 @pytest.mark.parametrize(("above", "verdict"), [(-1e-6, "OK"), (0.0, "OK"), (1e-6, "NG")])
 def test_ng_means_strictly_above_the_threshold(model: Model, above: float, verdict: str) -> None:
     threshold = model.calibration.image_threshold
-    assert model.judge(threshold + above, np.zeros((4, 4), np.float32)).verdict == verdict
+    flat = np.zeros((4, 4), np.float32)
+    assert model.judge(threshold + above, flat, picture(1, (4, 4))).verdict == verdict
 
 
 BAD = [np.nan, np.inf, -np.inf]
@@ -137,7 +141,7 @@ def test_judge_refuses_such_numbers_from_anywhere(model: Model, value: float) ->
     spoilt[2, 3] = value
     for score, anomaly_map in ((value, flat), (1.0, spoilt)):
         with pytest.raises(ModelError, match="there is no verdict"):
-            model.judge(score, anomaly_map)
+            model.judge(score, anomaly_map, picture(1, (4, 5)))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,67 @@ def test_a_file_that_is_no_picture_is_a_data_error(model: Model, tmp_path: Path)
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(DataError, match=r"a\.png is not a PNG"):
         model.inspect(tmp_path / "a.png")
+
+
+def test_many_images_come_in_order_and_bad_ones_in_their_place(model: Model, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_image(tmp_path / f"{seed}.png", picture(seed, (40 + seed, 50), defect=seed % 2))
+    folder = tmp_path / "folder"
+    (folder / "empty").mkdir(parents=True)
+    for seed in (10, 9):
+        write_image(folder / f"{seed}.png", picture(seed))
+    (tmp_path / "bad.png").write_text("text")
+    array, bad_array = picture(7), np.zeros((4, 5), np.uint8)
+    images: list[Any] = [
+        tmp_path / "0.png",
+        str(tmp_path / "1.png"),
+        tmp_path / "bad.png",
+        array,
+        bad_array,
+        Sample(tmp_path / "2.png", 0, "test"),
+        folder,
+        folder / "empty",
+        tmp_path / "absent.png",
+    ]
+    found = list(model.inspect_many(images))
+    read = ["0.png", "1.png", None, "2.png", "folder/9.png", "folder/10.png"]
+    expected = [model.inspect(array if name is None else tmp_path / name) for name in read]
+    readable = [one for one in found if isinstance(one, Inspection)]
+    for one, alone in zip(readable, expected, strict=True):
+        assert (one.path, one.verdict, one.regions) == (alone.path, alone.verdict, alone.regions)
+        assert one.score == pytest.approx(alone.score, rel=1e-5)
+        np.testing.assert_array_equal(one.image, alone.image)
+    bad = {index: one for index, one in enumerate(found) if isinstance(one, Unreadable)}
+    assert {index: (one.path, str(one.error)) for index, one in bad.items()} == {
+        2: (
+            tmp_path / "bad.png",
+            f"{tmp_path / 'bad.png'} is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or "
+            "remove it.",
+        ),
+        4: (
+            None,
+            "An image is an (H, W, 3) RGB array of uint8 or uint16, got (4, 5) of uint8. Convert it, or give the path "
+            "of a file.",
+        ),
+        8: (folder / "empty", f"{folder / 'empty'} holds no images. Name a folder that does, or an image."),
+        9: (tmp_path / "absent.png", f"{tmp_path / 'absent.png'} does not exist. Check the path."),
+    }
+
+
+def test_many_images_are_taken_as_they_are_needed(model: Model) -> None:
+    model.manifest = replace(model.manifest, preprocess=Preprocess(size=(256, 256)))
+    model.runtime = Scripted(
+        lambda images: (np.ones(len(images), np.float32), np.ones((len(images), 256, 256), np.float32))
+    )
+    taken: list[int] = []
+
+    def images() -> Iterator[Any]:
+        for seed in range(1000):
+            taken.append(seed)
+            yield picture(0)
+
+    assert isinstance(next(model.inspect_many(images())), Inspection)
+    assert len(taken) < 20
 
 
 def test_padding_gets_no_region(tmp_path: Path) -> None:

@@ -52,7 +52,16 @@ def test_help_takes_at_most_ten_times_as_long_as_importing_numpy() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["blemish.data.dataset", "blemish.model", "blemish.workflow", "blemish.reports", "blemish.plugins"],
+    [
+        "blemish.data.dataset",
+        "blemish.inspection.result",
+        "blemish.model",
+        "blemish.workflow.fit",
+        "blemish.workflow.evaluate",
+        "blemish.workflow.update",
+        "blemish.reports",
+        "blemish.plugins",
+    ],
 )
 def test_speaks_numpy_without_torch(module: str) -> None:
     """An inspection computer may do without torch."""

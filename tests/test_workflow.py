@@ -1,5 +1,7 @@
 import math
+import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +17,26 @@ from torch import Tensor
 import blemish
 from blemish import plugins
 from blemish.calibration import Calibration
-from blemish.data.dataset import fingerprint
+from blemish.data import content
+from blemish.data.content import content_hashes, fingerprint
 from blemish.data.images import content_fingerprint, read_image, write_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.data.splits import hold_out
+from blemish.errors import BlemishWarning, DataError, MethodError, ModelError
+from blemish.inspection.result import Inspection
 from blemish.manifest import WEIGHTS
-from blemish.methods.base import Method
+from blemish.methods.base import Method, Preset
 from blemish.model import Model
-from blemish.types import Image, Inspection, Mask, Sample
-from blemish.workflow import PIXELS_AT_ONCE, batch_size
+from blemish.scoring import PIXELS_AT_ONCE, batch_size
+from blemish.types import Mask, Prediction, Sample
 from tiny_product import SMALL, Average, defect_place, good_samples, picture
 
 
 class Spy(Average):
     """Keeps what it is shown."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def build(self) -> None:
+        super().build()
         self.shown: list[NDArray[np.float32]] = []
 
     def collect(self, batches: Iterable[Tensor]) -> None:
@@ -43,8 +48,8 @@ class Spy(Average):
 class Random(Average):
     """Learns random numbers beside the average."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def build(self) -> None:
+        super().build()
         self.drawn: Tensor
         self.register_buffer("drawn", torch.empty(0))
 
@@ -74,6 +79,36 @@ def without_time(model: Model) -> dict[str, Any]:
 # fit
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_each_file_is_read_once_for_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: bool
+) -> None:
+    """For the manifest, the checkpoint and the comparison with the test images together."""
+    samples, test = good_samples(tmp_path / "train", 10), labelled(tmp_path / "test")
+    shutil.copy(samples[3].path, test[0].path)
+    reads: Counter[Path] = Counter()
+    original = content_fingerprint
+
+    def counting(path: Path) -> str:
+        reads[path] += 1
+        return original(path)
+
+    monkeypatch.setattr(content, "content_fingerprint", counting)
+    folder = tmp_path / "unfinished" if checkpoint else None
+    with pytest.warns(
+        BlemishWarning,
+        match=rf"^1 test images are also training images, so an evaluation will flatter the model; the first is "
+        rf"{test[0].path}, the same as {samples[3].path}\. Remove them from one of the two\.$",
+    ):
+        model = fit(samples, test=test, checkpoint=folder)
+    assert {path: count for path, count in reads.items() if path.parent.name == "train"} == {
+        sample.path: 1 for sample in samples
+    }
+    assert reads[test[0].path] == 1
+    assert max(reads.values()) == 1
+    assert model.manifest.data == fit(samples).manifest.data
+
+
 def test_samples_paths_and_text_are_the_same_images(tmp_path: Path) -> None:
     samples = good_samples(tmp_path / "好 parts", 6)
     plain = [replace(sample, category="") for sample in samples]
@@ -96,7 +131,7 @@ def test_the_manifest_says_what_was_learned_from(tmp_path: Path) -> None:
         "learned_from": 5,
         "held_out": 2,
         "skipped": 0,
-        "fingerprint": fingerprint(samples),
+        "fingerprint": fingerprint(samples, content_hashes(sample.path for sample in samples)),
         "hashes": [content_fingerprint(sample.path)[:16] for sample in samples],
     }
     assert (manifest.method, manifest.arguments, manifest.seed) == ("average", {"gain": 1.0}, 4)
@@ -126,6 +161,25 @@ def test_held_out_images_calibrate_and_are_not_learned_from(tmp_path: Path) -> N
     )
     for name, value in expected.to_dict().items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-4), name
+
+
+class NoNumber(Average):
+    """Gives NaN to dark images."""
+
+    def forward(self, images: Tensor) -> Prediction[Tensor]:
+        score, anomaly_map = super().forward(images)
+        return Prediction(torch.where(images.mean((1, 2, 3)) < -1.5, torch.nan, score), anomaly_map)
+
+
+def test_a_held_out_image_without_a_score_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "_registered", {"no_number": NoNumber})
+    samples = good_samples(tmp_path, 10)
+    _, held_out = hold_out(samples, 0.3, seed=0)
+    write_image(held_out[1].path, np.zeros((48, 60, 3), np.uint8))
+    with pytest.raises(
+        ModelError, match=rf"^The model gave {held_out[1].path} a score or an anomaly map that is NaN"
+    ):
+        fit(samples, NoNumber(), hold_out_share=0.3)
 
 
 def test_one_seed_gives_one_model_whatever_the_order(tmp_path: Path) -> None:
@@ -278,7 +332,7 @@ def test_batches_hold_about_as_many_pixels(size: tuple[int, int], expected: int)
 
 
 def test_a_preset_brings_arguments_and_preprocessing() -> None:
-    method, preprocess = blemish.create_method(
+    method = blemish.create_method(
         "patchcore", preset="amazon", arguments={"backbone": "compact:random", "coreset_ratio": 0.5}
     )
     assert method.arguments == {
@@ -292,8 +346,25 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
         "squared": True,
         "mean_mapped": 1024,
     }
-    assert preprocess == Preprocess(size=(256, 256), crop=(224, 224))
-    assert blemish.create_method("pca")[1] == Preprocess()
+    assert blemish.preset_preprocess("patchcore", "amazon") == Preprocess(size=(256, 256), crop=(224, 224))
+    assert blemish.preset_preprocess("pca", None) == Preprocess()
+
+
+def test_fit_takes_a_preset_and_arguments_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = {"small": Preset(arguments={"gain": 2.0}, preprocess={"size": (24, 16)})}
+    monkeypatch.setattr(Average, "presets", presets)
+    samples = good_samples(tmp_path, 4)
+    model = blemish.fit("average", samples, preset="small")
+    assert (model.manifest.arguments, model.preprocess) == ({"gain": 2.0}, Preprocess(size=(24, 16)))
+    model = blemish.fit("average", samples, preset="small", arguments={"gain": 3.0}, preprocess=SMALL)
+    assert (model.manifest.arguments, model.preprocess) == ({"gain": 3.0}, SMALL)
+    for options in ({"preset": "small"}, {"arguments": {"gain": 3.0}}):
+        with pytest.raises(
+            MethodError,
+            match=r"preset and arguments are for a method given by its name, but this one is built already\. "
+            r"Give its name, or leave them out\.",
+        ):
+            fit(samples, **options)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +487,7 @@ def test_without_masks_there_are_no_pixel_numbers_but_a_reason(model: Model, tmp
 
 def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_path: Path) -> None:
     samples = labelled(tmp_path / "test")
-    seen: list[tuple[Sample, Image, Inspection, Mask | None]] = []
+    seen: list[tuple[Sample, Inspection, Mask | None]] = []
     told: list[tuple[str, int, int | None]] = []
     blemish.evaluate(
         model,
@@ -424,9 +495,9 @@ def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_pat
         observe=lambda *what: seen.append(what),
         progress=lambda *what: told.append(what),
     )
-    assert [sample for sample, _, _, _ in seen] == samples
-    for sample, image, inspection, mask in seen:
-        np.testing.assert_array_equal(image, read_image(sample.path))
+    assert [sample for sample, _, _ in seen] == samples
+    for sample, inspection, mask in seen:
+        np.testing.assert_array_equal(inspection.image, read_image(sample.path))
         alone = model.inspect(sample.path)
         assert inspection.path == sample.path
         assert inspection.score == pytest.approx(alone.score, rel=1e-5)
@@ -434,7 +505,7 @@ def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_pat
         assert (mask is not None) == bool(sample.label)
         if mask is not None:
             assert mask.sum() == np.count_nonzero(read_image(sample.mask_path or "")[:, :, 0])
-    assert told == [("evaluating", 24, 24)]
+    assert told == [("evaluating", done, 24) for done in range(1, 25)]
 
 
 def test_a_report_is_written(model: Model, tmp_path: Path) -> None:

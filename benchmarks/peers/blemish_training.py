@@ -62,7 +62,7 @@ def fastflow_epoch(settings: Json) -> Json:
     (first, _), (second, _) = epochs
     return {
         "seconds": second - first,
-        "preparing_seconds": phases["preparing"] - phases["looking at images"],
+        "preparing_seconds": phases["preparing"] - phases["collecting"],
         "losses": [loss for _, loss in epochs],
         "precision": precision(),
     }

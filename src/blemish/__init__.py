@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.data.preprocess import Preprocess as Preprocess
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
+    from blemish.inspection.result import Inspection as Inspection
+    from blemish.inspection.result import Region as Region
+    from blemish.inspection.result import Unreadable as Unreadable
     from blemish.methods import *  # noqa: F403  # the classes of the catalogue
     from blemish.methods.arguments import argument as argument
     from blemish.methods.base import Method as Method
@@ -29,17 +32,17 @@ if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type chec
     from blemish.model import Model as Model
     from blemish.model import load as load
     from blemish.model import recalibrate as recalibrate
+    from blemish.plugins import create_method as create_method
     from blemish.plugins import method_names as method_names
+    from blemish.plugins import preset_preprocess as preset_preprocess
     from blemish.plugins import register_method as register_method
-    from blemish.types import Inspection as Inspection
+    from blemish.progress import progress_bars as progress_bars
     from blemish.types import Prediction as Prediction
-    from blemish.types import Region as Region
     from blemish.types import Sample as Sample
-    from blemish.updating import remove_like as remove_like
-    from blemish.updating import update as update
-    from blemish.workflow import create_method as create_method
-    from blemish.workflow import evaluate as evaluate
-    from blemish.workflow import fit as fit
+    from blemish.workflow.evaluate import evaluate as evaluate
+    from blemish.workflow.fit import fit as fit
+    from blemish.workflow.update import remove_like as remove_like
+    from blemish.workflow.update import update as update
 
     __version__: str
 
@@ -51,14 +54,17 @@ _HOMES = {
         "blemish.data.images": ("read_image",),
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
+        "blemish.inspection.result": ("Inspection", "Region", "Unreadable"),
         "blemish.methods.arguments": ("argument",),
         "blemish.methods.base": ("Method", "Preset"),
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),
-        "blemish.plugins": ("method_names", "register_method"),
-        "blemish.types": ("Inspection", "Prediction", "Region", "Sample"),
-        "blemish.updating": ("remove_like", "update"),
-        "blemish.workflow": ("create_method", "evaluate", "fit"),
+        "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
+        "blemish.progress": ("progress_bars",),
+        "blemish.types": ("Prediction", "Sample"),
+        "blemish.workflow.evaluate": ("evaluate",),
+        "blemish.workflow.fit": ("fit",),
+        "blemish.workflow.update": ("remove_like", "update"),
     }.items()
     for name in names
 } | {target.partition(":")[2]: target.partition(":")[0] for target in CATALOGUE.values()}

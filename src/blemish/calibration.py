@@ -22,7 +22,7 @@ from blemish.types import Map
 _ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Calibration:
     """Thresholds and scale of scores; an image is NG when its score is strictly above the threshold."""
 
@@ -166,6 +166,19 @@ class Calibration:
             f"Thresholds rest on {images}: too few for the asked false-alarm rate of "
             f"{_percent(self.false_alarm_rate)}; expect up to {expected} ({bound}); "
             f"hold out at least {_images_needed(self.false_alarm_rate)} images for it."
+        )
+
+    def describe(self) -> str:
+        """Both thresholds, and the sentence of `summary`."""
+        return (
+            f"Image threshold {self.image_threshold:.4g}, pixel threshold {self.pixel_threshold:.4g}.\n"
+            f"{self.summary()}"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Calibration(images={self.images}, false_alarm_rate={self.false_alarm_rate:g}, "
+            f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ LARGEST = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Manifest:
     """Everything about a model except its weights."""
 
@@ -42,6 +42,39 @@ class Manifest:
     blemish: str = field(default_factory=lambda: version("blemish"))
     """Version that wrote the folder."""
     format: int = FORMAT
+
+    def describe(self) -> str:
+        """What the model is made of, one line for each thing."""
+        preprocess, calibration, data = self.preprocess, self.calibration, self.data
+        height, width = preprocess.size
+        crop = (
+            ""
+            if preprocess.crop is None
+            else f", the middle {preprocess.crop[0]} × {preprocess.crop[1]} kept"
+        )
+        lines = {
+            "method": self.method,
+            **{f"  {name}": value for name, value in self.arguments.items()},
+            "category": data.get("category") or "–",
+            "learned from": f"{data.get('learned_from')} images (seed {self.seed})",
+            "held out": f"{data.get('held_out')} images",
+            "skipped": f"{data.get('skipped')} unreadable images",
+            "data": f"fingerprint {str(data.get('fingerprint'))[:16]}",
+            "input": f"{height} × {width} pixels (height × width), {preprocess.resize}{crop}",
+            "image threshold": f"{calibration.image_threshold:.6g}",
+            "pixel threshold": f"{calibration.pixel_threshold:.6g}",
+            "": calibration.summary(),
+            "files": ", ".join(self.files),
+            "written by": f"blemish {self.blemish}, format {self.format}",
+        }
+        return "\n".join(f"{name:<17} {value}" for name, value in lines.items())
+
+    def __repr__(self) -> str:
+        return (
+            f"Manifest(method={self.method!r:.40}, category={self.data.get('category')!r:.80}, "
+            f"learned_from={self.data.get('learned_from')!r:.20}, seed={self.seed},\n"
+            f"  arguments={dict(self.arguments)!r:.200},\n  {self.preprocess!r},\n  {self.calibration!r})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The entries as JSON values."""

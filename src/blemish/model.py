@@ -1,18 +1,19 @@
 """A learned product: preprocessing, method, calibration; what is saved, shipped and asked for verdicts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from blemish.calibration import Calibration
+from blemish.data.find import find_images
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import BlemishError, DataError, ModelError
+from blemish.errors import DataError, ModelError
 from blemish.files import sha256_of, whole_folder
 from blemish.inspection.regions import find_regions
+from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import (
     FILE,
     GRAPH,
@@ -24,12 +25,13 @@ from blemish.manifest import (
 )
 from blemish.plugins import find_method
 from blemish.runtimes.base import Runtime
-from blemish.types import Image, Inspection, Map, Prediction, Verdict
+from blemish.scoring import Decoded, Scorer, require_finite, require_image
+from blemish.types import Image, Map, Sample, Verdict
 
 RUNTIMES = ("torch", "onnx")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Model:
     """What `fit` gives: inspects images, saves itself as a folder."""
 
@@ -38,7 +40,7 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pictures become the network's input."""
+        """How images become the network's input."""
         return self.manifest.preprocess
 
     @property
@@ -46,17 +48,57 @@ class Model:
         """Thresholds and score scale."""
         return self.manifest.calibration
 
-    def inspect(self, image: Image | Path | str) -> Inspection:
+    @property
+    def scorer(self) -> Scorer:
+        """What scores images with this model, before any threshold."""
+        return Scorer(self.runtime, self.preprocess)
+
+    def summary(self) -> str:
+        """What was learned from how much, where it runs unless on the CPU, and what the thresholds rest on."""
+        data, history = self.manifest.data, self.manifest.history
+        taken, epochs = len(history["losses"]), self.manifest.arguments.get("epochs")
+        # Fewer epochs than asked for: by patience, or because steps are limited.
+        trained = f" ({taken} of {epochs} epochs)" if epochs else ""
+        skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
+        return (
+            f"Learned from {data['learned_from']} images in {history['seconds']:.1f} s{trained}, "
+            f"held out {data['held_out']}{skipped}.\n{self.calibration.describe()}"
+            + (f"\nDevice: {self.runtime.device}" if self.runtime.device != "cpu" else "")
+        )
+
+    def __repr__(self) -> str:
+        return f"Model(runtime={self.runtime.name!r}, {self.manifest!r})"
+
+    def inspect(self, image: Sample | Path | str | Image) -> Inspection:
         """The verdict on one image: a file, or an (H, W, 3) RGB array of uint8 or uint16.
 
         Raises:
             DataError: If the file cannot be decoded, or the array is not such an image.
             ModelError: If the score is NaN or infinite.
         """
-        path = None if isinstance(image, np.ndarray) else Path(image)
-        picture = image if isinstance(image, np.ndarray) else read_image(image)
-        (score,), (anomaly_map,) = self.score([picture])
-        return self.judge(score, anomaly_map, path)
+        found = _decode(image)
+        (score,), (anomaly_map,) = self.scorer.score([found.image], [found.path])
+        return self.judge(score, anomaly_map, found.image, found.path)
+
+    def inspect_many(
+        self, images: Iterable[Sample | Path | str | Image]
+    ) -> Iterator[Inspection | Unreadable]:
+        """The verdicts on many images, in order, in bounded memory; threads decode ahead.
+
+        Args:
+            images: Files, folders to be searched with their subfolders, and arrays; taken one after the other.
+
+        Yields:
+            An `Inspection` for each image, or an `Unreadable` that says what is wrong with it.
+
+        Raises:
+            ModelError: If a score is NaN or infinite.
+        """
+        for found in self.scorer.stream(_each_image(images), _read):
+            if isinstance(found, Unreadable):
+                yield found
+            else:
+                yield self.judge(found.score, found.anomaly_map, found.image, found.path)
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.
@@ -65,43 +107,19 @@ class Model:
             DataError: If an array is not an image.
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
-        for image in images:
-            _require_image(image)
-        scores, maps = self._predict(np.stack([self.preprocess(image) for image in images]))
-        restored = [
-            self.preprocess.restore(m, image.shape[:2]) for m, image in zip(maps, images, strict=True)
-        ]
-        return [float(score) for score in scores], restored
+        return self.scorer.score(images)
 
-    def judge(self, score: float, anomaly_map: Map, path: Path | None = None) -> Inspection:
-        """The verdict that the calibration gives a score and its map.
+    def judge(self, score: float, anomaly_map: Map, image: Image, path: Path | None = None) -> Inspection:
+        """The verdict that the calibration gives an image's score and its map of the image's size.
 
         Raises:
             ModelError: If the score or the map is NaN or infinite, which no comparison would notice.
         """
-        _require_finite(score, anomaly_map)
-        defect_mask, regions = find_regions(anomaly_map, self.calibration.pixel_threshold)
-        threshold = self.calibration.image_threshold
-        verdict: Verdict = "NG" if score > threshold else "OK"
-        return Inspection(path, score, threshold, verdict, regions, anomaly_map, defect_mask)
-
-    def _predict(self, inputs: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """What the runtime says, checked: the sha256 of hostile weights can be right, too."""
-        try:
-            scores, maps = self.runtime.predict(inputs)
-        except BlemishError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"The model cannot score these images: {error}. It is damaged; copy it again or fit anew."
-            ) from error
-        if (scores.shape, maps.shape) != ((len(inputs),), (len(inputs), *inputs.shape[2:])):
-            raise ModelError(
-                f"The model gave scores {scores.shape} and maps {maps.shape} for inputs {inputs.shape}. "
-                "It is damaged; copy it again or fit anew."
-            )
-        _require_finite(scores, maps)
-        return Prediction(scores, maps)
+        require_finite(score, anomaly_map, path)
+        calibration = self.calibration
+        defect_mask, regions = find_regions(anomaly_map, calibration.pixel_threshold)
+        verdict: Verdict = "NG" if score > calibration.image_threshold else "OK"
+        return Inspection(path, score, verdict, regions, image, anomaly_map, defect_mask, calibration)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
         """Write the model as a folder, whole or not at all; an older model there is replaced.
@@ -134,29 +152,34 @@ class Model:
         return Path(folder)
 
 
-def load(folder: Path | str, *, runtime: str = "torch", device: str = "cpu") -> Model:
+def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") -> Model:
     """Load a model folder, checking everything in it first.
 
     Args:
         folder: What `Model.save` wrote.
         runtime: "torch", or "onnx" if the model was exported.
-        device: Where the torch runtime runs, e.g. "cpu" or "cuda".
+        device: Where the torch runtime runs: "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:1".
 
     Raises:
-        ModelError: If the folder is absent, damaged, hostile or too new.
-        MethodError: If the method is not installed.
+        ModelError: If the folder is absent, damaged, hostile or too new, or the runtime or its device does not exist.
+        MethodError: If the method is not installed, or torch finds no such device.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     if runtime == "onnx":
+        if device not in ("auto", "cpu"):
+            raise ModelError(
+                f"The onnx runtime works on the CPU only, not on {device!r}. Leave the device out."
+            )
         from blemish.runtimes.onnx import OnnxRuntime  # an extra of its own
 
         return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
     if runtime != "torch":
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
     cls = find_method(manifest.method)
-    from blemish.runtimes.torch import TorchRuntime, load_method
+    from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
+    device = resolve_device(device)
     method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS))
     return Model(manifest, TorchRuntime(method, device))
 
@@ -203,17 +226,33 @@ def refuse_other_content(target: Path) -> None:
         )
 
 
-def _require_image(image: Image) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"An image is an (H, W, 3) RGB array of uint8 or uint16, got {image.shape} of {image.dtype}. "
-            "Convert it, or give the path of a file."
-        )
+def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
+    """The images, those of folders one by one."""
+    for image in images:
+        if isinstance(image, str | Path) and Path(image).is_dir():
+            yield from find_images([image])
+        else:
+            yield image
 
 
-def _require_finite(scores: ArrayLike, maps: ArrayLike) -> None:
-    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-        raise ModelError(
-            "The model gave a score or an anomaly map that is NaN or infinite, so there is no verdict. "
-            "Its weights are damaged or it learned from unsuitable images; copy it again or fit anew."
-        )
+def _decode(image: Sample | Path | str | Image) -> Decoded:
+    if isinstance(image, np.ndarray):
+        require_image(image)
+        return Decoded(None, image)
+    path = image.path if isinstance(image, Sample) else Path(image)
+    return Decoded(path, read_image(path))
+
+
+def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
+    """The image decoded, or what is wrong with it; folders that come here have been searched."""
+    path = None
+    try:
+        if isinstance(image, str | Path):
+            path = Path(image)
+            if path.is_dir():
+                raise DataError(f"{path} holds no images. Name a folder that does, or an image.")
+        elif isinstance(image, Sample):
+            path = image.path
+        return _decode(image)
+    except DataError as error:
+        return Unreadable(path, error)

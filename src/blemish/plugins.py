@@ -1,16 +1,17 @@
-"""Finding a method by its name: those of blemish, of installed plug-ins, and of the running program."""
+"""A method by its name, found and built: those of blemish, of installed plug-ins, and of the running program."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from blemish.data.preprocess import Preprocess
 from blemish.errors import MethodError, MissingExtraError
 from blemish.methods import CATALOGUE
 
 if TYPE_CHECKING:
-    from blemish.methods.base import Method
+    from blemish.methods.base import Method, Preset
 
 ENTRY_POINTS = "blemish.methods"
 """A package offers a method with the entry point `NAME = "module:class"` in this group."""
@@ -80,6 +81,46 @@ def name_of(method: "type[Method]") -> str:
         f"blemish.register_method('name', {method.__qualname__}) first, or declare it as an entry point of "
         f"the group {ENTRY_POINTS}."
     )
+
+
+def create_method(
+    name: str, *, preset: str | None = None, arguments: Mapping[str, Any] | None = None
+) -> "Method":
+    """Build a method by its name.
+
+    Args:
+        name: In the catalogue, or of a plug-in.
+        preset: One of the method's named configurations.
+        arguments: For the constructor; they win over the preset's.
+
+    Raises:
+        MethodError: If the method, the preset or an argument does not exist, or a value does not fit.
+    """
+    cls = find_method(name)
+    chosen = {} if preset is None else _find_preset(name, preset).arguments
+    settings = {**chosen, **(arguments or {})}
+    try:
+        return cls(**settings)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise MethodError(
+            f"{name} cannot be built with {settings}: {error}. See `blemish methods`."
+        ) from error
+
+
+def preset_preprocess(name: str, preset: str | None) -> Preprocess:
+    """The preprocessing that a method's preset asks for; the default one without a preset.
+
+    Raises:
+        MethodError: If the method or the preset does not exist.
+    """
+    return Preprocess() if preset is None else Preprocess(**_find_preset(name, preset).preprocess)
+
+
+def _find_preset(name: str, preset: str) -> "Preset":
+    presets = find_method(name).presets
+    if preset not in presets:
+        raise MethodError(f"{name} has no preset {preset!r}. It has: {', '.join(presets) or 'none'}.")
+    return presets[preset]
 
 
 def _installed() -> Mapping[str, str]:

@@ -5,9 +5,9 @@ K neighbours, M patches in a memory bank.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,50 +48,6 @@ class Prediction(NamedTuple, Generic[ArrayT]):
     """(N,) float32, higher is more anomalous, in the method's own unit."""
     anomaly_map: ArrayT
     """(N, H, W) float32 at the size of the network's input."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A connected part of the defect mask (8-connected), in pixels of the original image."""
-
-    x: int
-    """Left edge of the bounding box."""
-    y: int
-    """Top edge of the bounding box."""
-    width: int
-    height: int
-    area: int
-    """Number of pixels."""
-    peak: float
-    """Largest value of the anomaly map inside."""
-    peak_x: int
-    peak_y: int
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """The verdict on one image."""
-
-    path: Path | None
-    score: float
-    threshold: float
-    verdict: Verdict
-    regions: tuple[Region, ...]
-    """Largest peak first."""
-    anomaly_map: Map = field(repr=False)
-    """(H, W) at the original image's size."""
-    defect_mask: Mask = field(repr=False)
-    """(H, W): the anomaly map above the pixel threshold."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict without its arrays, ready for JSON."""
-        return {
-            "path": None if self.path is None else str(self.path),
-            "score": self.score,
-            "verdict": self.verdict,
-            "threshold": self.threshold,
-            "regions": [asdict(region) for region in self.regions],
-        }
 
 
 class Progress(Protocol):

@@ -16,7 +16,7 @@ from cli_data import defect_mask, draw, write
 @pytest.fixture(autouse=True)
 def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow computer must not add lines to the outputs that are compared."""
-    monkeypatch.setattr("blemish.cli.progress.SILENT_SECONDS", math.inf)
+    monkeypatch.setattr("blemish.progress.SILENT_SECONDS", math.inf)
 
 
 @pytest.fixture

@@ -65,8 +65,10 @@ def test_onnx(run: Run, made: Path, fitted: Path) -> None:
         f"Error: {fitted} holds no model.onnx. Export the model to that runtime first, or use another.\n"
     )
     result = run("inspect", "m", image, "--runtime", "onnx", "--device", "cuda")
-    assert result.exit_code == 2
-    assert result.stderr.endswith("Error: The onnx runtime works on the CPU only. Leave --device out.\n")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: The onnx runtime works on the CPU only, not on 'cuda'. Leave the device out.\n"
+    )
 
 
 def test_unreadable_images_are_all_named_or_skipped(run: Run, data: Path) -> None:
@@ -107,7 +109,7 @@ def test_shared_images_are_a_loud_warning_once(run: Run, data: Path) -> None:
 def test_what_is_there_is_refused_before_learning(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.workflow.fit", lambda *_, **__: pytest.fail("learned"))
+    monkeypatch.setattr("blemish.workflow.fit.fit", lambda *_, **__: pytest.fail("learned"))
     result = run("fit", "variation", data, "-o", data)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (

@@ -9,11 +9,14 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
+from numpy.typing import NDArray
 
 import blemish
-from blemish.cli.inspect import find_images, plan_heat_maps
 from blemish.data.images import read_image
-from blemish.reports.heatmap import overlay
+from blemish.inspection.heatmap import overlay
+from blemish.methods.base import Method
+from blemish.runtimes.torch import TorchRuntime
+from blemish.types import Prediction
 from cli_data import draw, write
 
 Run = Callable[..., Result]
@@ -87,23 +90,9 @@ def test_images_are_never_overwritten(run: Run, fitted: Path, folder: Path) -> N
     result = run("inspect", fitted, folder, "-o", folder)
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        f"Error: The heat map of {folder / '2.png'} would overwrite another image. Name another folder with -o.\n"
+        f"Error: Invalid value for -o: The heat map of {folder / '2.png'} would overwrite another image. Name another "
+        "folder for the heat maps.\n"
     )
-
-
-def test_every_image_has_a_heat_map_of_its_own(tmp_path: Path) -> None:
-    names = ["a/1.png", "a/1.jpg", "a/b/1.png", "c/1.png"]
-    for name in names:
-        write(tmp_path / name, draw(0))
-    output = tmp_path / "maps"
-
-    planned = plan_heat_maps(find_images([tmp_path / "a", tmp_path / "c/1.png"]), output)
-    assert {path: file.relative_to(output).as_posix() for path, file in planned.items()} == {
-        tmp_path / "a/1.jpg": "a/1_heatmap.jpg",
-        tmp_path / "a/1.png": "a/1.png_heatmap.jpg",
-        tmp_path / "a/b/1.png": "a/b/1_heatmap.jpg",
-        tmp_path / "c/1.png": "c/1_heatmap.jpg",
-    }
 
 
 def test_bad_files_are_reported_and_the_others_judged(run: Run, fitted: Path, folder: Path) -> None:
@@ -146,3 +135,20 @@ def test_damaged_model(run: Run, model: Path, folder: Path) -> None:
         f"Error: {model / 'weights.safetensors'} is not the file the manifest describes (sha256 differs). "
         "Copy the folder again.\n"
     )
+
+
+def test_another_device_than_the_cpu_is_named(
+    run: Run, fitted: Path, folder: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnGpu(TorchRuntime):
+        def __init__(self, method: Method, device: str) -> None:
+            super().__init__(method)
+            self.device = "cuda"
+
+        def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+            return TorchRuntime(self.method).predict(images)
+
+    assert run("inspect", fitted, folder).stderr == ""
+    monkeypatch.setattr("blemish.runtimes.torch.TorchRuntime", OnGpu)
+    assert run("inspect", fitted, folder).stderr == "Device: cuda\n"
+    assert run("evaluate", fitted, made / "plain", "--json").stderr == "Device: cuda\n"

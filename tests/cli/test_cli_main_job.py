@@ -143,12 +143,16 @@ def test_methods(run: Run) -> None:
     assert described["template"]["exports"] is False
     assert described["pca"]["summary"].startswith("PCA: ")
 
+    assert described["patchcore"]["schema"]["properties"]["coreset_ratio"]["maximum"] == 1
+    one = run("methods", "patchcore").stdout
+    assert "    coreset_ratio=0.01 (a number in (0, 1])\n      Maximum share of the training patches" in one
+
     text = run("methods").stdout
     assert (
         "patchcore\n"
         "  PatchCore: the distance of image patches to a coreset of normal patches.\n"
-        "  arguments: backbone=compact layers=2,3 coreset_ratio=0.01 bank_size=null coreset=auto neighbours=9 "
-        "patch_size=3 squared=false mean_mapped=null\n"
+        "  arguments: backbone=compact layers=2,3 patch_size=3 coreset_ratio=0.01 bank_size=null coreset=auto "
+        "neighbours=9 squared=false mean_mapped=null\n"
         "  presets: paper, amazon\n"
         "  pretrained backbone, exports to ONNX\n"
     ) in text

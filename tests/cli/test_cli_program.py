@@ -84,7 +84,7 @@ def test_warnings_are_sentences(run: Run, fitted: Path, monkeypatch: pytest.Monk
         warnings.warn("Mind the gap.", BlemishWarning, stacklevel=1)
         return "shown"
 
-    monkeypatch.setattr("blemish.cli.show.describe", warn)
+    monkeypatch.setattr("blemish.manifest.Manifest.describe", warn)
     result = run("show", fitted)
     assert (result.stdout, result.stderr) == ("shown\n", "Warning: Mind the gap.\n")
 
@@ -95,6 +95,6 @@ def test_defects_of_blemish_itself_are_not_hidden(
     def fail(_: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("blemish.cli.show.describe", fail)
+    monkeypatch.setattr("blemish.manifest.Manifest.describe", fail)
     with pytest.raises(ZeroDivisionError):
         run("show", fitted)

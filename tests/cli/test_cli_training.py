@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import blemish
 from blemish import plugins
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
@@ -24,11 +25,11 @@ class Brightness(Method):
     stop_at = 0
     """Call at which training is broken off."""
 
-    def __init__(self, *, epochs: int = 3, learning_rate: float = 0.05, patience: int = 2) -> None:
-        super().__init__()
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.patience = patience
+    epochs: int = argument(3, "Passes.")
+    learning_rate: float = argument(0.05, "Of SGD.")
+    patience: int = argument(2, "Epochs.")
+
+    def build(self) -> None:
         self.weight = nn.Parameter(torch.zeros(1))
         self.others = 0
         self.calls = 0

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.data import dataset as dataset_module
+from blemish.data.content import content_hashes, find_shared_content
 from blemish.data.dataset import (
     Inputs,
     check_images,
-    find_shared_content,
-    fingerprint,
     in_batches,
     open_dataset,
     prefetch,
@@ -52,38 +49,6 @@ def test_all_unreadable_files_are_listed(tmp_path: Path) -> None:
         assert str(item.path) in item.reason
         assert words in item.reason
     assert seen == [("checking images", done, 6) for done in range(1, 7)]
-
-
-def test_shared_content_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = make_images(tmp_path / "train", 4), make_images(tmp_path / "test", 3)
-    assert find_shared_content(train, test) == []
-    shutil.copy(train[2], test[0])
-    shutil.copy(train[2], tmp_path / "test" / "copy.png")
-    samples = [Sample(path, 0, "train") for path in train]
-    expected = [(train[2], test[0]), (train[2], tmp_path / "test" / "copy.png")]
-    assert find_shared_content(samples, [*test, tmp_path / "test" / "copy.png"]) == expected
-    same_length = tmp_path / "other.png"
-    same_length.write_bytes(train[2].read_bytes()[:-1] + b"x")
-    assert find_shared_content(train, [same_length]) == []
-    same_length.write_bytes(b"of another length")
-    monkeypatch.setattr(dataset_module, "content_fingerprint", lambda path: pytest.fail("hashed needlessly"))
-    assert find_shared_content(train, [same_length]) == []
-
-
-def test_fingerprint_follows_names_and_contents_only(tmp_path: Path) -> None:
-    def samples(folder: Path) -> list[Sample]:
-        return [Sample(path, 0, "train") for path in sorted(folder.iterdir())]
-
-    make_images(tmp_path / "a", 3)
-    shutil.copytree(tmp_path / "a", tmp_path / "moved 数据")
-    before = fingerprint(samples(tmp_path / "a"))
-    assert len(before) == 64
-    assert fingerprint(samples(tmp_path / "moved 数据")[::-1]) == before
-    assert fingerprint(samples(tmp_path / "a")[:2]) != before
-    (tmp_path / "a/1.png").rename(tmp_path / "a/7.png")
-    assert fingerprint(samples(tmp_path / "a")) != before
-    write_image(tmp_path / "moved 数据/1.png", np.zeros((4, 4), np.uint8))
-    assert fingerprint(samples(tmp_path / "moved 数据")) != before
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
@@ -214,4 +179,5 @@ def test_real_images_and_masks_decode(name: str) -> None:
             assert read_mask(sample.mask_path, size=size).shape == size
     batches = stacked(Inputs(data.test[:20], Preprocess(resize="fit")), 8)
     assert sum(len(batch) for batch in batches) == 20
-    assert find_shared_content(data.train, data.test) == []
+    hashes = content_hashes(sample.path for sample in data.train)
+    assert find_shared_content(hashes, data.test) == []

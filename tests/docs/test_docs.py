@@ -86,7 +86,7 @@ def test_every_method_is_in_the_lists(name: str) -> None:
 
 
 def test_the_layers_of_the_architecture_are_those_that_are_tested() -> None:
-    written = re.findall(r"^\d\. (.+)$", read("docs/architecture.md"), re.MULTILINE)
+    written = re.findall(r"^\d+\. (.+)$", read("docs/architecture.md"), re.MULTILINE)
     there = {path.stem for path in Path(blemish.__file__).parent.iterdir()}
     tested = [[name for name in names if name in there and name != "__main__"] for names in LAYERS]
     assert [re.findall(r"`(\w+)`", line) for line in written] == [names for names in tested if names]

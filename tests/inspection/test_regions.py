@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from blemish.inspection.regions import find_regions
-from blemish.types import Map, Region
+from blemish.inspection.result import Region
+from blemish.types import Map
 
 
 def regions_by_hand(anomaly_map: Map, threshold: float) -> list[Region]:

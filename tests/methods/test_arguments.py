@@ -123,6 +123,11 @@ def test_a_subclass_inherits_arguments_and_changes_defaults() -> None:
         Derived(epochs=0)
 
 
+def test_a_method_cannot_define_its_own_constructor() -> None:
+    with pytest.raises(TypeError, match=r"^Own defines __init__, .* Declare them in the class body"):
+        type("Own", (Method,), {"__init__": lambda self: None})
+
+
 def test_build_sees_the_arguments() -> None:
     assert Derived(width=5).doubled == 10
 

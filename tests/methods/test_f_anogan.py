@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,20 @@ from blemish.testing.parts import normal_parts
 from blemish.training import learn
 from blemish.training.checkpoint import Checkpoint
 
-TINY = {"size": 16, "width": 2, "code": 6, "gan_steps": 6, "encoder_steps": 4, "batch_size": 3}
+TINY: dict[str, Any] = {
+    "size": 16,
+    "width": 2,
+    "code": 6,
+    "gan_steps": 6,
+    "encoder_steps": 4,
+    "batch_size": 3,
+}
 Row = dict[str, dict[str, Tensor]]
 
 
 def built(**arguments: object) -> FAnoGAN:
     """A method whose weights are drawn, not trained."""
-    method = FAnoGAN(**{**TINY, **arguments})  # type: ignore[arg-type]
+    method = FAnoGAN(**{**TINY, **arguments})
     torch.manual_seed(0)
     with torch.no_grad():
         method.collect([])
@@ -29,8 +37,8 @@ def built(**arguments: object) -> FAnoGAN:
 class Watched(FAnoGAN):
     """Notes the state of all networks before each step, and the losses of each."""
 
-    def __init__(self, **arguments: object) -> None:
-        super().__init__(**arguments)  # type: ignore[arg-type]
+    def build(self) -> None:
+        super().build()
         self.rows: list[Row] = []
         self.losses: list[list[str]] = []
 
@@ -109,7 +117,7 @@ def test_training_goes_on_where_it_was_left_in_either_phase(
     watched: Watched, tmp_path: Path, stop_at: int
 ) -> None:
     for stop in (stop_at, 0):
-        method = BrokenOff(**TINY, critic_steps=3)  # type: ignore[arg-type]
+        method = BrokenOff(**TINY, critic_steps=3)
         method.stop_at = stop
         checkpoint = Checkpoint(tmp_path / "state", {"seed": 0}, resume=True)
         checkpoint.kept_at = float("-inf")
@@ -201,7 +209,7 @@ def test_tanh_bounds_the_codes() -> None:
 
 
 def test_rates_fall_to_zero_in_each_phase_and_the_steps_are_the_sum() -> None:
-    method = FAnoGAN(**{**TINY, "gan_steps": 20, "encoder_steps": 10})  # type: ignore[arg-type]
+    method = FAnoGAN(**{**TINY, "gan_steps": 20, "encoder_steps": 10})
     assert method.steps == 30
     factors = [method.learning_rate_factor(step / 30) for step in (0, 10, 19, 20, 25, 29)]
     assert factors == pytest.approx([1.0, 0.5, 0.00616, 1.0, 0.5, 0.02447], abs=1e-4)

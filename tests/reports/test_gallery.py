@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blemish.inspection.heatmap import overlay
 from blemish.reports.gallery import THUMBNAIL, GalleryPicker, Pictures
-from blemish.reports.heatmap import overlay
 from blemish.types import Verdict
 
 THRESHOLD = 1.0

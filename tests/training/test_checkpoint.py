@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemish.errors import ModelError
+from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.training import checkpoint as module
 from blemish.training import learn
@@ -27,10 +28,10 @@ class Noisy(Method):
     batch_size = 2
     patience = 20
 
-    def __init__(self, *, epochs: int = 4, stop_at: int = 0) -> None:
-        super().__init__()
-        self.epochs = epochs
-        self.stop_at = stop_at
+    epochs: int = argument(4, "Passes.")
+    stop_at: int = argument(0, "Call at which training is interrupted.")
+
+    def build(self) -> None:
         self.calls = 0
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3))
         self.scale = nn.Parameter(torch.empty(0))

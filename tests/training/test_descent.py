@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blemish.data.cache import CacheBudget, reserve
 from blemish.errors import DivergedError, MethodError
+from blemish.methods.arguments import argument
 from blemish.methods.base import Method
 from blemish.training import learn
 from blemish.types import Prediction
@@ -31,10 +32,10 @@ class Line(Method):
 
     batch_size = 2
 
-    def __init__(self, *, epochs: int = 3, learning_rate: float = 0.01) -> None:
-        super().__init__()
-        self.epochs = epochs
-        self.learning_rate = learning_rate
+    epochs: int = argument(3, "Passes.")
+    learning_rate: float = argument(0.01, "Of Adam.")
+
+    def build(self) -> None:
         self.weight = nn.Parameter(torch.zeros(1))
         self.prepared = 0
         self.seen: list[list[float]] = []
@@ -138,9 +139,10 @@ def test_steps_are_not_negative() -> None:
 class Still(Line):
     """Its loss on held-out images is whatever it is told."""
 
-    def __init__(self, held_out: list[float]) -> None:
-        super().__init__(epochs=len(held_out))
-        self.held_out = held_out
+    held_out: tuple[float, ...] = argument((0.0,), "Losses.")
+
+    def build(self) -> None:
+        super().build()
         self.asked = 0
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
@@ -163,7 +165,7 @@ class Still(Line):
 def test_patience_ends_training_by_the_loss_on_held_out_images(
     held_out: list[float], patience: int, epochs: int
 ) -> None:
-    method = Still(held_out)
+    method = Still(epochs=len(held_out), held_out=tuple(held_out))
     method.patience = patience
     history = learn(method, images(2), held_out=images(2))
     assert len(history.losses) == epochs
@@ -186,8 +188,10 @@ def test_the_held_out_loss_is_a_mean_in_evaluation_mode_with_the_same_noise() ->
 
 def test_learning_rates_follow_the_method() -> None:
     class Falling(Line):
-        def __init__(self) -> None:
-            super().__init__(epochs=2)
+        epochs = 2
+
+        def build(self) -> None:
+            super().build()
             self.asked: list[float] = []
 
         def training_loss(self, *prepared: Tensor) -> Tensor:
@@ -210,8 +214,10 @@ def test_gradients_are_clipped_by_their_norm() -> None:
     class Steep(Line):
         clip_norm = 2.0
 
-        def __init__(self) -> None:
-            super().__init__(epochs=1)
+        epochs = 1
+
+        def build(self) -> None:
+            super().build()
             self.other = nn.Parameter(torch.zeros(1))
 
         def training_loss(self, *prepared: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemish.errors import MethodError
+from blemish.methods.arguments import argument
 from blemish.methods.base import Method
 from blemish.training import learn
 from blemish.types import Prediction
@@ -24,10 +25,9 @@ class Diary(Method):
     """Writes down what happens to it."""
 
     batch_size = 4
+    epochs: int = argument(0, "Passes.")
 
-    def __init__(self, *, epochs: int = 0) -> None:
-        super().__init__()
-        self.epochs = epochs
+    def build(self) -> None:
         self.diary: list[tuple[str, list[int], bool, bool]] = []
         self.weight = nn.Parameter(torch.zeros(1))
 
@@ -105,8 +105,10 @@ def test_hooks_may_report_what_lasts() -> None:
 class Drawing(Diary):
     """Draws random numbers in every hook."""
 
-    def __init__(self) -> None:
-        super().__init__(epochs=1)
+    epochs = 1
+
+    def build(self) -> None:
+        super().build()
         self.drawn: Tensor
         self.register_buffer("drawn", torch.empty(0))
 
@@ -184,8 +186,7 @@ def test_a_method_with_epochs_must_have_a_loss() -> None:
     class Lossless(Method):
         epochs = 3
 
-        def __init__(self) -> None:
-            super().__init__()
+        def build(self) -> None:
             self.weight = nn.Parameter(torch.zeros(1))
 
     with pytest.raises(NotImplementedError, match="Lossless trains but has no training_loss"):
@@ -232,8 +233,7 @@ class Duel(Method):
 
     epochs = 2
 
-    def __init__(self) -> None:
-        super().__init__()
+    def build(self) -> None:
         self.a = nn.Parameter(torch.tensor(1.0))
         self.b = nn.Parameter(torch.tensor(2.0))
 
@@ -305,8 +305,10 @@ def test_gradients_reach_the_minimum() -> None:
 
 def test_frozen_parameters_are_not_in_the_default_optimizer() -> None:
     class Frozen(Diary):
-        def __init__(self) -> None:
-            super().__init__(epochs=1)
+        epochs = 1
+
+        def build(self) -> None:
+            super().build()
             self.fixed = nn.Parameter(torch.ones(2), requires_grad=False)
 
     method = Frozen()

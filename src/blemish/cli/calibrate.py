@@ -47,8 +47,4 @@ def command(
         raise click.UsageError(
             "Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold."
         )
-    calibration = recalibrate(model, **changes).calibration
-    click.echo(
-        f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
-        f"{calibration.summary()}"
-    )
+    click.echo(recalibrate(model, **changes).calibration.describe())

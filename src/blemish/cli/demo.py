@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from blemish.types import Image, Inspection, Mask, Progress, Sample
+    from blemish.inspection.result import Inspection
+    from blemish.types import Mask, Progress, Sample
 
 IMAGE_SIZE = (320, 432)
 """Close to the pictures' own aspect ratio; scratches are too thin for much less."""
@@ -28,9 +29,9 @@ blemish demo
 )
 def command(output: Path) -> None:
     """Make pictures of a product, learn the good ones, find the defects, write heat maps and a report."""
-    from blemish.cli.progress import shown_progress
+    from blemish.progress import progress_bars
 
-    with shown_progress() as progress:
+    with progress_bars() as progress:
         text = run_demo(output, progress=progress)
     click.echo(text)
 
@@ -44,13 +45,12 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         images: Good pictures to learn from; a third as many good ones and a tenth of each defect are tested.
         progress: Told of each phase.
     """
-    from blemish.cli.evaluate import format_evaluation
-    from blemish.cli.fit import require_place, summary
-    from blemish.cli.inspect import write_heat_map
+    from blemish.cli.fit import require_place
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.demo import write_product
-    from blemish.workflow import create_method, evaluate, fit
+    from blemish.workflow.evaluate import evaluate
+    from blemish.workflow.fit import fit
 
     product, saved, report, heat_maps = (
         folder / name for name in ("plate", "model", "report.html", "heatmaps")
@@ -64,16 +64,20 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         progress=progress,
     )
     dataset = open_dataset(product)
-    method, _ = create_method("patchcore", arguments={"backbone": backbone})
-    model = fit(method, dataset.train, preprocess=Preprocess(size=IMAGE_SIZE), progress=progress)
+    model = fit(
+        "patchcore",
+        dataset.train,
+        arguments={"backbone": backbone},
+        preprocess=Preprocess(size=IMAGE_SIZE),
+        progress=progress,
+    )
     model.save(saved)
 
-    def observe(sample: "Sample", picture: "Image", found: "Inspection", _: "Mask | None") -> None:
-        file = heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg"
-        write_heat_map(file, picture, found, model.calibration)
+    def observe(sample: "Sample", found: "Inspection", _: "Mask | None") -> None:
+        found.save(heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg")
 
     evaluation = evaluate(model, dataset.test, observe=observe, report=report, progress=progress)
     return (
-        f"{summary(model, saved)}\n\n{format_evaluation(evaluation)}\n\n"
+        f"{model.summary()}\nModel: {saved}\n\n{evaluation}\n\n"
         f"Pictures: {product}\nHeat maps: {heat_maps}\nReport: {report.resolve()}"
     )

@@ -80,7 +80,7 @@ def find_problems() -> tuple[list[str], list[str]]:
         broken.append(f"{', '.join(absent[''])} not installed. Run: pip install --force-reinstall blemish")
     try:
         import blemish.data.images
-        import blemish.workflow  # noqa: F401
+        import blemish.workflow.fit  # noqa: F401
     except ImportError as error:
         broken.append(f"A package cannot be imported: {error}. Run: pip install --force-reinstall blemish")
     for extra, loss in (

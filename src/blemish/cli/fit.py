@@ -12,7 +12,6 @@ from blemish.cli.options import (
     data_options,
     device_option,
     false_alarm_rate_type,
-    require_device,
     require_finite,
     to_arguments,
     to_cache,
@@ -21,9 +20,7 @@ from blemish.cli.options import (
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
-    from blemish.data.dataset import Dataset
     from blemish.data.preprocess import Preprocess
-    from blemish.model import Model
     from blemish.types import Watch
 
 EXAMPLES = """\b
@@ -145,7 +142,8 @@ def command(
     train and test folders, or a csv file; test images are not learned from.
     """
     from blemish.data.dataset import open_dataset
-    from blemish.workflow import create_method, fit
+    from blemish.plugins import create_method, preset_preprocess
+    from blemish.workflow.fit import fit
 
     if backbone is not None:
         if "backbone" in arguments:
@@ -153,22 +151,21 @@ def command(
         arguments["backbone"] = backbone
     require_place(output)
     dataset = open_dataset(data, layout=layout, category=category)
-    require_device(device)
-    learner, preprocess = create_method(method, preset=preset, arguments=arguments)
+    learner = create_method(method, preset=preset, arguments=arguments)
     if onnx:
         from blemish.runtimes.export import require_exportable
 
         require_exportable(learner)
-    _warn_of_shared_images(dataset)
-    from blemish.cli.progress import shown_progress
+    from blemish.progress import progress_bars
 
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:
-        with shown_progress() as progress, _log(log, output, resume) as watch:
+        with progress_bars() as progress, _log(log, output, resume) as watch:
             model = fit(
                 learner,
                 dataset.train,
-                preprocess=_adapted(preprocess, image_size, resize),
+                preprocess=_adapted(preset_preprocess(method, preset), image_size, resize),
+                test=dataset.test,
                 hold_out_share=hold_out,
                 false_alarm_rate=false_alarm_rate,
                 seed=seed,
@@ -187,23 +184,7 @@ def command(
             click.echo("What was trained is kept: go on with the same command and --resume.", err=True)
         raise
     shutil.rmtree(unfinished, ignore_errors=True)
-    click.echo(summary(model, output))
-
-
-def summary(model: "Model", folder: Path) -> str:
-    """What was learned from how much, and what the thresholds rest on."""
-    data, calibration = model.manifest.data, model.calibration
-    taken, epochs = len(model.manifest.history["losses"]), model.manifest.arguments.get("epochs")
-    # Fewer epochs than asked for: by patience, or because steps are limited.
-    trained = f" ({taken} of {epochs} epochs)" if epochs else ""
-    skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
-    return (
-        f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s{trained}, "
-        f"held out {data['held_out']}{skipped}.\n"
-        f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
-        f"{calibration.summary()}\n"
-        f"Model: {folder}"
-    )
+    click.echo(f"{model.summary()}\nModel: {output}")
 
 
 def require_place(output: Path) -> None:
@@ -235,20 +216,3 @@ def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resiz
     if image_size is not None:
         preprocess = replace(preprocess, size=image_size, crop=None)
     return preprocess if resize is None else replace(preprocess, resize=resize)
-
-
-def _warn_of_shared_images(dataset: "Dataset") -> None:
-    import warnings
-
-    from blemish.data.dataset import find_shared_content
-    from blemish.errors import BlemishWarning
-
-    shared = find_shared_content(dataset.train, dataset.test)
-    if shared:
-        train, test = shared[0]
-        warnings.warn(
-            f"{len({path for _, path in shared})} test images are also training images, so an evaluation will flatter "
-            f"the model; the first is {test}, the same as {train}. Remove them from one of the two.",
-            BlemishWarning,
-            stacklevel=2,
-        )

@@ -1,22 +1,18 @@
 """`blemish inspect`: verdicts on new images, and heat maps of where the defects are."""
 
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from blemish.cli.options import json_option, require_device, runtime_options
-from blemish.errors import DataError
+from blemish.cli.options import json_option, runtime_options, say_device
 
 if TYPE_CHECKING:
-    from blemish.calibration import Calibration
-    from blemish.model import Model
-    from blemish.types import Image, Inspection
+    from blemish.inspection.result import Inspection, Unreadable
 
 FAILED, FOUND_NG = 1, 3
 """Exit codes: an image could not be read; `--fail-on ng` met an NG image."""
@@ -56,21 +52,28 @@ def command(
     Prints a line for every image; with --json, a JSON object on each line. An image that cannot be read is
     reported, the others are judged all the same, and the exit code is 1.
     """
-    from blemish.cli.progress import shown_progress
+    from blemish.data.find import find_images
+    from blemish.errors import DataError
+    from blemish.inspection.heatmap_files import plan_heat_maps
+    from blemish.inspection.result import Inspection
     from blemish.model import load
+    from blemish.progress import progress_bars
     from blemish.types import no_progress
 
-    require_device(device, runtime)
     loaded = load(model, runtime=runtime, device=device)
-    images = find_images(paths, output)
-    heat_maps = {} if output is None else plan_heat_maps(images, output)
-    results = write_heat_maps(inspect_images(loaded, list(images)), heat_maps, loaded.calibration)
+    say_device(loaded)
+    images = find_images(paths, skip=output)
+    try:
+        files = {} if output is None else plan_heat_maps(images, output)
+    except DataError as error:
+        raise click.BadParameter(str(error), param_hint="-o") from error
+    results = _with_heat_maps(loaded.inspect_many(images), files)
     counts = {"OK": 0, "NG": 0, "unreadable": 0}
     # The lines themselves show how far it is; a bar between them would only flicker.
-    with nullcontext(no_progress) if sys.stdout.isatty() else shown_progress() as progress:
-        for result in results:
-            counts["unreadable" if isinstance(result.outcome, DataError) else result.outcome.verdict] += 1
-            _print(result, as_json)
+    with nullcontext(no_progress) if sys.stdout.isatty() else progress_bars() as progress:
+        for found in results:
+            counts[found.verdict if isinstance(found, Inspection) else "unreadable"] += 1
+            _print(found, as_json)
             progress("inspecting", sum(counts.values()), len(images))
     if counts["unreadable"]:
         click.get_current_context().exit(FAILED)
@@ -78,128 +81,31 @@ def command(
         click.get_current_context().exit(FOUND_NG)
 
 
-class Result(NamedTuple):
-    """What came of one path."""
-
-    path: Path
-    picture: "Image | None"
-    outcome: "Inspection | DataError"
-
-
-def find_images(paths: Iterable[Path], output: Path | None = None) -> dict[Path, Path]:
-    """The image files of files and folders, each with the folder that its heat map's place is relative to.
-
-    A path that is not there or holds no image is kept, so that it is reported like an unreadable image. Files
-    below `output` are results of an earlier run and passed over.
-    """
-    from blemish.data.images import is_image_file
-    from blemish.data.layouts import natural_order
-
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if not path.is_dir():
-            found.setdefault(path, path.parent)
-            continue
-        skipped = output.resolve() if output is not None and output.resolve() != path.resolve() else None
-        files = (file for file in path.rglob("*") if is_image_file(file))
-        kept = [file for file in files if skipped is None or skipped not in file.resolve().parents]
-        for file in sorted(kept, key=natural_order) or [path]:
-            found.setdefault(file, path)
-    return found
-
-
-def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path]:
-    """For every image the file of its heat map: never the same for two, never an image itself.
-
-    Raises:
-        UsageError: A heat map would overwrite an image.
-    """
-    roots = {root: root.resolve() for root in images.values()}
-    drives = {root.drive for root in roots.values()}
-    shared = Path(os.path.commonpath(roots.values())) if len(drives) == 1 else None
-    originals = {path.resolve() for path in images}
-    taken: set[Path] = set()
-    planned: dict[Path, Path] = {}
-    for path, root in images.items():
-        if path == root:  # a folder without images
-            continue
-        place = roots[root] / path.relative_to(root)
-        place = place.relative_to(place.anchor if shared is None else shared)
-        # a.png and a.jpg of one folder: the second one keeps its suffix in the name.
-        names = (f"{place.stem}_heatmap.jpg", f"{place.name}_heatmap.jpg")
-        files = [output.resolve() / place.with_name(name) for name in names]
-        file = next((file for file in files if file not in taken), files[0])
-        if file in taken or file in originals:
-            raise click.UsageError(
-                f"The heat map of {path} would overwrite another image. Name another folder with -o."
-            )
-        taken.add(file)
-        planned[path] = file
-    return planned
-
-
-def inspect_images(model: "Model", paths: Sequence[Path]) -> Iterator[Result]:
-    """Judge images in batches, in the order given, while threads decode ahead."""
-    from blemish.data.dataset import in_batches, prefetch
-    from blemish.workflow import batch_size
-
-    for batch in in_batches(prefetch(paths, _read), batch_size(model.preprocess)):
-        pictures = [picture for _, picture in batch if not isinstance(picture, DataError)]
-        judged = zip(*model.score(pictures), strict=True) if pictures else iter(())
-        for path, picture in batch:
-            if isinstance(picture, DataError):
-                yield Result(path, None, picture)
-            else:
-                yield Result(path, picture, model.judge(*next(judged), path))
-
-
-def write_heat_maps(
-    results: Iterable[Result], files: Mapping[Path, Path], calibration: "Calibration"
-) -> Iterator[Result]:
+def _with_heat_maps(
+    results: "Iterator[Inspection | Unreadable]", files: Mapping[Path, Path]
+) -> "Iterator[Inspection | Unreadable]":
     """Hand on the results, in order, once the heat maps that `files` names are written, in threads."""
     from blemish.data.dataset import prefetch
+    from blemish.inspection.result import Inspection
 
-    def write(result: Result) -> Result:
-        if result.picture is not None and not isinstance(result.outcome, DataError):
-            write_heat_map(files[result.path], result.picture, result.outcome, calibration)
-        return result
+    def save(found: "Inspection | Unreadable") -> "Inspection | Unreadable":
+        if isinstance(found, Inspection) and found.path is not None:
+            found.save(files[found.path])
+        return found
 
-    return prefetch(results, write) if files else iter(results)
-
-
-def write_heat_map(file: Path, picture: "Image", found: "Inspection", calibration: "Calibration") -> None:
-    """Write the picture under the colours of its anomaly map, on the model's absolute scale."""
-    from blemish.data.images import write_image
-    from blemish.reports.heatmap import overlay
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    relative = calibration.relative_map(found.anomaly_map)
-    write_image(file, overlay(picture, relative, defect_mask=found.defect_mask))
+    return prefetch(results, save) if files else results
 
 
-def _read(path: Path) -> "tuple[Path, Image | DataError]":
-    from blemish.data.images import read_image
+def _print(found: "Inspection | Unreadable", as_json: bool) -> None:
+    from blemish.inspection.result import Unreadable
 
-    if path.is_dir():
-        return path, DataError(f"{path} holds no images. Name a folder that does, or an image.")
-    try:
-        return path, read_image(path)
-    except DataError as error:
-        return path, error
-
-
-def _print(result: Result, as_json: bool) -> None:
-    outcome = result.outcome
-    if isinstance(outcome, DataError):
-        if as_json:
-            click.echo(json.dumps({"path": str(result.path), "error": str(outcome)}))
-        else:
-            click.echo(f"Error: {outcome}", err=True)
-    elif as_json:
-        click.echo(json.dumps(outcome.to_dict()))
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+    elif isinstance(found, Unreadable):
+        click.echo(f"Error: {found.error}", err=True)
     else:
-        verdict = click.style(outcome.verdict, fg="red" if outcome.verdict == "NG" else "green", bold=True)
+        verdict = click.style(found.verdict, fg="red" if found.verdict == "NG" else "green", bold=True)
         click.echo(
-            f"{verdict} {outcome.score:.4g} (threshold {outcome.threshold:.4g}) "
-            f"regions {len(outcome.regions)} {result.path}"
+            f"{verdict} {found.score:.4g} (threshold {found.threshold:.4g}) "
+            f"regions {len(found.regions)} {found.path}"
         )

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
+    from blemish.model import Model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,22 +76,10 @@ def require_finite(_: click.Context, param: click.Parameter, value: float | None
     return value
 
 
-def require_device(device: str, runtime: str = "torch") -> None:
-    """Say it before any work is done when there is no such device.
-
-    Raises:
-        BlemishError: torch finds no such device; the text lists those it finds.
-        UsageError: The runtime has no other device than the CPU.
-    """
-    if device != "cpu":
-        if runtime != "torch":
-            raise click.UsageError("The onnx runtime works on the CPU only. Leave --device out.")
-        from blemish.errors import BlemishError
-        from blemish.runtimes.torch import available_devices
-
-        offered = available_devices()
-        if device not in offered:
-            raise BlemishError(f"torch finds no device {device!r} here. Choose one of: {', '.join(offered)}.")
+def say_device(model: "Model") -> None:
+    """Where the model runs, on stderr, unless it is the CPU."""
+    if model.runtime.device != "cpu":
+        click.echo(f"Device: {model.runtime.device}", err=True)
 
 
 def data_options(command: Command) -> Command:
@@ -121,9 +110,9 @@ def runtime_options(command: Command) -> Command:
 device_option = click.option(
     "--device",
     metavar="NAME",
-    default="cpu",
+    default="auto",
     show_default=True,
-    help="Where torch works: cpu, cuda or cuda:1.",
+    help="Where torch works: auto (the GPU where there is one), cpu, cuda or cuda:1.",
 )
 false_alarm_rate_type = click.FloatRange(0, 1, min_open=True, max_open=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

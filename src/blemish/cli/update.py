@@ -1,16 +1,14 @@
 """`blemish update`: a model learns more good images, or forgets a defect that it learned as good."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from blemish.cli.options import device_option, require_device
+from blemish.cli.options import device_option
 
 if TYPE_CHECKING:
-    from blemish.model import Model
-    from blemish.updating import Box, Removal
+    from blemish.workflow.update import Box
 
 EXAMPLES = """\b
 blemish update bottle.blemish cleared/
@@ -57,52 +55,24 @@ def command(
     Each PATH is an image, or a folder searched with its subfolders. With --remove-like, the model forgets what
     lets a defect pass for good, and the training images that showed it are listed.
     """
-    from blemish.cli.inspect import find_images
-    from blemish.cli.progress import shown_progress
+    from blemish.data.find import find_images
     from blemish.manifest import GRAPH
     from blemish.model import load
-    from blemish.updating import remove_like as take_out
-    from blemish.updating import update
+    from blemish.progress import progress_bars
+    from blemish.workflow.update import remove_like as take_out
+    from blemish.workflow.update import update
 
     if not paths and remove_like is None:
         raise click.UsageError("Nothing to do. Give good images, or a missed defect with --remove-like.")
     if box is not None and remove_like is None:
         raise click.UsageError("--box says where the defect of --remove-like is. Give both or neither.")
-    require_device(device)
     loaded = load(model, device=device)
     if remove_like is not None:
-        removal = take_out(loaded, remove_like, box)
-        _show(removal)
+        click.echo(take_out(loaded, remove_like, box).summary())
     if paths:
         images = list(find_images(paths))
-        with shown_progress() as progress:
-            update(loaded, images, progress=progress)
-        click.echo(_summary(loaded, len(images)))
+        with progress_bars() as progress:
+            addition = update(loaded, images, progress=progress)
+        click.echo(addition.summary())
     loaded.save(model, onnx=GRAPH in loaded.manifest.files)
     click.echo(f"Model: {model}")
-
-
-def _summary(model: "Model", images: int) -> str:
-    calibration = model.calibration
-    seconds = model.manifest.history["updates"][-1]["seconds"]
-    return (
-        f"Learned {images} more images in {seconds:.1f} s.\n"
-        f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
-        f"{calibration.summary()}"
-    )
-
-
-def _show(removal: "Removal") -> None:
-    """Which training images the forgotten patches were from, and what the defect scores now."""
-    counts = Counter(name for name, _, _ in removal.origins)
-    click.echo(f"Took out {len(removal.origins)} patches of {len(counts)} training images:")
-    for name, count in counts.most_common():
-        places = [f"({x:.0%}, {y:.0%})" for other, x, y in removal.origins if other == name]
-        click.echo(
-            f"  {name}: {count} at {', '.join(places[:5])}{' …' if count > 5 else ''} of width and height"
-        )
-    before, after = removal.before, removal.after
-    click.echo(
-        f"Score {before.score:.4g} → {after.score:.4g}, threshold {after.threshold:.4g}: "
-        f"{before.verdict} → {after.verdict}."
-    )

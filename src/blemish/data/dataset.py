@@ -1,7 +1,6 @@
 """A data set opened: its samples, checks that can be made before learning, and batches for a network."""
 
-import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.images import content_fingerprint, read_image
+from blemish.data.images import read_image
 from blemish.data.layouts import LAYOUTS, find_layout
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError
@@ -26,7 +25,7 @@ Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """The samples of one data set, sorted by path."""
 
@@ -54,6 +53,17 @@ class Dataset:
         """Whether there are anomalous test images and each has a mask, so that pixel metrics exist."""
         anomalous = [sample for sample in self.test if sample.label]
         return bool(anomalous) and all(sample.mask_path for sample in anomalous)
+
+    def __repr__(self) -> str:
+        """At most five lines, however many images, categories and defect types there are."""
+        lines = [f"Dataset({str(self.root)!r}, layout {self.layout}"]
+        lines += [f"categories: {_shortened(self.categories)}"]
+        for split, samples in (("train", self.train), ("test", self.test)):
+            counts = Counter(sample.defect_type for sample in samples)
+            lines += [f"{split}: {_shortened([f'{count} {name}' for name, count in counts.items()])}"]
+        masks = sum(sample.mask_path is not None for sample in self.test)
+        lines += [f"masks: {masks} of {sum(sample.label for sample in self.test)} anomalous test images)"]
+        return "\n  ".join(lines)
 
     def select(self, category: str) -> "Dataset":
         """The data set of one category.
@@ -121,32 +131,6 @@ def check_images(paths: Iterable[Path], progress: Progress = no_progress) -> lis
                 bad.append(BadImage(listed[done - 1], reason))
             progress("checking images", done, len(listed))
     return bad
-
-
-def find_shared_content(train: Iterable[Source], test: Iterable[Source]) -> list[tuple[Path, Path]]:
-    """Pairs of a training and a test file with the same bytes.
-
-    Only files of equal length are read. A picture saved again with another encoder is not noticed.
-    """
-    by_length: dict[int, list[Path]] = {}
-    for path in map(_path_of, train):
-        by_length.setdefault(path.stat().st_size, []).append(path)
-    hashes: dict[Path, str] = {}
-    shared = []
-    for path in map(_path_of, test):
-        for candidate in by_length.get(path.stat().st_size, ()):
-            for file in (candidate, path):
-                if file not in hashes:
-                    hashes[file] = content_fingerprint(file)
-            if hashes[candidate] == hashes[path]:
-                shared.append((candidate, path))
-    return shared
-
-
-def fingerprint(samples: Iterable[Sample]) -> str:
-    """SHA-256 in hex over file names and contents: equal wherever the data lies and in whatever order."""
-    lines = sorted(f"{content_fingerprint(sample.path)} {sample.path.name}\n" for sample in samples)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Images(Protocol):
@@ -242,6 +226,12 @@ def _unreadable(path: Path) -> str:
     except DataError as error:
         return str(error)
     return ""
+
+
+def _shortened(words: Sequence[str], most: int = 100) -> str:
+    """The words behind each other, cut after `most` characters."""
+    text = ", ".join(words) or "none"
+    return text if len(text) <= most else f"{text[:most]} … ({len(words)} in all)"
 
 
 def _path_of(source: Source) -> Path:

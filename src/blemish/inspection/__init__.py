@@ -1,1 +1,1 @@
-"""From an anomaly map to findings: the defect mask and its regions."""
+"""The verdict on an image: its regions, its colours, how it shows itself."""

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from blemish.types import Map, Mask, Region
+from blemish.inspection.result import Region
+from blemish.types import Map, Mask
 
 
 def find_regions(anomaly_map: Map, pixel_threshold: float) -> tuple[Mask, tuple[Region, ...]]:

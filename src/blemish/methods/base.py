@@ -69,6 +69,11 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if "__init__" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} defines __init__, whose arguments no saved model would hold. Declare them in the "
+                "class body (blemish.argument) and make networks and buffers in build."
+            )
         cls.declared = cls.declared.extended(cls)
         cls.__signature__ = cls.declared.signature  # type: ignore[attr-defined]  # read by inspect and help
         cls.__doc__ = cls.declared.documented(cls.__doc__)

@@ -1,6 +1,8 @@
 """The record of an evaluation: numbers, the reasons for absent ones, and the curves a report draws."""
 
-from dataclasses import dataclass, field
+import html
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blemish.metrics.ranking import Curve
@@ -16,9 +18,11 @@ NUMBERS = (
     "false_alarm_rate",
     "miss_rate",
 )
+BY_TYPE = ("images", "image_auroc", "pixel_auroc", "aupro", "miss_rate")
+"""What is known of each defect type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Evaluation:
     """Metrics of a model on a test set. A metric that cannot be computed is None, and `reasons` says why."""
 
@@ -44,15 +48,17 @@ class Evaluation:
     errors: dict[str, float]
     """Empty when pixel metrics are exact; otherwise, under `aupro` or `crack.aupro`, how far each may be
     off."""
-    image_scores: tuple[float, ...] = field(repr=False)
+    image_scores: tuple[float, ...]
     """In the order the images came, as are the next two."""
-    image_labels: tuple[int, ...] = field(repr=False)
-    defect_types: tuple[str, ...] = field(repr=False)
-    image_roc: Curve | None = field(repr=False)
+    image_labels: tuple[int, ...]
+    defect_types: tuple[str, ...]
+    image_roc: Curve | None
     """False-positive rate against true-positive rate, at most 500 points, as are the next two."""
-    pixel_roc: Curve | None = field(repr=False)
-    pro: Curve | None = field(repr=False)
+    pixel_roc: Curve | None
+    pro: Curve | None
     """False-positive rate up to 0.3 against the mean share of a region that is found."""
+    report: Path | None = None
+    """The HTML file with the same numbers, where one was written."""
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers without scores and curves, ready for JSON; absent ones are None."""
@@ -62,9 +68,63 @@ class Evaluation:
         result |= {"reasons": self.reasons} if self.reasons else {}
         return result | ({"errors": self.errors} if self.errors else {})
 
+    def table(self) -> str:
+        """A row for each defect type, as text; empty where there is none."""
+        if not self.by_type:
+            return ""
+        header, *_ = rows = self._rows()
+        width = max(len(row[0]) for row in rows)
+        return "\n".join(
+            f"{row[0]:<{width}}"
+            + "".join(f"  {cell:>{len(key)}}" for cell, key in zip(row[1:], header[1:], strict=True))
+            for row in rows
+        )
+
     def __str__(self) -> str:
-        lines = [f"images            {self.images}"]
-        for name in NUMBERS:
-            value = getattr(self, name)
-            lines.append(f"{name:<17} {f'{value:.4f}' if value is not None else f'– {self.reasons[name]}'}")
-        return "\n".join(lines)
+        """The numbers, a row for each defect type, and what is to be known about them."""
+        parts = ["\n".join(f"{name:<17} {text}" for name, text in self._numbers()), self.table()]
+        return "\n\n".join(part for part in (*parts, *self._notes()) if part)
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in NUMBERS}
+        known = "".join(f", {name}={value:.4f}" for name, value in values.items() if value is not None)
+        return f"Evaluation(images={self.images}{known})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report, where one was written, else the numbers and the defect types."""
+        if self.report is not None and self.report.is_file():
+            page = html.escape(self.report.read_text("utf-8"))
+            return f'<iframe sandbox srcdoc="{page}" style="width:100%; height:640px; border:0"></iframe>'
+        tables = [self._numbers(), self._rows()] if self.by_type else [self._numbers()]
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        return "<div>" + "".join(map(_html_table, tables)) + notes + "</div>"
+
+    def _numbers(self) -> list[tuple[str, ...]]:
+        """Name and value of each number, or the reason why it is absent."""
+        values = {name: getattr(self, name) for name in NUMBERS}
+        shown = [(n, f"– {self.reasons[n]}" if v is None else f"{v:.4f}") for n, v in values.items()]
+        return [("images", str(self.images)), *shown]
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """A header, and the cells of each defect type."""
+        rows: list[tuple[str, ...]] = [("defect type", *BY_TYPE)]
+        for name, row in self.by_type.items():
+            cells = ("–" if row[key] is None else f"{row[key]:.4f}" for key in BY_TYPE[1:])
+            rows.append((name, str(row["images"]), *cells))
+        return rows
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.errors:
+            bound = max(self.errors.values())
+            notes.append(
+                f"Pixel scores were binned to bound the memory: pixel metrics are within {bound:.1e} of exact."
+            )
+        if self.seconds_per_image is not None:
+            notes.append(f"{self.seconds_per_image:.4f} s per image, without reading the file")
+        return notes
+
+
+def _html_table(rows: list[tuple[str, ...]]) -> str:
+    cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"

@@ -141,7 +141,7 @@ class Evaluator:
             return "every pixel of the test set is marked as defective"
         return None
 
-    def _verdict_rates(self, threshold: float | None, reasons: dict[str, str]) -> dict[str, float | None]:
+    def _verdict_rates(self, threshold: float | None, reasons: dict[str, str]) -> dict[str, Any]:
         scores, labels = np.array(self._scores), np.array(self._labels)
         rates: dict[str, float | None] = {"false_alarm_rate": None, "miss_rate": None}
         if threshold is None:

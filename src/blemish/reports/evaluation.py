@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.inspection.result import Inspection
 from blemish.manifest import Manifest
 from blemish.metrics.evaluation import NUMBERS, Evaluation
 from blemish.reports.gallery import GalleryPicker, Pictures
 from blemish.reports.html import ReportData, write_report
-from blemish.types import Image, Inspection, Mask, Sample
+from blemish.types import Mask, Sample
 
 PACKAGES = ("blemish", "numpy", "torch", "onnxruntime")
 """Whose versions a report states, where they are installed."""
@@ -31,7 +32,7 @@ class ReportBuilder:
         self.manifest = manifest
         self._picker = GalleryPicker()
 
-    def observe(self, sample: Sample, image: Image, inspection: Inspection, mask: Mask | None) -> None:
+    def observe(self, sample: Sample, inspection: Inspection, mask: Mask | None) -> None:
         """Take one image; few are kept, as thumbnails."""
         self._picker.offer(
             "/".join(sample.path.parts[-3:]),
@@ -40,8 +41,8 @@ class ReportBuilder:
             inspection.score,
             inspection.verdict,
             lambda: Pictures(
-                image,
-                self.manifest.calibration.relative_map(inspection.anomaly_map),
+                inspection.image,
+                inspection.calibration.relative_map(inspection.anomaly_map),
                 inspection.defect_mask,
                 mask,
             ),

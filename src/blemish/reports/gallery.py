@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.reports.heatmap import overlay
+from blemish.inspection.thumbnail import make_thumbnail, shrink_mask
 from blemish.types import Image, Map, Mask, Verdict
 
 THUMBNAIL = 320
@@ -146,36 +145,16 @@ class GalleryPicker:
 def _shrink(
     name: str, defect_type: str, label: int, score: float, verdict: Verdict, pictures: Pictures
 ) -> GalleryItem:
-    """A thumbnail; the overlay is drawn at its size, so that outlines stay crisp."""
-    image = pictures.image
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    image = shrink_picture(np.asarray(image, np.uint8))
-    size = (image.shape[1], image.shape[0])
-    relative_map = cv2.resize(pictures.relative_map, size, interpolation=cv2.INTER_AREA)
-    defect_mask = shrink_mask(pictures.defect_mask)
+    """The item with its arrays made small."""
+    small = make_thumbnail(pictures.image, pictures.relative_map, pictures.defect_mask, THUMBNAIL)
     return GalleryItem(
         name=name,
         defect_type=defect_type,
         label=label,
         score=score,
         verdict=verdict,
-        image=image,
-        overlay=overlay(image, np.asarray(relative_map, np.float32), defect_mask=defect_mask),
-        mask=None if pictures.mask is None else shrink_mask(pictures.mask),
-        defect_mask=defect_mask,
+        image=small.image,
+        overlay=small.overlay,
+        mask=None if pictures.mask is None else shrink_mask(pictures.mask, THUMBNAIL),
+        defect_mask=small.defect_mask,
     )
-
-
-def shrink_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture with its longest side at most `THUMBNAIL` pixels."""
-    factor = THUMBNAIL / max(picture.shape[:2])
-    if factor >= 1:
-        return picture
-    size = max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def shrink_mask(mask: Mask) -> Mask:
-    """The mask at the thumbnail's size; what covers a fifth of a pixel counts, so that scratches survive."""
-    return shrink_picture(mask.astype(np.uint8) * np.uint8(255)) > 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from blemish.files import write_whole
+from blemish.inspection.heatmap import colour_bar
+from blemish.inspection.thumbnail import data_uri, shrink_image, shrink_mask
 from blemish.reports import charts
-from blemish.reports.gallery import GalleryItem, shrink_mask, shrink_picture
-from blemish.reports.heatmap import colour_bar
+from blemish.reports.gallery import THUMBNAIL, GalleryItem
 from blemish.types import Mask
 
 MOST_PICTURES = 24
@@ -126,7 +126,7 @@ def _render(report: ReportData) -> str:
         losses=charts.draw_losses(report.losses),
         loss_names=LOSSES,
         groups=_group_gallery(shown),
-        colour_bar=_encode(colour_bar(640, 20)),
+        colour_bar=data_uri(colour_bar(640, 20)),
         plot=charts,
     )
 
@@ -198,9 +198,9 @@ def _group_gallery(items: Sequence[GalleryItem]) -> list[dict[str, Any]]:
             "entries": [
                 {
                     "item": item,
-                    "image": _encode(shrink_picture(item.image)),
-                    "overlay": _encode(shrink_picture(item.overlay)),
-                    "mask": _encode(_draw_masks(item)),
+                    "image": data_uri(shrink_image(item.image, THUMBNAIL)),
+                    "overlay": data_uri(shrink_image(item.overlay, THUMBNAIL)),
+                    "mask": data_uri(_draw_masks(item)),
                 }
                 for item in items
                 if _kind(item) == kind
@@ -221,17 +221,11 @@ def _kind(item: GalleryItem) -> str:
 
 def _draw_masks(item: GalleryItem) -> NDArray[np.uint8]:
     """The true mask filled, the model's outlined, on a light ground."""
-    found = shrink_mask(item.defect_mask)
+    found = shrink_mask(item.defect_mask, THUMBNAIL)
     picture = np.full((*found.shape, 3), _MASK_GROUND, np.uint8)
     if item.mask is not None:
-        true: Mask = shrink_mask(item.mask)
+        true: Mask = shrink_mask(item.mask, THUMBNAIL)
         picture[true] = _MASK_TRUE
     contours, _ = cv2.findContours(found.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, _MASK_FOUND, 1)
     return picture
-
-
-def _encode(picture: NDArray[np.uint8]) -> str:
-    """The RGB picture as a data URI."""
-    data = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])[1]
-    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")

@@ -12,6 +12,8 @@ class Runtime(Protocol):
     """Runs a learned method."""
 
     name: str
+    device: str
+    """"cpu", or for example "cuda"."""
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
         """Score network inputs (N, 3, h, w); padded pixels are NaN."""

@@ -13,6 +13,7 @@ class OnnxRuntime:
     """An exported graph in ONNX Runtime on the CPU."""
 
     name = "onnx"
+    device = "cpu"
 
     def __init__(self, path: Path) -> None:
         try:

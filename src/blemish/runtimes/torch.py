@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from blemish.errors import MissingExtraError, ModelError, WeightsError
+from blemish.errors import MethodError, MissingExtraError, ModelError, WeightsError
 from blemish.features.weights import without_pretrained
 from blemish.methods.base import Method
 from blemish.types import Prediction
@@ -33,9 +33,25 @@ class TorchRuntime:
 
 
 def available_devices() -> tuple[str, ...]:
-    """Names that `device` arguments take on this computer: cpu, and cuda, cuda:0, … where there are any."""
+    """The devices of this computer: cpu, and cuda, cuda:0, … where there are any."""
     count = torch.cuda.device_count()
     return ("cpu", *(("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()))
+
+
+def resolve_device(device: str) -> str:
+    """The device that is meant: "auto" is the GPU where there is one, else the CPU.
+
+    Raises:
+        MethodError: If there is no such device; the text lists those there are.
+    """
+    offered = available_devices()
+    if device == "auto":
+        return "cuda" if "cuda" in offered else "cpu"
+    if device not in offered:
+        raise MethodError(
+            f"torch finds no device {device!r} here. Choose one of: {', '.join((*offered, 'auto'))}."
+        )
+    return device
 
 
 def save_weights(method: Method, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Learning on: more normal images for a model that has learned, and forgetting a defect that was learned as normal."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,18 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blemish.calibration import Calibration
+from blemish.data.content import HASH_DIGITS, content_hashes
 from blemish.data.dataset import Inputs
-from blemish.data.images import content_fingerprint, read_image
+from blemish.data.images import image_size, read_image
 from blemish.errors import DataError, ModelError
+from blemish.inspection.result import Inspection
 from blemish.model import Model
-from blemish.types import Inspection, Progress, Sample, no_progress
-from blemish.workflow import HASH_DIGITS, batch_size, normal_samples
+from blemish.scoring import batch_size, require_finite
+from blemish.types import Progress, Sample, no_progress
+from blemish.workflow.normal_images import normal_samples
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
 
 Box = tuple[int, int, int, int]
-"""Left, top, width and height in pixels of a picture."""
+"""Left, top, width and height in pixels of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What `update` added to a model."""
+
+    images: int
+    seconds: float
+    calibration: Calibration
+    """What the thresholds rest on now."""
+
+    def summary(self) -> str:
+        """How much was learned how fast, and what the thresholds rest on now."""
+        return f"Learned {self.images} more images in {self.seconds:.1f} s.\n{self.calibration.describe()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +50,28 @@ class Removal:
     before: Inspection
     after: Inspection
 
+    def summary(self) -> str:
+        """Which training images the forgotten patches were from, and what the defect scores now."""
+        counts = Counter(name for name, _, _ in self.origins)
+        lines = [f"Took out {len(self.origins)} patches of {len(counts)} training images:"]
+        for name, count in counts.most_common():
+            places = [f"({x:.0%}, {y:.0%})" for other, x, y in self.origins if other == name]
+            more = " …" if count > 5 else ""
+            lines.append(f"  {name}: {count} at {', '.join(places[:5])}{more} of width and height")
+        before, after = self.before, self.after
+        lines.append(
+            f"Score {before.score:.4g} → {after.score:.4g}, threshold {after.threshold:.4g}: "
+            f"{before.verdict} → {after.verdict}."
+        )
+        return "\n".join(lines)
+
 
 def update(
     model: Model,
     images: Sequence[Sample] | Sequence[Path] | Sequence[str],
     *,
     progress: Progress = no_progress,
-) -> None:
+) -> Addition:
     """Learn more normal images, such as false alarms that somebody cleared, without the old ones.
 
     Thresholds then rest on the scores of the images held out by `fit`, which can only have fallen since, and on what
@@ -59,35 +93,32 @@ def update(
     runtime = _torch_runtime(model)
     samples = normal_samples(images)
     data = model.manifest.data
-    hashes = [content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples]
-    for sample, digest in zip(samples, hashes, strict=True):
-        if digest in data["hashes"]:
-            raise DataError(f"{sample.path} was learned from or held out already. Leave it out.")
-    pictures = [sample.path for sample in samples]
+    paths = [sample.path for sample in samples]
+    hashes = _hashes_of_new(paths, data["hashes"], progress)
     scores, maps = learn_on(
         runtime.method,
-        Inputs(pictures, model.preprocess),
+        Inputs(paths, model.preprocess),
         batch_size=batch_size(model.preprocess),
         device=runtime.device,
         progress=progress,
     )
-    peaks = [
-        float(model.preprocess.restore(anomaly_map, read_image(path).shape[:2]).max())
-        for anomaly_map, path in zip(maps, pictures, strict=True)
-    ]
+    peaks = []
+    for score, anomaly_map, path in zip(scores, maps, paths, strict=True):
+        require_finite(score, anomaly_map, path)
+        peaks.append(float(model.preprocess.restore(anomaly_map, image_size(path)).max()))
+    seconds = time.perf_counter() - started
     model.manifest = replace(
         model.manifest,
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
         data={
             **data,
             "learned_from": data["learned_from"] + len(samples),
-            "images": [*data["images"], *(path.name for path in pictures)],
+            "images": [*data["images"], *(path.name for path in paths)],
             "hashes": [*data["hashes"], *hashes],
         },
-        history=_with_event(
-            model, {"added": len(samples), "seconds": round(time.perf_counter() - started, 2)}
-        ),
+        history=_with_event(model, {"added": len(samples), "seconds": round(seconds, 2)}),
     )
+    return Addition(len(samples), seconds, model.calibration)
 
 
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
@@ -97,8 +128,8 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
 
     Args:
         model: In the torch runtime. It changes; save it to keep that.
-        image: A picture of the missed defect.
-        box: Where the defect is; without, it is taken to be where the picture scores highest.
+        image: An image of the missed defect.
+        box: Where the defect is; without, it is taken to be where the image scores highest.
 
     Raises:
         DataError: If the image cannot be read or the box does not lie within it.
@@ -108,25 +139,35 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     from blemish.training import forget
 
     runtime = _torch_runtime(model)
-    picture = read_image(image)
-    marked = np.zeros(picture.shape[:2], np.bool_)
+    pixels = read_image(image)
+    marked = np.zeros(pixels.shape[:2], np.bool_)
     if box is not None:
         left, top, width, height = box
-        rows, columns = picture.shape[:2]
+        rows, columns = pixels.shape[:2]
         if min(left, top) < 0 or min(width, height) < 1 or left + width > columns or top + height > rows:
             raise DataError(
                 f"The box {left},{top},{width},{height} is not within {image}, which has {columns} × {rows} pixels. "
                 "Give left, top, width and height in its pixels."
             )
         marked[top : top + height, left : left + width] = True
-    before = model.inspect(picture)
+    before = model.inspect(pixels)
     gone = forget(
-        runtime.method, model.preprocess(picture), model.preprocess.place(marked), device=runtime.device
+        runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
     )
     names = model.manifest.data["images"]
     model.manifest = replace(model.manifest, history=_with_event(model, {"removed": len(gone)}))
     origins = tuple((names[number], x, y) for number, x, y in gone)
-    return Removal(origins, before, model.inspect(picture))
+    return Removal(origins, before, model.inspect(pixels))
+
+
+def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
+    """The hashes that the manifest keeps of images, none of which may be known."""
+    found = content_hashes(paths, progress)
+    hashes = [found[path][:HASH_DIGITS] for path in paths]
+    for path, digest in zip(paths, hashes, strict=True):
+        if digest in known:
+            raise DataError(f"{path} was learned from or held out already. Leave it out.")
+    return hashes
 
 
 def _torch_runtime(model: Model) -> "TorchRuntime":

@@ -1,15 +1,11 @@
-"""How far a command is, on stderr: bars on a terminal, now and then a line in a log."""
+"""How far the work is, on stderr: bars on a terminal, now and then a line in a log or a notebook."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-import click
-
-if TYPE_CHECKING:
-    from blemish.types import Progress
+from blemish.types import Progress
 
 SILENT_SECONDS = 2.0
 """Phases that end sooner leave no line in a log."""
@@ -17,24 +13,28 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def shown_progress() -> "Iterator[Progress]":
-    """What to hand to functions that take `progress`; every phase has a bar with the time left."""
+def progress_bars() -> Iterator[Progress]:
+    """What to hand to functions that take `progress`: every phase gets a bar with the time left.
+
+    with blemish.progress_bars() as progress:
+        model = blemish.fit("patchcore", data.train, progress=progress)
+    """
     if not sys.stderr.isatty():
         yield Lines()
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
     )
     # stdout may be a file, and what rich redirects would end up on stderr.
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
-        tasks: dict[str, TaskID] = {}
+    with progress.Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
+        tasks: dict[str, progress.TaskID] = {}
 
         def report(phase: str, done: int, total: int | None, note: str = "", /) -> None:
             if phase not in tasks:
@@ -64,7 +64,8 @@ class Lines:
         if now >= self.next_line:
             self.next_line = now + SECONDS_BETWEEN_LINES
             position = _position(done, total, now - self.first[0], done - self.first[1])
-            click.echo(f"{phase} {position}{', ' * bool(note)}{note}", err=True)
+            sys.stderr.write(f"{phase} {position}{', ' * bool(note)}{note}\n")
+            sys.stderr.flush()
 
 
 def _position(done: int, total: int | None, seconds: float, newly: int) -> str:

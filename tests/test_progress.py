@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from blemish.cli import progress
-from blemish.cli.progress import Lines, shown_progress
+import blemish
+from blemish import progress
+from blemish.progress import Lines
 
 
 class Clock:
@@ -55,7 +56,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    with shown_progress() as report:
+    with blemish.progress_bars() as report:
         report("collecting", 1, 3)
         report("collecting", 3, 3)
         report("calibrating", 2, None)

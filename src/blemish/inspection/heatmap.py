@@ -1,4 +1,4 @@
-"""An anomaly map as colours over its picture, on one absolute scale for all pictures."""
+"""An anomaly map as colours over its image, on one absolute scale for all images."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _REST = (1.0 - _OPACITIES).astype(np.float32)
 
 
 def overlay(image: Image, relative_map: Map, *, defect_mask: Mask | None = None) -> NDArray[np.uint8]:
-    """The picture under the colours of its anomaly map, (H, W, 3) RGB uint8.
+    """The image under the colours of its anomaly map, (H, W, 3) RGB uint8.
 
-    The scale is absolute: the same relative anomaly has the same colour on every picture, whatever
-    else is on it. Up to 0.5 the picture shows unchanged; from 2 on the colour stays the same.
+    The scale is absolute: the same relative anomaly has the same colour on every image, whatever
+    else is on it. Up to 0.5 the image shows unchanged; from 2 on the colour stays the same.
 
     Args:
         image: (H, W, 3).
@@ -58,7 +58,7 @@ def overlay(image: Image, relative_map: Map, *, defect_mask: Mask | None = None)
 
 
 def draw_outline(picture: NDArray[np.uint8], mask: Mask) -> None:
-    """Draws the mask's outline in white with a dark rim, so that it shows on any picture."""
+    """Draws the mask's outline in white with a dark rim, so that it shows on any image."""
     if mask.shape != picture.shape[:2]:
         raise ValueError(f"The mask must be of the image's size {picture.shape[:2]}, got {mask.shape}.")
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -68,7 +68,7 @@ def draw_outline(picture: NDArray[np.uint8], mask: Mask) -> None:
 
 
 def colour_bar(width: int = 512, height: int = 24) -> NDArray[np.uint8]:
-    """The scale from 0 to 2 as a picture, painted over mid grey: (height, width, 3) RGB."""
+    """The scale from 0 to 2 as an image, painted over mid grey: (height, width, 3) RGB."""
     grey = np.full((height, width, 3), 150, np.uint8)
     ramp = np.broadcast_to(np.linspace(0.0, SCALE_END, width, dtype=np.float32), (height, width))
     return overlay(grey, ramp)

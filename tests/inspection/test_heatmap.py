@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.reports.heatmap import colour_bar, overlay
+from blemish.inspection.heatmap import colour_bar, overlay
 
 GREY = np.full((8, 10, 3), 120, np.uint8)
 

@@ -1,0 +1,62 @@
+"""What image files hold, by hash: copies are noticed, and a data set has a fingerprint."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from pathlib import Path
+
+from blemish.data.images import content_fingerprint
+from blemish.types import Progress, Sample, no_progress
+
+HASH_DIGITS = 16
+"""Hex digits that a model keeps of each training image's hash: enough to notice it in a test set."""
+SILENT_SECONDS = 2.0
+"""Hashing that ends sooner is not reported."""
+
+
+def content_hashes(paths: Iterable[Path], progress: Progress = no_progress) -> dict[Path, str]:
+    """SHA-256 of each file's bytes, in hex; each file is read once, in threads.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    listed = list(dict.fromkeys(paths))
+    found: dict[Path, str] = {}
+    started = time.monotonic()
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        for path, digest in zip(listed, pool.map(content_fingerprint, listed), strict=True):
+            found[path] = digest
+            if time.monotonic() - started > SILENT_SECONDS:
+                progress("hashing images", len(found), len(listed))
+    return found
+
+
+def fingerprint(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:
+    """SHA-256 in hex over file names and contents: equal wherever the data lies and in whatever order.
+
+    Args:
+        samples: Whose file names and contents count.
+        hashes: Of all their files, from `content_hashes`.
+    """
+    lines = sorted(f"{hashes[sample.path]} {sample.path.name}\n" for sample in samples)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def find_shared_content(hashes: Mapping[Path, str], test: Iterable[Sample]) -> list[tuple[Path, Path]]:
+    """Pairs of a training and a test file with the same bytes.
+
+    Only test files as long as a training file are read. An image saved again with another encoder is not noticed.
+
+    Args:
+        hashes: Of the training files, from `content_hashes`.
+        test: The test images.
+    """
+    by_length: dict[int, list[Path]] = {}
+    for path in hashes:
+        by_length.setdefault(path.stat().st_size, []).append(path)
+    candidates = {sample.path: by_length.get(sample.path.stat().st_size, []) for sample in test}
+    unknown = [path for path, alike in candidates.items() if alike and path not in hashes]
+    known = {**hashes, **content_hashes(unknown)}
+    return [(one, path) for path, alike in candidates.items() for one in alike if known[one] == known[path]]

@@ -1,0 +1,29 @@
+"""Finding the image files of files and folders."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from blemish.data.images import is_image_file
+from blemish.data.layouts import natural_order
+
+
+def find_images(paths: Iterable[Path | str], skip: Path | None = None) -> dict[Path, Path]:
+    """The image files of files and folders with their subfolders, each with the folder it was found in or under.
+
+    A path that is not there and a folder without images are kept, so that reading them says what is wrong.
+
+    Args:
+        paths: Files and folders; what is named twice is found once.
+        skip: A folder to pass over, because it holds results of an earlier run; not if it is one of `paths`.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.setdefault(path, path.parent)
+            continue
+        skipped = skip.resolve() if skip is not None and skip.resolve() != path.resolve() else None
+        files = (file for file in path.rglob("*") if is_image_file(file))
+        kept = [file for file in files if skipped is None or skipped not in file.resolve().parents]
+        for file in sorted(kept, key=natural_order) or [path]:
+            found.setdefault(file, path)
+    return found

@@ -1,0 +1,41 @@
+"""Where the heat maps of many images go."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from blemish.errors import DataError
+
+
+def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path]:
+    """For every image the file of its heat map: never the same for two, never an image itself.
+
+    Args:
+        images: Image → the folder that its place below `output` is relative to, as `find_images` gives them.
+        output: The folder of all heat maps.
+
+    Raises:
+        DataError: A heat map would overwrite an image.
+    """
+    roots = {root: root.resolve() for root in images.values()}
+    drives = {root.drive for root in roots.values()}
+    shared = Path(os.path.commonpath(roots.values())) if len(drives) == 1 else None
+    originals = {path.resolve() for path in images}
+    taken: set[Path] = set()
+    planned: dict[Path, Path] = {}
+    for path, root in images.items():
+        if path == root:  # a folder without images
+            continue
+        place = roots[root] / path.relative_to(root)
+        place = place.relative_to(place.anchor if shared is None else shared)
+        # a.png and a.jpg of one folder: the second one keeps its suffix in the name.
+        names = (f"{place.stem}_heatmap.jpg", f"{place.name}_heatmap.jpg")
+        files = [output.resolve() / place.with_name(name) for name in names]
+        file = next((file for file in files if file not in taken), files[0])
+        if file in taken or file in originals:
+            raise DataError(
+                f"The heat map of {path} would overwrite another image. Name another folder for the heat maps."
+            )
+        taken.add(file)
+        planned[path] = file
+    return planned

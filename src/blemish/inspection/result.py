@@ -1,0 +1,125 @@
+"""The verdict on one image, and how it shows itself."""
+
+import html
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.calibration import Calibration
+from blemish.data.images import write_image
+from blemish.errors import DataError
+from blemish.inspection.heatmap import overlay
+from blemish.inspection.thumbnail import data_uri, make_thumbnail
+from blemish.types import Image, Map, Mask, Verdict
+
+NOTEBOOK_SIDE = 480
+"""Longest side of the images in a notebook, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected part of the defect mask (8-connected), in pixels of the original image."""
+
+    x: int
+    """Left edge of the bounding box."""
+    y: int
+    """Top edge of the bounding box."""
+    width: int
+    height: int
+    area: int
+    """Number of pixels."""
+    peak: float
+    """Largest value of the anomaly map inside."""
+    peak_x: int
+    peak_y: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Inspection:
+    """The verdict on one image."""
+
+    path: Path | None
+    """None where the image was given as an array."""
+    score: float
+    verdict: Verdict
+    regions: tuple[Region, ...]
+    """Largest peak first."""
+    image: Image
+    """(H, W, 3) RGB, as it was inspected."""
+    anomaly_map: Map
+    """(H, W) at the original image's size."""
+    defect_mask: Mask
+    """(H, W): the anomaly map above the pixel threshold."""
+    calibration: Calibration
+    """What the verdict rests on."""
+
+    @property
+    def threshold(self) -> float:
+        """The image threshold: the verdict is NG if the score is above it."""
+        return self.calibration.image_threshold
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """The image under the colours of its heat map, the defect mask outlined; (H, W, 3) RGB.
+
+        The colours mean the same on every image: none up to half the pixel threshold, the strongest from twice the
+        threshold on, on a scale where a typical normal pixel has 0.
+        """
+        relative = self.calibration.relative_map(self.anomaly_map)
+        return overlay(self.image, relative, defect_mask=self.defect_mask)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the overlay as an image, in the format of its suffix, making the folder if need be."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, self.overlay())
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict without its arrays, ready for JSON."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "score": self.score,
+            "verdict": self.verdict,
+            "threshold": self.threshold,
+            "regions": [asdict(region) for region in self.regions],
+        }
+
+    def __repr__(self) -> str:
+        height, width = self.anomaly_map.shape
+        path = None if self.path is None else str(self.path)
+        return (
+            f"Inspection({self.verdict}, score={self.score:.4g}, threshold={self.threshold:.4g}, "
+            f"regions={len(self.regions)}, size={height}×{width}, path={path!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: verdict, score, threshold, and image and heat map side by side."""
+        relative = self.calibration.relative_map(self.anomaly_map)
+        small = make_thumbnail(self.image, relative, self.defect_mask, NOTEBOOK_SIDE)
+        colour = "#c2501c" if self.verdict == "NG" else "#2f7d5b"
+        name = "" if self.path is None else f"<br>{html.escape(str(self.path))}"
+        images = "".join(
+            f'<img src="{data_uri(pixels)}" alt="{alt}" style="display:inline-block; margin:4px 4px 0 0">'
+            for pixels, alt in ((small.image, "image"), (small.overlay, "heat map"))
+        )
+        return (
+            f'<div><b style="color:{colour}">{self.verdict}</b> score {self.score:.4g}, '
+            f"threshold {self.threshold:.4g}, regions {len(self.regions)}{name}<br>{images}</div>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What takes the place of an inspection where an image could not be read."""
+
+    path: Path | None
+    """None where the image was given as an array."""
+    error: DataError
+    """Names the file, the problem and the remedy."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Path and error, ready for JSON."""
+        return {"path": None if self.path is None else str(self.path), "error": str(self.error)}

@@ -1,0 +1,59 @@
+"""Small versions of an inspected image, for reports and notebooks."""
+
+import base64
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.inspection.heatmap import overlay
+from blemish.types import Image, Map, Mask
+
+
+class Thumbnail(NamedTuple):
+    """An inspected image made small, all arrays of one size (H, W)."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    overlay: NDArray[np.uint8]
+    """(H, W, 3) RGB, from `heatmap.overlay`."""
+    defect_mask: Mask
+
+
+def make_thumbnail(image: Image, relative_map: Map, defect_mask: Mask, longest: int) -> Thumbnail:
+    """Shrink first, then draw the overlay, so that outlines stay crisp.
+
+    Args:
+        image: (H, W, 3).
+        relative_map: (H, W): 0 typical of normal pixels, 1 the pixel threshold.
+        defect_mask: (H, W).
+        longest: Longest side of the result in pixels; smaller images stay as they are.
+    """
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    small = shrink_image(np.asarray(image, np.uint8), longest)
+    size = (small.shape[1], small.shape[0])
+    small_map = np.asarray(cv2.resize(relative_map, size, interpolation=cv2.INTER_AREA), np.float32)
+    small_mask = shrink_mask(defect_mask, longest)
+    return Thumbnail(small, overlay(small, small_map, defect_mask=small_mask), small_mask)
+
+
+def shrink_image(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """The image with its longest side at most `longest` pixels."""
+    factor = longest / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def shrink_mask(mask: Mask, longest: int) -> Mask:
+    """The mask at the thumbnail's size; what covers a fifth of a pixel counts, so that scratches survive."""
+    return shrink_image(mask.astype(np.uint8) * np.uint8(255), longest) > 50
+
+
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """The RGB image as a data URI, which HTML can hold."""
+    data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])[1]
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")

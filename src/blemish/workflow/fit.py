@@ -1,0 +1,211 @@
+"""Learning a product from normal images."""
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from blemish.calibration import Calibration
+from blemish.data.cache import CacheBudget
+from blemish.data.content import content_hashes, find_shared_content, fingerprint
+from blemish.data.dataset import Inputs
+from blemish.data.images import read_image
+from blemish.data.preprocess import Preprocess
+from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.manifest import Manifest
+from blemish.model import Model
+from blemish.plugins import create_method, name_of, preset_preprocess
+from blemish.scoring import Decoded, Scorer, batch_size
+from blemish.types import Progress, Sample, Watch, no_progress, no_watch
+from blemish.workflow.normal_images import (
+    NormalImages,
+    normal_samples,
+    raise_for_all_unreadable,
+    split_images,
+)
+
+if TYPE_CHECKING:
+    from blemish.methods.base import Method
+    from blemish.training import History
+
+DEFAULT_CACHE = CacheBudget()
+
+
+def fit(
+    method: "str | Method",
+    images: Sequence[Sample] | Sequence[Path] | Sequence[str],
+    *,
+    preset: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    preprocess: Preprocess | None = None,
+    test: Sequence[Sample] = (),
+    hold_out_share: float = 0.1,
+    false_alarm_rate: float = 0.01,
+    seed: int = 0,
+    device: str = "auto",
+    skip_unreadable: bool = False,
+    auxiliary: Sequence[Sample] | Sequence[Path] = (),
+    cache: CacheBudget = DEFAULT_CACHE,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    watch: Watch = no_watch,
+    progress: Progress = no_progress,
+) -> Model:
+    """Learn a product from normal images and calibrate on those held out.
+
+    Args:
+        method: A name in the catalogue, or a method that has not learned.
+        images: Normal images; samples labelled anomalous are refused.
+        preset: One of the named configurations of a method given by its name.
+        arguments: For the constructor of a method given by its name; they win over the preset's.
+        preprocess: How images become the network's input; that of the preset, or else 256 × 256, squashed, unless
+            given.
+        test: Test images, if there are some: a warning if one is also a training image, and no other use is made of
+            them.
+        hold_out_share: Part of the images that is not learned from but sets the thresholds; at least one image.
+        false_alarm_rate: Share of normal images that may be called NG.
+        seed: Decides the split and everything random in the method.
+        device: Where torch works: "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:1".
+        skip_unreadable: Go on without images that cannot be decoded, counting them in the manifest.
+        auxiliary: Images of other things, for methods that say what use they have for them.
+        cache: Room for what training would otherwise compute anew in every epoch.
+        checkpoint: Folder for the state of training that is not finished; yours to remove once the model is saved.
+        resume: Go on from the checkpoint, if there is one, to the same weights as without the break.
+        watch: Told of each epoch's losses.
+        progress: Told of each phase.
+
+    Raises:
+        DataError: Naming *all* images that cannot be decoded; or if there are too few.
+        MethodError: If the method cannot be built, or cannot learn from the images, or torch finds no such device.
+        DivergedError: If training diverges.
+        ModelError: If the checkpoint is damaged or belongs to other training.
+        ValueError: If a share or a rate is not between 0 and 1.
+    """
+    from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
+
+    device = resolve_device(device)
+    learner, preprocess = _build(method, preset, arguments, preprocess)
+    learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
+    if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
+        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
+    samples = normal_samples(images)
+    normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
+    started = time.perf_counter()
+    try:
+        hashes = content_hashes([sample.path for sample in normal.samples], progress)
+        _warn_of_test_images(hashes, test)
+        history = learning.run(normal, hashes, auxiliary, checkpoint, resume)
+        runtime = TorchRuntime(learner, device)
+        calibration = _calibrate(Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress)
+    except DataError as error:
+        raise_for_all_unreadable(normal.samples, error, progress)
+    told = {"seconds": round(time.perf_counter() - started, 2), "losses": history.losses}
+    return Model(learning.manifest(normal.to_dict(hashes), calibration, told), runtime)
+
+
+def _build(
+    method: "str | Method",
+    preset: str | None,
+    arguments: Mapping[str, Any] | None,
+    preprocess: Preprocess | None,
+) -> "tuple[Method, Preprocess]":
+    """The method that learns, and its preprocessing."""
+    if isinstance(method, str):
+        learner = create_method(method, preset=preset, arguments=arguments)
+        return learner, preprocess or preset_preprocess(method, preset)
+    if preset is not None or arguments is not None:
+        raise MethodError(
+            "preset and arguments are for a method given by its name, but this one is built already. Give its name, "
+            "or leave them out."
+        )
+    return method, preprocess or Preprocess()
+
+
+@dataclass(frozen=True, slots=True)
+class _Learning:
+    """A method, and how it learns."""
+
+    method: "Method"
+    name: str
+    preprocess: Preprocess
+    seed: int
+    device: str
+    cache: CacheBudget
+    watch: Watch
+    progress: Progress
+
+    def run(
+        self,
+        normal: NormalImages,
+        hashes: Mapping[Path, str],
+        auxiliary: Sequence[Sample] | Sequence[Path],
+        checkpoint: Path | str | None,
+        resume: bool,
+    ) -> "History":
+        """Learn, from the beginning or from a checkpoint of the same learning."""
+        from blemish.training import learn
+        from blemish.training.checkpoint import Checkpoint
+
+        others = [image.path if isinstance(image, Sample) else Path(image) for image in auxiliary]
+        identity = {
+            "method": self.name,
+            "arguments": self.method.arguments,
+            "preprocess": self.preprocess.to_dict(),
+            "images": fingerprint(normal.learned, hashes),
+            "held-out images": fingerprint(normal.held_out, hashes),
+            "auxiliary images": len(others),
+            "seed": self.seed,
+        }
+        return learn(
+            self.method,
+            Inputs(normal.learned, self.preprocess),
+            held_out=Inputs(normal.held_out, self.preprocess),
+            auxiliary=Inputs(others, self.preprocess),
+            batch_size=batch_size(self.preprocess),
+            seed=self.seed,
+            device=self.device,
+            budget=self.cache,
+            checkpoint=Checkpoint(Path(checkpoint), identity, resume=resume) if checkpoint else None,
+            watch=self.watch,
+            progress=self.progress,
+        )
+
+    def manifest(
+        self, data: Mapping[str, Any], calibration: Calibration, history: Mapping[str, Any]
+    ) -> Manifest:
+        """What the model is made of, once it has learned."""
+        return Manifest(
+            method=self.name,
+            arguments=self.method.arguments,
+            preprocess=self.preprocess,
+            calibration=calibration,
+            seed=self.seed,
+            data=data,
+            history=history,
+        )
+
+
+def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress) -> Calibration:
+    """Score the held-out normal images as an inspection would, at their own resolution."""
+    rows = []
+    for found in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
+        rows.append((found.score, float(found.anomaly_map.max()), float(np.median(found.anomaly_map))))
+        progress("calibrating", len(rows), len(held_out))
+    scores, peaks, typical = zip(*rows, strict=True)
+    return Calibration.from_normal(scores, peaks, typical, rate)
+
+
+def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> None:
+    shared = find_shared_content(hashes, test)
+    if shared:
+        first, copy = shared[0]
+        warnings.warn(
+            f"{len({path for _, path in shared})} test images are also training images, so an evaluation will flatter "
+            f"the model; the first is {copy}, the same as {first}. Remove them from one of the two.",
+            BlemishWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,100 @@
+"""The one loop that scores images: in order, in bounded memory, believing nothing that is not a number."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from blemish.data.preprocess import Preprocess
+from blemish.errors import DataError, ModelError
+from blemish.scoring import Decoded, Scored, Scorer
+from blemish.types import Image, Prediction
+
+SIZE = Preprocess(size=(256, 128))  # four images in a batch
+
+
+class Mean:
+    """Scores an image by the mean of its input; bright ones get a map with one NaN."""
+
+    name = "mean"
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+        self.batches.append(len(images))
+        maps = images.mean(1)
+        maps[maps.mean((1, 2)) > 2, 0, 0] = np.nan
+        return Prediction(images.mean((1, 2, 3)), maps)
+
+
+def grey(value: int, size: tuple[int, int] = (20, 30)) -> Image:
+    return np.full((*size, 3), value, np.uint8)
+
+
+def expected_score(value: int) -> float:
+    return float(np.mean((value / 255 - np.array(SIZE.mean)) / np.array(SIZE.std)))
+
+
+def test_what_is_scored_comes_in_order_with_what_could_not_be_read_in_its_place() -> None:
+    runtime = Mean()
+    values = [10, 20, -1, 30, 40, 50, -2, -3, 60]
+
+    def read(value: int) -> Decoded | str:
+        return Decoded(Path(f"{value}.png"), grey(value, (20 + value, 30))) if value > 0 else f"no {value}"
+
+    found = list(Scorer(runtime, SIZE).stream(values, read))
+    assert len(found) == len(values)
+    for value, one in zip(values, found, strict=True):
+        if isinstance(one, Scored):
+            assert one.path == Path(f"{value}.png")
+            assert one.image.shape == (20 + value, 30, 3)
+            assert one.anomaly_map.shape == (20 + value, 30)
+            assert one.score == pytest.approx(expected_score(value), abs=1e-5)
+            assert 0 < one.seconds < 10
+        else:
+            assert one == f"no {value}"
+    assert runtime.batches == [3, 2, 1]  # four items each, without those that are no images
+
+
+def test_few_images_are_read_ahead() -> None:
+    taken: list[int] = []
+
+    def values() -> Iterator[int]:
+        for value in range(1000):
+            taken.append(value)
+            yield value
+
+    found = Scorer(Mean(), SIZE).stream(values(), lambda value: Decoded(None, grey(value % 100)))
+    next(found)
+    assert len(taken) <= 4 + 9
+
+
+def test_what_reading_raises_is_raised_in_its_place() -> None:
+    def read(value: int) -> Decoded:
+        if value == 5:
+            raise DataError("five is damaged")
+        return Decoded(None, grey(value))
+
+    found = Scorer(Mean(), SIZE).stream(range(9), read)
+    assert [next(found).score for _ in range(4)] == pytest.approx(
+        [expected_score(v) for v in range(4)], abs=1e-5
+    )
+    with pytest.raises(DataError, match="five is damaged"):
+        next(found)
+
+
+def test_nan_names_the_file_where_there_is_one() -> None:
+    scorer = Scorer(Mean(), SIZE)
+    images = [grey(10), grey(255), grey(20)]
+    with pytest.raises(ModelError) as error:
+        scorer.score(images, [Path("a.png"), Path("b.png"), Path("c.png")])
+    assert str(error.value) == (
+        "The model gave b.png a score or an anomaly map that is NaN or infinite, so there is no verdict. Its weights "
+        "are damaged or it learned from unsuitable images; copy it again or fit anew."
+    )
+    with pytest.raises(ModelError, match=r"^The model gave an image a score or an anomaly map that is NaN"):
+        scorer.score(images)
