@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, resize_area_correct
+from blemish.data.preprocess import Preprocess, resize_area_correct
 from blemish.errors import ModelError
-
-PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def centroid(weights: NDArray[Any]) -> tuple[float, float]:
@@ -29,15 +27,15 @@ def picture_with_square(size: tuple[int, int], top: int, left: int, side: int) -
 @pytest.mark.parametrize(
     ("preprocess", "size"),
     [
-        (Preprocess(size=(256, 256), **PLAIN), (900, 900)),
-        (Preprocess(size=(256, 256), **PLAIN), (131, 517)),
-        (Preprocess(size=(64, 320), **PLAIN), (400, 100)),
-        (Preprocess(size=(256, 256), resize="fit", **PLAIN), (140, 601)),
-        (Preprocess(size=(256, 256), resize="fit", **PLAIN), (601, 143)),
-        (Preprocess(size=(257, 200), resize="fit", **PLAIN), (90, 61)),
-        (Preprocess(size=(256, 256), crop=(224, 224), **PLAIN), (900, 700)),
-        (Preprocess(size=(255, 256), crop=(224, 223), **PLAIN), (333, 512)),
-        (Preprocess(size=(256, 256), resize="fit", crop=(224, 200), **PLAIN), (500, 640)),
+        (Preprocess(size=(256, 256)), (900, 900)),
+        (Preprocess(size=(256, 256)), (131, 517)),
+        (Preprocess(size=(64, 320)), (400, 100)),
+        (Preprocess(size=(256, 256), resize="fit"), (140, 601)),
+        (Preprocess(size=(256, 256), resize="fit"), (601, 143)),
+        (Preprocess(size=(257, 200), resize="fit"), (90, 61)),
+        (Preprocess(size=(256, 256), crop=(224, 224)), (900, 700)),
+        (Preprocess(size=(255, 256), crop=(224, 223)), (333, 512)),
+        (Preprocess(size=(256, 256), resize="fit", crop=(224, 200)), (500, 640)),
     ],
     ids=lambda value: (
         "x".join(map(str, value)) if isinstance(value, tuple) else f"{value.resize}{value.size}{value.crop}"
@@ -86,17 +84,28 @@ def test_what_the_crop_left_out_gets_the_minimum() -> None:
     np.testing.assert_array_equal(restored, np.full((10, 10), 5))
 
 
-def test_normalisation_and_channel_order() -> None:
+def test_range_and_channel_order() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     image[:] = (255, 51, 0)
-    expected = (np.array([1.0, 0.2, 0.0]) - IMAGENET_MEAN) / IMAGENET_STD
-    np.testing.assert_allclose(Preprocess(size=(4, 4))(image)[:, 2, 1], expected, rtol=1e-6)
+    np.testing.assert_allclose(Preprocess(size=(4, 4))(image)[:, 2, 1], [1.0, 0.2, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("resize", ["squash", "fit"])
+def test_marks_are_placed_where_the_picture_shows_them(resize: Any) -> None:
+    marked = np.zeros((40, 80), np.bool_)
+    marked[10:20, 20:60] = True
+    placed = Preprocess(size=(40, 40), resize=resize).place(marked)
+    expected = np.zeros((40, 40), np.bool_)
+    rows = slice(10, 20) if resize == "squash" else slice(10 + 5, 10 + 10)
+    expected[rows, 10:30] = True
+    assert placed.dtype == np.bool_
+    np.testing.assert_array_equal(placed, expected)
 
 
 @pytest.mark.parametrize("resize", ["squash", "fit"])
 def test_8_and_16_bits_agree(resize: Any) -> None:
     image = np.random.default_rng(0).integers(0, 256, (61, 83, 3)).astype(np.uint8)
-    preprocess = Preprocess(size=(40, 96), resize=resize, **PLAIN)
+    preprocess = Preprocess(size=(40, 96), resize=resize)
     shallow, deep = preprocess(image), preprocess(image.astype(np.uint16) * np.uint16(257))
     np.testing.assert_allclose(deep, shallow, atol=1e-6)
     np.testing.assert_array_equal(preprocess(image), shallow)
@@ -146,7 +155,7 @@ def test_constant_pictures_stay_constant(
     size: tuple[int, int], resize: Any, original: tuple[int, int], cropped: bool
 ) -> None:
     crop = (size[0] - 3, size[1] - 5) if cropped else None
-    preprocess = Preprocess(size=size, resize=resize, crop=crop, **PLAIN)
+    preprocess = Preprocess(size=size, resize=resize, crop=crop)
     network_input = preprocess(np.full((*original, 3), 51, np.uint8))
     assert np.isfinite(network_input).any()
     restored = preprocess.restore(network_input[1], original)
@@ -175,11 +184,8 @@ def test_restore_wants_the_right_map() -> None:
         ({"crop": 4}, "crop must be"),
         ({"resize": "stretch"}, "resize must be 'squash' or 'fit', got 'stretch'"),
         ({"resize": ["fit"]}, "resize must be"),
-        ({"mean": [0.0, float("nan"), 0.0]}, "mean must be three finite numbers"),
-        ({"mean": ["0", 0, 0]}, "mean must be"),
-        ({"std": [1.0, 0.0, 1.0]}, "std must be above 0"),
-        ({"std": None}, "std must be"),
-        ({"padding": 0}, "must have exactly the keys crop, mean, resize, size, std"),
+        ({"mean": [0.485, 0.456, 0.406]}, "must have exactly the keys crop, resize, size"),
+        ({"padding": 0}, "must have exactly the keys crop, resize, size"),
     ],
 )
 def test_stored_settings_are_not_trusted(change: dict[str, Any], text: str) -> None:
@@ -189,7 +195,7 @@ def test_stored_settings_are_not_trusted(change: dict[str, Any], text: str) -> N
 
 def test_a_missing_key_and_no_mapping() -> None:
     stored = Preprocess().to_dict()
-    del stored["mean"]
+    del stored["crop"]
     for broken in (stored, None, [1, 2]):
         with pytest.raises(ModelError, match="must have exactly the keys"):
             Preprocess.from_dict(broken)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class Variation(Method):
     stay in memory, in half precision (100 MB at the defaults and 256 px).
 
     Args:
-        tolerance: Deviation that counts as none, in units of the normalised image (1 is about 57 grey levels).
+        tolerance: Deviation that counts as none, on the 0 to 1 scale of grey values (0.01 is 2.6 of 255).
         floor: Smallest spread of a pixel, as a share of the average one.
         smoothing: Gaussian blur of the image before it is compared, in pixels.
         images: Training images used at most, evenly spaced over all.

@@ -26,7 +26,7 @@ class TorchRuntime:
         self.device = device
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """Score network inputs (N, 3, h, w)."""
+        """Score images (N, 3, h, w), RGB in [0, 1]."""
         with torch.inference_mode():
             score, anomaly_map = self.method(torch.from_numpy(images).to(self.device))
         return Prediction(score.cpu().numpy(), anomaly_map.cpu().numpy())
