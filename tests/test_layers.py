@@ -8,10 +8,10 @@ from pathlib import Path
 import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
-    ["types", "errors"],
+    ["types", "errors", "records"],
     ["data", "features", "blocks", "metrics", "calibration", "inspection", "distributed"],
-    ["methods", "manifest", "demo"],
-    ["plugins"],
+    ["methods", "manifest_upgrade", "demo"],
+    ["plugins", "manifest"],
     ["training", "runtimes"],
     ["model", "reports"],
     ["workflow", "testing"],

@@ -12,7 +12,7 @@ import pytest
 import blemish
 from blemish.methods import CATALOGUE
 
-HEAVY = ("torch", "numpy", "scipy", "cv2", "rich", "jinja2", "PIL")
+HEAVY = ("torch", "numpy", "scipy", "cv2", "rich", "jinja2", "PIL", "pydantic")
 PUBLIC = [name for name in blemish.__all__ if name != "__version__"]
 
 

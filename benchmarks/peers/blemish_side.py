@@ -155,7 +155,7 @@ def fitted(method: blemish.Method, settings: Json) -> Model:
 
 def learned(model: Model, settings: Json) -> list[str]:
     """The images learned from, so that the other side learns from the same."""
-    names = model.manifest.data["images"]
+    names = model.manifest.data.images
     paths = {sample.path.name: sample.path for sample in blemish.open_dataset(settings["data"]).train}
     return [os.fspath(paths[Path(name).name].absolute()) for name in names]
 

@@ -5,7 +5,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from blemish.errors import BlemishError, DataError, ModelError
 from blemish.inspection.regions import find_regions
 from blemish.manifest import (
     FILE,
+    FORMAT,
     GRAPH,
     WEIGHTS,
     Manifest,
@@ -26,6 +28,7 @@ from blemish.manifest import (
     sha256_of,
     write_manifest,
 )
+from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
 from blemish.plugins import find_method
 from blemish.runtimes.base import Runtime
 from blemish.types import Image, Inspection, Map, Prediction, Verdict
@@ -134,7 +137,7 @@ class Model:
 
                 export_onnx(self.runtime.method, aside / GRAPH, self.preprocess.output_size)
             files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
-            manifest = replace(self.manifest, files=files)
+            manifest = self.manifest.changed(files=files)
             write_manifest(manifest, aside)
             aside.chmod(0o755)
             _swap(aside, target)
@@ -161,14 +164,16 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "cpu") -> 
     if runtime == "onnx":
         from blemish.runtimes.onnx import OnnxRuntime  # an extra of its own
 
+        require_current_graph(folder, manifest.format)
         return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
     if runtime != "torch":
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
     cls = find_method(manifest.method)
     from blemish.runtimes.torch import TorchRuntime, load_method
 
-    method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS))
-    return Model(manifest, TorchRuntime(method, device))
+    upgrade = partial(upgrade_weights, manifest.format, manifest.method)
+    method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS), upgrade)
+    return Model(manifest.changed(format=FORMAT), TorchRuntime(method, device))
 
 
 def recalibrate(
@@ -192,11 +197,12 @@ def recalibrate(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    require_current_weights(folder, manifest.format)
     calibration = manifest.calibration
     if false_alarm_rate is not None:
         calibration = calibration.with_false_alarm_rate(false_alarm_rate)
     calibration = calibration.with_thresholds(image=image, pixel=pixel)
-    manifest = replace(manifest, calibration=calibration)
+    manifest = manifest.changed(calibration=calibration)
     write_manifest(manifest, folder)
     return manifest
 

@@ -1,19 +1,20 @@
 """Learning on: more normal images for a model that has learned, and forgetting a defect that was learned as normal."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blemish.data.dataset import Inputs
 from blemish.data.images import content_fingerprint, read_image
 from blemish.errors import DataError, ModelError
+from blemish.manifest import HASH_DIGITS, History, Update
 from blemish.model import Model
 from blemish.types import Inspection, Progress, Sample, no_progress
-from blemish.workflow import HASH_DIGITS, batch_size, normal_samples
+from blemish.workflow import batch_size, normal_samples
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -61,7 +62,7 @@ def update(
     data = model.manifest.data
     hashes = [content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples]
     for sample, digest in zip(samples, hashes, strict=True):
-        if digest in data["hashes"]:
+        if digest in data.hashes:
             raise DataError(f"{sample.path} was learned from or held out already. Leave it out.")
     pictures = [sample.path for sample in samples]
     scores, maps = learn_on(
@@ -75,18 +76,14 @@ def update(
         float(model.preprocess.restore(anomaly_map, read_image(path).shape[:2]).max())
         for anomaly_map, path in zip(maps, pictures, strict=True)
     ]
-    model.manifest = replace(
-        model.manifest,
+    model.manifest = model.manifest.changed(
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
-        data={
-            **data,
-            "learned_from": data["learned_from"] + len(samples),
-            "images": [*data["images"], *(path.name for path in pictures)],
-            "hashes": [*data["hashes"], *hashes],
-        },
-        history=_with_event(
-            model, {"added": len(samples), "seconds": round(time.perf_counter() - started, 2)}
+        data=data.changed(
+            learned_from=data.learned_from + len(samples),
+            images=(*data.images, *(path.name for path in pictures)),
+            hashes=(*data.hashes, *hashes),
         ),
+        history=_extended(model, started, added=len(samples)),
     )
 
 
@@ -107,6 +104,7 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     """
     from blemish.training import forget
 
+    started = time.perf_counter()
     runtime = _torch_runtime(model)
     picture = read_image(image)
     marked = np.zeros(picture.shape[:2], np.bool_)
@@ -123,8 +121,8 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     gone = forget(
         runtime.method, model.preprocess(picture), model.preprocess.place(marked), device=runtime.device
     )
-    names = model.manifest.data["images"]
-    model.manifest = replace(model.manifest, history=_with_event(model, {"removed": len(gone)}))
+    names = model.manifest.data.images
+    model.manifest = model.manifest.changed(history=_extended(model, started, removed=len(gone)))
     origins = tuple((names[number], x, y) for number, x, y in gone)
     return Removal(origins, before, model.inspect(picture))
 
@@ -137,7 +135,8 @@ def _torch_runtime(model: Model) -> "TorchRuntime":
     return model.runtime
 
 
-def _with_event(model: Model, event: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's history with one more event since it was fitted."""
+def _extended(model: Model, started: float, *, added: int = 0, removed: int = 0) -> History:
+    """The model's history with one more update, which began at `started`."""
     history = model.manifest.history
-    return {**history, "updates": [*history.get("updates", ()), dict(event)]}
+    update = Update(added=added, removed=removed, seconds=round(time.perf_counter() - started, 2))
+    return history.changed(updates=(*history.updates, update))

@@ -16,7 +16,7 @@ from blemish.data.images import content_fingerprint, read_image, read_mask
 from blemish.data.preprocess import Preprocess
 from blemish.data.splits import hold_out
 from blemish.errors import BlemishWarning, DataError, MethodError
-from blemish.manifest import Manifest
+from blemish.manifest import HASH_DIGITS, History, Manifest, TrainingData
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 PIXELS_AT_ONCE = 2 * 256 * 256
 """Batches hold about this many input pixels, whatever the input's size."""
 DEFAULT_CACHE = CacheBudget()
-HASH_DIGITS = 16
-"""Hex digits kept of each training image's sha256: enough to notice it in a test set."""
 
 Observer = Callable[[Sample, Image, Inspection, Mask | None], None]
 """Called by `evaluate` with every image, its verdict and its true mask."""
@@ -166,17 +164,17 @@ def fit(
         arguments=method.arguments,
         preprocess=preprocess,
         calibration=calibration,
-        seed=seed,
-        data={
-            "category": samples[0].category,
-            "learned_from": len(kept),
-            "held_out": len(held_out),
-            "skipped": len(bad),
-            "images": _names(learned),
-            "fingerprint": fingerprint(samples),
-            "hashes": [content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples],
-        },
-        history={"seconds": round(time.perf_counter() - started, 2), "losses": history.losses},
+        seed=int(seed),
+        data=TrainingData(
+            category=samples[0].category,
+            learned_from=len(kept),
+            held_out=len(held_out),
+            skipped=len(bad),
+            images=_names(learned),
+            fingerprint=fingerprint(samples),
+            hashes=tuple(content_fingerprint(sample.path)[:HASH_DIGITS] for sample in samples),
+        ),
+        history=History(seconds=round(time.perf_counter() - started, 2), losses=tuple(history.losses)),
     )
     return Model(manifest, runtime)
 
@@ -247,11 +245,11 @@ def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) ->
     return samples
 
 
-def _names(samples: Sequence[Sample]) -> list[str]:
+def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
     """The images' paths below the folder they have in common, in the order they were learned from."""
     paths = [sample.path.absolute() for sample in samples]
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(folder).as_posix() for path in paths]
+    return tuple(path.relative_to(folder).as_posix() for path in paths)
 
 
 def batch_size(preprocess: Preprocess) -> int:
@@ -298,7 +296,7 @@ def _read_labelled(sample: Sample) -> tuple[Sample, Image, Mask | None]:
 
 
 def _warn_of_training_images(model: Model, samples: Sequence[Sample]) -> None:
-    learned = set(model.manifest.data.get("hashes", ()))
+    learned = set(model.manifest.data.hashes)
     shared = [s.path for s in samples if content_fingerprint(s.path)[:HASH_DIGITS] in learned]
     if shared:
         warnings.warn(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blemish.data.preprocess import Preprocess, resize_area_correct
-from blemish.errors import ModelError
 
 
 def centroid(weights: NDArray[Any]) -> tuple[float, float]:
@@ -160,7 +159,7 @@ def test_constant_pictures_stay_constant(
     assert np.isfinite(network_input).any()
     restored = preprocess.restore(network_input[1], original)
     np.testing.assert_allclose(restored, np.full(original, 0.2), atol=1e-5)
-    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+    assert Preprocess.from_json(json.dumps(preprocess.to_dict())) == preprocess
 
 
 def test_restore_wants_the_right_map() -> None:
@@ -173,7 +172,7 @@ def test_restore_wants_the_right_map() -> None:
     [
         (
             {"size": [0, 256]},
-            r"size must be \(height, width\), whole numbers from 1 to 16384, got \(0, 256\)",
+            r"size must be \(height, width\) after resizing, whole numbers from 1 to 16384, got 0\.",
         ),
         ({"size": [256]}, "size must be"),
         ({"size": [256.0, 256]}, "size must be"),
@@ -182,20 +181,61 @@ def test_restore_wants_the_right_map() -> None:
         ({"size": [16385, 1]}, "size must be"),
         ({"crop": [300, 10]}, r"crop \(300, 10\) must not be larger than size \(256, 256\)"),
         ({"crop": 4}, "crop must be"),
-        ({"resize": "stretch"}, "resize must be 'squash' or 'fit', got 'stretch'"),
+        ({"resize": "stretch"}, 'resize must be "squash" or "fit", got \'stretch\''),
         ({"resize": ["fit"]}, "resize must be"),
-        ({"mean": [0.485, 0.456, 0.406]}, "must have exactly the keys crop, resize, size"),
-        ({"padding": 0}, "must have exactly the keys crop, resize, size"),
+        ({"mean": [0.485, 0.456, 0.406]}, "mean is unknown"),
+        ({"padding": 0}, "padding is unknown"),
+        ({"padding": 0, "size": [1, "1"]}, "size must be .*, got '1'; padding is unknown"),
     ],
 )
 def test_stored_settings_are_not_trusted(change: dict[str, Any], text: str) -> None:
-    with pytest.raises(ModelError, match=text):
-        Preprocess.from_dict(Preprocess().to_dict() | change)
+    with pytest.raises(ValueError, match=text) as error:
+        Preprocess.from_json(json.dumps(Preprocess().to_dict() | change))
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_key_and_no_mapping() -> None:
     stored = Preprocess().to_dict()
     del stored["crop"]
-    for broken in (stored, None, [1, 2]):
-        with pytest.raises(ModelError, match="must have exactly the keys"):
-            Preprocess.from_dict(broken)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^crop must be there\.$"):
+        Preprocess.from_json(json.dumps(stored))
+    for broken in (None, [1, 2]):
+        with pytest.raises(ValueError, match="it must be a JSON object, got "):
+            Preprocess.from_json(json.dumps(broken))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"size": (0, 256)},
+            "size must be (height, width) after resizing, whole numbers from 1 to 16384, got 0.",
+        ),
+        (
+            {"size": [256, 256]},
+            "size must be (height, width) after resizing, whole numbers from 1 to 16384, got [256, 256].",
+        ),
+        (
+            {"size": (np.int64(3), 4.0)},
+            "size must be (height, width) after resizing, whole numbers from 1 to 16384, got np.int64(3).",
+        ),
+        ({"crop": (300, 10)}, "crop (300, 10) must not be larger than size (256, 256)."),
+        ({"resize": "stretch"}, 'resize must be "squash" or "fit", got \'stretch\'.'),
+        ({"mean": (0.5, 0.5, 0.5)}, "mean is unknown."),
+    ],
+)
+def test_a_wrong_value_in_python_is_one_sentence(settings: Any, text: str) -> None:
+    with pytest.raises(ValueError) as error:
+        Preprocess(**settings)
+    assert str(error.value) == text
+    with pytest.raises(ValueError) as error:
+        Preprocess().changed(**settings)
+    assert str(error.value) == text
+
+
+def test_settings_cannot_be_changed_afterwards_but_copied() -> None:
+    preprocess = Preprocess(size=(320, 432))
+    with pytest.raises(ValueError):
+        preprocess.size = (1, 1)
+    assert preprocess.changed(resize="fit") == Preprocess(size=(320, 432), resize="fit")
+    assert hash(preprocess) == hash(Preprocess(size=(320, 432)))

@@ -193,13 +193,13 @@ def command(
 def summary(model: "Model", folder: Path) -> str:
     """What was learned from how much, and what the thresholds rest on."""
     data, calibration = model.manifest.data, model.calibration
-    taken, epochs = len(model.manifest.history["losses"]), model.manifest.arguments.get("epochs")
+    taken, epochs = len(model.manifest.history.losses), model.manifest.arguments.get("epochs")
     # Fewer epochs than asked for: by patience, or because steps are limited.
     trained = f" ({taken} of {epochs} epochs)" if epochs else ""
-    skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
+    skipped = f", skipped {data.skipped} unreadable" if data.skipped else ""
     return (
-        f"Learned from {data['learned_from']} images in {model.manifest.history['seconds']:.1f} s{trained}, "
-        f"held out {data['held_out']}{skipped}.\n"
+        f"Learned from {data.learned_from} images in {model.manifest.history.seconds:.1f} s{trained}, "
+        f"held out {data.held_out}{skipped}.\n"
         f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
         f"{calibration.summary()}\n"
         f"Model: {folder}"
@@ -230,11 +230,9 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
 
 def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":
     """What the preset asks for, changed as the user asks."""
-    from dataclasses import replace
-
     if image_size is not None:
-        preprocess = replace(preprocess, size=image_size, crop=None)
-    return preprocess if resize is None else replace(preprocess, resize=resize)
+        preprocess = preprocess.changed(size=image_size, crop=None)
+    return preprocess if resize is None else preprocess.changed(resize=resize)
 
 
 def _warn_of_shared_images(dataset: "Dataset") -> None:

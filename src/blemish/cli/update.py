@@ -84,7 +84,7 @@ def command(
 
 def _summary(model: "Model", images: int) -> str:
     calibration = model.calibration
-    seconds = model.manifest.history["updates"][-1]["seconds"]
+    seconds = model.manifest.history.updates[-1].seconds
     return (
         f"Learned {images} more images in {seconds:.1f} s.\n"
         f"Image threshold {calibration.image_threshold:.4g}, pixel threshold {calibration.pixel_threshold:.4g}.\n"
