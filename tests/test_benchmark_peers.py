@@ -243,7 +243,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     torch.manual_seed(0)  # as `answer` does
     folder = write_product(tmp_path / "plate", train=4, test_good=1, per_defect=1, seed=0)
     return {
-        "data": str(folder), "backbone": "resnet18:random", "inputs": str(tmp_path / "inputs.npy"),
+        "data": str(folder), "backbone": "resnet18:random", "inputs": str(tmp_path / "inputs.npz"),
         "train_images": 2, "test_images": 2, "flow_batch": 1, "steps": 6,
     }  # fmt: skip
 

@@ -233,7 +233,7 @@ def test_many_images_come_in_order_and_bad_ones_in_their_place(model: Model, tmp
 
 
 def test_many_images_are_taken_as_they_are_needed(model: Model) -> None:
-    model.manifest = replace(model.manifest, preprocess=Preprocess(size=(256, 256)))
+    model.manifest = model.manifest.changed(preprocess=Preprocess(size=(256, 256)))
     model.runtime = Scripted(
         lambda images: (np.ones(len(images), np.float32), np.ones((len(images), 256, 256), np.float32))
     )
@@ -290,7 +290,7 @@ def test_a_model_replaces_a_model_and_nothing_else(model: Model, tmp_path: Path)
     (target / "stray.txt").write_text("left by somebody")
     tiny_model(tmp_path / "other", 4).save(target)
     assert set(files(target)) == {FILE, WEIGHTS}
-    assert read_manifest(target).data["learned_from"] == 3
+    assert read_manifest(target).data.learned_from == 3
 
 
 @pytest.mark.parametrize("kind", ["folder", "empty folder", "file"])
@@ -403,11 +403,11 @@ def test_an_unknown_runtime_is_refused(model: Model, tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"false_alarm_rate": 0.5}, lambda c: c.with_false_alarm_rate(0.5)),
-        ({"image": 9.0}, lambda c: replace(c, image_threshold=9.0)),
-        ({"pixel": 8.0}, lambda c: replace(c, pixel_threshold=8.0)),
+        ({"image": 9.0}, lambda c: c.changed(image_threshold=9.0)),
+        ({"pixel": 8.0}, lambda c: c.changed(pixel_threshold=8.0)),
         (
             {"false_alarm_rate": 0.5, "image": 9.0},
-            lambda c: replace(c.with_false_alarm_rate(0.5), image_threshold=9.0),
+            lambda c: c.with_false_alarm_rate(0.5).changed(image_threshold=9.0),
         ),
     ],
 )
@@ -419,7 +419,7 @@ def test_recalibration_changes_the_thresholds_only(
     weights = folder / WEIGHTS
     status, content = weights.stat(), weights.read_bytes()
     manifest = blemish.recalibrate(folder, **changes)
-    assert manifest == replace(model.manifest, calibration=expected(model.calibration))
+    assert manifest == model.manifest.changed(calibration=expected(model.calibration))
     assert blemish.load(folder).manifest == manifest
     assert weights.read_bytes() == content
     assert (weights.stat().st_mtime_ns, weights.stat().st_ino) == (status.st_mtime_ns, status.st_ino)
@@ -431,8 +431,8 @@ def test_recalibration_changes_the_thresholds_only(
     [
         ({"false_alarm_rate": 0.0}, "between 0 and 1"),
         ({"false_alarm_rate": float("nan")}, "between 0 and 1"),
-        ({"image": float("nan")}, "must be finite"),
-        ({"pixel": float("inf")}, "must be finite"),
+        ({"image": float("nan")}, "must be a finite number"),
+        ({"pixel": float("inf")}, "must be a finite number"),
     ],
 )
 def test_impossible_thresholds_change_nothing(

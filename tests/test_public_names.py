@@ -13,7 +13,7 @@ import blemish
 from blemish import methods
 from blemish.methods import CATALOGUE
 
-HEAVY = ("torch", "numpy", "scipy", "cv2", "rich", "jinja2", "PIL")
+HEAVY = ("torch", "numpy", "scipy", "cv2", "rich", "jinja2", "PIL", "pydantic")
 PUBLIC = [name for name in blemish.__all__ if name != "__version__"]
 
 

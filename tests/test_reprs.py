@@ -96,7 +96,7 @@ def test_a_model_says_what_it_learned_and_its_thresholds(model: Model) -> None:
 
 def test_a_hostile_manifest_is_printed_shortly(model: Model) -> None:
     long = "x" * 10000
-    hostile = replace(model.manifest, arguments={"a": long}, data={"category": long, "learned_from": long})
+    hostile = model.manifest.changed(arguments={"a": long}, data=model.manifest.data.changed(category=long))
     assert is_short(repr(hostile))
 
 

@@ -80,18 +80,18 @@ def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(tmp_
 def test_the_bank_keeps_to_its_budget_and_the_manifest_to_the_facts(tmp_path: Path) -> None:
     model = fitted(good_samples(tmp_path / "good", 12), bank_size=150)
     new = written(tmp_path / "new", [variant(seed) for seed in range(30, 40)])
-    learned_from = model.manifest.data["learned_from"]
+    learned_from = model.manifest.data.learned_from
     blemish.update(model, new)
     method = patchcore(model)
     assert len(method.memory_bank.patches) == 150
     assert (method.memory_bank.origins[:, 0] >= learned_from).any()
     data = model.manifest.data
-    assert data["learned_from"] == learned_from + 10 == len(data["images"]) == int(method.seen[0])
-    assert data["images"][-10:] == [path.name for path in new]
-    assert [event["added"] for event in model.manifest.history["updates"]] == [10]
+    assert data.learned_from == learned_from + 10 == len(data.images) == int(method.seen[0])
+    assert data.images[-10:] == tuple(path.name for path in new)
+    assert [event.added for event in model.manifest.history.updates] == [10]
     loaded = blemish.load(model.save(tmp_path / "m.blemish"))
     assert loaded.inspect(variant(99)).score == model.inspect(variant(99)).score
-    assert loaded.manifest.history["updates"] == model.manifest.history["updates"]
+    assert loaded.manifest.history.updates == model.manifest.history.updates
 
 
 def test_a_threshold_set_by_hand_stays(tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ def test_a_defect_among_the_training_images_is_found_after_forgetting_it(tmp_pat
     rows, columns = defect_place((48, 60))
     box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
     score = model.inspect(missed).score
-    kept = model.manifest.data["images"]
+    kept = model.manifest.data.images
     names = set()
     for _ in range(4):
         removal = blemish.remove_like(model, missed, box)
         names |= {name for name, _, _ in removal.origins}
     assert {"003.png", "004.png"} & set(kept) <= names
     assert removal.after.score > 1.3 * score
-    assert [event["removed"] > 0 for event in model.manifest.history["updates"]] == [True] * 4
+    assert [event.removed > 0 for event in model.manifest.history.updates] == [True] * 4
     for name, x, y in removal.origins:
         assert name in kept
         assert 0 <= x <= 1

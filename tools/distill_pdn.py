@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tools.distillation import (
-    as_input,
+    as_images,
     cut_crops,
     new_parser,
     split_files,
@@ -121,7 +121,7 @@ def describe(backbone: Backbone, crops: NDArray[np.uint8]) -> Tensor:
     started = time.monotonic()
     for start in range(0, len(crops), 16):
         images = functional.interpolate(
-            as_input(crops[start : start + 16]), scale_factor=2, mode="bilinear", align_corners=False
+            as_images(crops[start : start + 16]), scale_factor=2, mode="bilinear", align_corners=False
         )
         with torch.autocast("cpu", torch.bfloat16):
             maps = backbone(images)

@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from blemish.features.normalisation import Normalise
 from blemish.features.resnet import BATCH_NORM_EPS
 from blemish.files import whole_file
 
-MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+NORMALISE = Normalise()
 
 
 def new_parser(description: str | None, *, crops: int, epochs: int, batch: int) -> argparse.ArgumentParser:
@@ -89,10 +88,15 @@ def one_crop(picture: NDArray[np.uint8], rng: np.random.Generator, to: int) -> N
     return cut
 
 
+def as_images(crops: NDArray[np.uint8]) -> Tensor:
+    """RGB in [0, 1], (N, 3, side, side)."""
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+
+
 def as_input(crops: NDArray[np.uint8]) -> Tensor:
-    """Normalised (N, 3, side, side)."""
-    images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-    return ((images - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+    """What a network without a normalisation of its own takes, (N, 3, side, side)."""
+    normalised: Tensor = NORMALISE(as_images(crops))
+    return normalised.contiguous(memory_format=torch.channels_last)
 
 
 def train(

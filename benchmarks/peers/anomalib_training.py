@@ -50,7 +50,7 @@ def fastflow_epoch(settings: Json) -> Json:
     load_backbone(model.feature_extractor, settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
     model.train()
-    images = torch.from_numpy(np.load(settings["inputs"]))
+    images = torch.from_numpy(np.load(settings["inputs"])["normalised"])
     parts = torch.randperm(len(images)).tensor_split(math.ceil(len(images) / settings["flow_batch"]))
 
     def step(part: Tensor) -> float:

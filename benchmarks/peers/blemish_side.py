@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:src python benchmarks/peers/blemish_side.py ROW SETTINGS
 
-ROW is one of `ROWS`, SETTINGS a JSON object. Three of them write what both sides read: `inputs` the test images as
-the networks take them, `training-inputs` the training images, `maps` the anomaly maps and masks.
+ROW is one of `ROWS`, SETTINGS a JSON object. Three of them write what both sides read: `inputs` the test images at
+the networks' size, `training-inputs` the training images, `maps` the anomaly maps and masks.
 """
 
 import os
@@ -19,6 +19,7 @@ from benchmarks.peers import blemish_training
 from benchmarks.peers.process import Json, answer, convolution_seconds, peak_mib
 
 import blemish
+from blemish.features.normalisation import Normalise
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime
@@ -43,9 +44,10 @@ def training_inputs(settings: Json) -> Json:
 
 
 def write_inputs(samples: Sequence[Sample], settings: Json) -> Json:
-    """Write images as the network takes them."""
+    """Write images in [0, 1], and normalised for the other side's networks, which do not do it themselves."""
     preprocess = blemish.Preprocess()
-    np.save(settings["inputs"], np.stack([preprocess(blemish.read_image(sample.path)) for sample in samples]))
+    images = np.stack([preprocess(blemish.read_image(sample.path)) for sample in samples])
+    np.savez(settings["inputs"], images=images, normalised=Normalise()(torch.from_numpy(images)).numpy())
     return {"images": len(samples)}
 
 
@@ -92,7 +94,7 @@ def fastflow_inspect(settings: Json) -> Json:
     """Time FastFlow's forward, batch 1, and the convolutions in it."""
     method = blemish_training.new_fastflow(settings["backbone"], settings)
     found = inspected(method, settings)
-    image = torch.from_numpy(np.load(settings["inputs"])[:1])
+    image = torch.from_numpy(np.load(settings["inputs"])["images"][:1])
     with torch.inference_mode():
         return {**found, "convolution_seconds": convolution_seconds(lambda: method(image))}
 
@@ -153,7 +155,7 @@ def fitted(method: blemish.Method, settings: Json) -> Model:
 
 def learned(model: Model, settings: Json) -> list[str]:
     """The images learned from, so that the other side learns from the same."""
-    names = model.manifest.data["images"]
+    names = model.manifest.data.images
     paths = {sample.path.name: sample.path for sample in blemish.open_dataset(settings["data"]).train}
     return [os.fspath(paths[Path(name).name].absolute()) for name in names]
 
@@ -161,7 +163,7 @@ def learned(model: Model, settings: Json) -> list[str]:
 def scored(model: Model, settings: Json) -> list[tuple[float, float]]:
     """Image score and seconds of each prepared test image, one by one, after three to warm up."""
     assert isinstance(model.runtime, TorchRuntime)
-    method, prepared = model.runtime.method, torch.from_numpy(np.load(settings["inputs"]))
+    method, prepared = model.runtime.method, torch.from_numpy(np.load(settings["inputs"])["images"])
     found = []
     with torch.inference_mode():
         for index in (0, 0, 0, *range(len(prepared))):

@@ -22,7 +22,6 @@ from benchmarks.peers.process import (
 import blemish
 from blemish.blocks.flows.flow import Flow, MapNorm
 from blemish.blocks.mixed_precision import mixed_precision
-from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.training import learn
 
 
@@ -58,7 +57,7 @@ def fastflow_epoch(settings: Json) -> Json:
     def progress(phase: str, done: int, total: int | None, note: str = "", /) -> None:
         phases[phase] = time.perf_counter()
 
-    learn(method, list(np.load(settings["inputs"])), watch=watch, progress=progress)
+    learn(method, list(np.load(settings["inputs"])["images"]), watch=watch, progress=progress)
     (first, _), (second, _) = epochs
     return {
         "seconds": second - first,
@@ -76,8 +75,7 @@ def efficientad_step(settings: Json) -> Json:
 def efficientad_steps(settings: Json) -> Json:
     """Steps of a new student and autoencoder."""
     method = blemish.EfficientAD()
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    picture = (random_picture() - mean) / std
+    picture = random_picture()
     with torch.no_grad():
         method.eval().collect([picture])
         prepared = [tensor.contiguous() for tensor in method.prepare(picture)]
@@ -92,7 +90,6 @@ def ganomaly_step(settings: Json) -> Json:
 
 def ganomaly_steps(settings: Json) -> Json:
     """Epochs of one step each."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = (small_pictures(settings["flow_batch"]) + 1) / 2
     method = blemish.GANomaly(
         width=GANOMALY_WIDTH, code=GANOMALY_CODE, epochs=WARM_UP + settings["steps"], batch_size=len(pictures)
@@ -103,7 +100,7 @@ def ganomaly_steps(settings: Json) -> Json:
         times.append(time.perf_counter())
         losses.append(values["generator"])
 
-    learn(method, ((pictures - mean) / std).numpy(), watch=watch)
+    learn(method, pictures.numpy(), watch=watch)
     taken = np.diff(times)[WARM_UP - 1 :]
     return {"seconds": float(np.median(taken)), "losses": losses}
 

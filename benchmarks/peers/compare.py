@@ -158,7 +158,7 @@ def measure(row: str, peer_python: Path, settings: Json) -> Json:
         return run_side(peer_python, HERE / script, name, {**settings, **more})
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**settings, "inputs": os.fspath(Path(folder) / "inputs.npy")}
+        settings = {**settings, "inputs": os.fspath(Path(folder) / "inputs.npz")}
         measured = ROWS[row][0](ours, peer, settings)
     return {
         **dict.fromkeys(COLUMNS, ""),

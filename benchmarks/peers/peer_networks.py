@@ -59,7 +59,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def scored(score_of: Callable[[Tensor], float], settings: Json) -> list[tuple[float, float]]:
     """Image score and seconds of each prepared test image, one by one, after three to warm up."""
-    inputs = torch.from_numpy(np.load(settings["inputs"]))
+    inputs = torch.from_numpy(np.load(settings["inputs"])["normalised"])
     found = []
     with torch.inference_mode():
         for index in (0, 0, 0, *range(len(inputs))):

@@ -7,36 +7,55 @@ largest score is taken and the rate asked for is out of reach.
 """
 
 import math
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import AfterValidator, Field, model_validator
 
-from blemish.errors import DataError, ModelError
+from blemish.errors import DataError
+from blemish.records import Record
 from blemish.types import Map
 
 _ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Calibration:
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values or any(later < earlier for earlier, later in pairwise(values)):
+        raise ValueError
+    return values
+
+
+Finite = Annotated[float, Field(description="a finite number")]
+Rising = Annotated[
+    tuple[float, ...],
+    AfterValidator(_rising),
+    Field(description="a list of at least one finite number, from small to large"),
+]
+
+
+class Calibration(Record):
     """Thresholds and scale of scores; an image is NG when its score is strictly above the threshold."""
 
-    normal_scores: tuple[float, ...]
-    """Scores of the held-out normal images, rising; kept so that thresholds can be changed later."""
-    normal_peaks: tuple[float, ...]
-    """The largest value of each of their anomaly maps, rising."""
-    false_alarm_rate: float
+    normal_scores: Rising
+    """Scores of the held-out normal images; kept so that thresholds can be changed later."""
+    normal_peaks: Rising
+    """The largest value of each of their anomaly maps."""
+    false_alarm_rate: float = Field(gt=0, lt=1, description="a number between 0 and 1")
     """The share of normal images that may be called NG, as asked for."""
-    image_threshold: float
-    pixel_threshold: float
+    image_threshold: Finite
+    pixel_threshold: Finite
     """Above the peaks of the same share of normal maps as the image threshold is above scores."""
-    map_typical: float
+    map_typical: Finite
     """Median over the images of the median of the anomaly map."""
+
+    @model_validator(mode="after")
+    def _require_equal_lengths(self) -> Self:
+        if len(self.normal_scores) != len(self.normal_peaks):
+            raise ValueError("normal_scores and normal_peaks must be of equal length")
+        return self
 
     @classmethod
     def from_normal(
@@ -69,20 +88,19 @@ class Calibration:
         normal_scores, normal_peaks = (tuple(np.sort(column).tolist()) for column in columns[:2])
         place = _rank(len(normal_scores), false_alarm_rate) - 1
         return cls(
-            normal_scores,
-            normal_peaks,
-            false_alarm_rate,
-            normal_scores[place],
-            normal_peaks[place],
-            float(np.median(columns[2])),
+            normal_scores=normal_scores,
+            normal_peaks=normal_peaks,
+            false_alarm_rate=false_alarm_rate,
+            image_threshold=normal_scores[place],
+            pixel_threshold=normal_peaks[place],
+            map_typical=float(np.median(columns[2])),
         )
 
     def with_false_alarm_rate(self, rate: float) -> Self:
         """The same images, thresholds for another false-alarm rate in (0, 1)."""
         _check_rate(rate)
         place = _rank(self.images, rate) - 1
-        return replace(
-            self,
+        return self.changed(
             false_alarm_rate=rate,
             image_threshold=self.normal_scores[place],
             pixel_threshold=self.normal_peaks[place],
@@ -104,9 +122,7 @@ class Calibration:
         """The same images, one or both thresholds set by hand."""
         image = self.image_threshold if image is None else float(image)
         pixel = self.pixel_threshold if pixel is None else float(pixel)
-        if not (math.isfinite(image) and math.isfinite(pixel)):
-            raise ValueError(f"Thresholds must be finite numbers, got {image} and {pixel}.")
-        return replace(self, image_threshold=image, pixel_threshold=pixel)
+        return self.changed(image_threshold=image, pixel_threshold=pixel)
 
     @property
     def images(self) -> int:
@@ -181,33 +197,6 @@ class Calibration:
             f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; `from_dict` gives an equal calibration."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Self:
-        """Rebuild from what `to_dict` gave, trusting nothing; ModelError says what is wrong."""
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            raise ModelError(
-                f"The calibration of the model must hold exactly {', '.join(sorted(names))}; it is "
-                "damaged or from another version: fit the model again."
-            )
-        built = cls(
-            _rising("normal_scores", values["normal_scores"]),
-            _rising("normal_peaks", values["normal_peaks"]),
-            _finite("false_alarm_rate", values["false_alarm_rate"]),
-            _finite("image_threshold", values["image_threshold"]),
-            _finite("pixel_threshold", values["pixel_threshold"]),
-            _finite("map_typical", values["map_typical"]),
-        )
-        if len(built.normal_scores) != len(built.normal_peaks):
-            raise ModelError("The model's calibration has normal_scores and normal_peaks of unequal length.")
-        if not 0 < built.false_alarm_rate < 1:
-            raise ModelError("The model's calibration has a false_alarm_rate outside 0 to 1.")
-        return built
-
 
 def _rank(images: int, rate: float) -> int:
     """Which smallest score is the threshold, counted from 1."""
@@ -231,18 +220,3 @@ def _span(typical: float, threshold: float) -> float:
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:.2g} %" if rate < 0.995 else "100 %"
-
-
-def _finite(name: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
-        return float(value)
-    raise ModelError(f"The model's calibration has {name} = {value!r:.40}, which is not a finite number.")
-
-
-def _rising(name: str, values: object) -> tuple[float, ...]:
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ModelError(f"The model's calibration must have a list of at least one number as {name}.")
-    numbers = tuple(_finite(name, value) for value in values)
-    if any(later < earlier for earlier, later in pairwise(numbers)):
-        raise ModelError(f"The model's calibration must list {name} from small to large.")
-    return numbers

@@ -1,19 +1,21 @@
 """Reads and writes manifest.json: all of a model folder that is not weights. Every entry is checked when read."""
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blemish.calibration import Calibration
+from blemish.data.content import HASH_DIGITS
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.files import sha256_of, write_whole
+from blemish.manifest_upgrade import FORMER, upgrade_manifest
+from blemish.records import Record
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format; raised when older versions of blemish cannot read what is written."""
 FILE = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -22,26 +24,91 @@ LARGEST = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Manifest:
-    """Everything about a model except its weights."""
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    """As they are read again: tuples as lists; ValueError if JSON cannot hold them."""
+    try:
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        text.encode()  # lone surrogates
+    except TypeError as error:
+        raise ValueError from error
+    plain: dict[str, Any] = json.loads(text)
+    return plain
 
-    method: str
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_as_json)]
+Text = Annotated[str, Field(description="text")]
+Count = Annotated[int, Field(ge=0, description="a whole number, not negative")]
+Seconds = Annotated[float, Field(ge=0, description="a finite number, not negative")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hex digits")]
+ShortHash = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{HASH_DIGITS}}}$")]
+
+
+class TrainingData(Record):
+    """The images that a model was made with."""
+
+    category: Text
+    learned_from: Count
+    held_out: Count
+    skipped: Count
+    """Images that could not be decoded."""
+    images: tuple[str, ...] = Field(description="a list of text")
+    """Names of those learned from, in the order they were shown to the method."""
+    fingerprint: Sha256
+    hashes: tuple[ShortHash, ...] = Field(description=f"a list of {HASH_DIGITS} hex digits each")
+    """Beginning of the sha256 of each image, learned from or held out."""
+
+    @model_validator(mode="after")
+    def _require_equal_counts(self) -> Self:
+        if (len(self.images), len(self.hashes)) != (self.learned_from, self.learned_from + self.held_out):
+            raise ValueError(
+                f"learned_from {self.learned_from} and held_out {self.held_out} must be the numbers of images "
+                f"({len(self.images)} names, {len(self.hashes)} hashes)"
+            )
+        return self
+
+
+class Update(Record):
+    """What a model learned, or forgot, after it was fitted."""
+
+    added: Count = 0
+    """Images."""
+    removed: Count = 0
+    """Patches, or what else the method takes out."""
+    seconds: Seconds
+
+
+class History(Record):
+    """What happened while learning."""
+
+    seconds: Seconds
+    losses: tuple[dict[str, float], ...] = Field(
+        default=(), description="a list of objects with finite numbers"
+    )
+    """Of each epoch, by the loss's name."""
+    updates: tuple[Update, ...] = Field(
+        default=(), description="a list of objects with added, removed and seconds"
+    )
+
+
+class Manifest(Record):
+    """What a model is made of."""
+
+    method: Text
     """Name in the catalogue or of a plug-in."""
-    arguments: Mapping[str, Any]
+    arguments: Arguments = Field(description="an object that JSON can hold, without NaN or infinity")
     preprocess: Preprocess
     calibration: Calibration
-    seed: int
-    data: Mapping[str, Any]
-    """The training images: category, counts, fingerprint, each one's content hash, and the names of those learned
-    from in the order they were shown to the method."""
-    history: Mapping[str, Any] = field(default_factory=dict)
-    """Record of the training: seconds, losses."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """Name of each other file of the folder → its sha256."""
-    blemish: str = field(default_factory=lambda: version("blemish"))
+    seed: int = Field(ge=0, lt=2**64, description="a whole number from 0 to below 2^64")
+    data: TrainingData
+    history: History
+    files: dict[Literal["weights.safetensors", "model.onnx"], Sha256] = Field(
+        default={},
+        description=f"the sha256 (64 hex digits) of {WEIGHTS} and {GRAPH}, the only files of a model",
+    )
+    blemish: Text = Field(default_factory=lambda: version("blemish"))
     """Version that wrote the folder."""
-    format: int = FORMAT
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT, description=f"a whole number from 1 to {FORMAT}")
+    """Of the folder as it was read: what is written has the newest."""
 
     def describe(self) -> str:
         """What the model is made of, one line for each thing."""
@@ -55,11 +122,11 @@ class Manifest:
         lines = {
             "method": self.method,
             **{f"  {name}": value for name, value in self.arguments.items()},
-            "category": data.get("category") or "–",
-            "learned from": f"{data.get('learned_from')} images (seed {self.seed})",
-            "held out": f"{data.get('held_out')} images",
-            "skipped": f"{data.get('skipped')} unreadable images",
-            "data": f"fingerprint {str(data.get('fingerprint'))[:16]}",
+            "category": data.category or "–",
+            "learned from": f"{data.learned_from} images (seed {self.seed})",
+            "held out": f"{data.held_out} images",
+            "skipped": f"{data.skipped} unreadable images",
+            "data": f"fingerprint {data.fingerprint[:16]}",
             "input": f"{height} × {width} pixels (height × width), {preprocess.resize}{crop}",
             "image threshold": f"{calibration.image_threshold:.6g}",
             "pixel threshold": f"{calibration.pixel_threshold:.6g}",
@@ -71,65 +138,26 @@ class Manifest:
 
     def __repr__(self) -> str:
         return (
-            f"Manifest(method={self.method!r:.40}, category={self.data.get('category')!r:.80}, "
-            f"learned_from={self.data.get('learned_from')!r:.20}, seed={self.seed},\n"
+            f"Manifest(method={self.method!r:.40}, category={self.data.category!r:.80}, "
+            f"learned_from={self.data.learned_from!r:.20}, seed={self.seed},\n"
             f"  arguments={dict(self.arguments)!r:.200},\n  {self.preprocess!r},\n  {self.calibration!r})"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The entries as JSON values."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"preprocess": self.preprocess.to_dict(), "calibration": self.calibration.to_dict()}
 
-    @classmethod
-    def from_dict(cls, values: Any) -> "Manifest":
-        """A manifest from the entries that `to_dict` gives.
+class _Format(BaseModel):
+    """The one entry that is read before all others."""
 
-        Raises:
-            ModelError: If anything is missing, unknown or of the wrong kind.
-        """
-        if not isinstance(values, dict):
-            raise ModelError("The manifest is not a JSON object. The model folder is damaged; copy it again.")
-        found = values.get("format")
-        if type(found) is int and found > FORMAT:
-            raise ModelError(
-                f"The model has format {found}, this blemish reads up to {FORMAT}. Update blemish to load it."
-            )
-        kinds: dict[str, type] = {
-            "format": int, "blemish": str, "method": str, "arguments": dict, "preprocess": dict,
-            "calibration": dict, "seed": int, "data": dict, "history": dict, "files": dict,
-        }  # fmt: skip
-        wrong = sorted(kinds.keys() ^ values.keys())
-        wrong += [key for key, kind in kinds.items() if key in values and type(values[key]) is not kind]
-        if not wrong and values["format"] < 1:
-            wrong = ["format"]
-        if not wrong:
-            wrong = [
-                f"data.{key}"
-                for key in ("hashes", "images")
-                if not _is_list_of_text(values["data"].get(key, []))
-            ]
-        if wrong:
-            raise ModelError(
-                f"The manifest's entries {', '.join(wrong):.200} are missing, unknown or of the wrong kind. "
-                "The model folder is damaged; copy it again or fit anew."
-            )
-        stray = [name for name in values["files"] if name not in (WEIGHTS, GRAPH)]
-        if stray:
-            raise ModelError(
-                f"The manifest lists the file {stray[0]!r:.80}, but a model holds only {WEIGHTS} and {GRAPH}. "
-                "Do not use this folder unless you trust where it comes from; fit anew."
-            )
-        preprocess = Preprocess.from_dict(values["preprocess"])
-        calibration = Calibration.from_dict(values["calibration"])
-        return cls(**{**values, "preprocess": preprocess, "calibration": calibration})
+    model_config = ConfigDict(strict=True)
+
+    format: int
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a model folder's manifest.
 
     Raises:
-        ModelError: If it is absent, damaged, too large or from a newer version.
+        ModelError: If it is absent, damaged, too large or from a newer version, or of an old format that cannot be
+            read exactly.
     """
     path = folder / FILE
     if not path.is_file():
@@ -139,12 +167,31 @@ def read_manifest(folder: Path) -> Manifest:
     if path.stat().st_size > LARGEST:
         raise ModelError(f"{path} is larger than {LARGEST // 2**20} MiB, which no manifest is. Fit anew.")
     try:
-        return Manifest.from_dict(
-            json.loads(path.read_text("utf-8"), parse_constant=_finite, parse_float=_finite)
-        )
-    except (OSError, ValueError, RecursionError) as error:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as text: {error}. Copy the model folder again.") from error
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: str, path: Path) -> Manifest:
+    """A manifest from the text of its file, which errors call `path`.
+
+    Raises:
+        ModelError: If it is damaged, from a newer version, or of an old format that cannot be read exactly.
+    """
+    try:
+        found = _Format.model_validate_json(text).format
+    except ValidationError:
+        found = FORMAT  # said below, together with all else that is wrong
+    if found > FORMAT:
         raise ModelError(
-            f"{path} is not valid JSON: {error}. The model folder is damaged; copy it again."
+            f"The model has format {found!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
+        )
+    try:
+        return Manifest.from_json(upgrade_manifest(text) if found == FORMER else text)
+    except ValueError as error:
+        raise ModelError(
+            f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit anew."
         ) from error
 
 
@@ -170,15 +217,3 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
             f"{path} is not the file the manifest describes (sha256 differs). Copy the folder again."
         )
     return path
-
-
-def _finite(text: str) -> float:
-    """A finite number; JSON has no NaN and no infinity, but Python reads both, and 1e999 as infinity."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text:.20} is not a finite number")
-    return number
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)

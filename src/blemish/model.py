@@ -1,7 +1,8 @@
 """A learned product: preprocessing, method, calibration; what is saved, shipped and asked for verdicts."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import (
     FILE,
+    FORMAT,
     GRAPH,
     WEIGHTS,
     Manifest,
@@ -23,6 +25,7 @@ from blemish.manifest import (
     read_manifest,
     write_manifest,
 )
+from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
 from blemish.plugins import find_method
 from blemish.runtimes.base import Runtime
 from blemish.scoring import Decoded, Scorer, require_finite, require_image
@@ -56,13 +59,13 @@ class Model:
     def summary(self) -> str:
         """What was learned from how much, where it runs unless on the CPU, and what the thresholds rest on."""
         data, history = self.manifest.data, self.manifest.history
-        taken, epochs = len(history["losses"]), self.manifest.arguments.get("epochs")
+        taken, epochs = len(history.losses), self.manifest.arguments.get("epochs")
         # Fewer epochs than asked for: by patience, or because steps are limited.
         trained = f" ({taken} of {epochs} epochs)" if epochs else ""
-        skipped = f", skipped {data['skipped']} unreadable" if data["skipped"] else ""
+        skipped = f", skipped {data.skipped} unreadable" if data.skipped else ""
         return (
-            f"Learned from {data['learned_from']} images in {history['seconds']:.1f} s{trained}, "
-            f"held out {data['held_out']}{skipped}.\n{self.calibration.describe()}"
+            f"Learned from {data.learned_from} images in {history.seconds:.1f} s{trained}, "
+            f"held out {data.held_out}{skipped}.\n{self.calibration.describe()}"
             + (f"\nDevice: {self.runtime.device}" if self.runtime.device != "cpu" else "")
         )
 
@@ -146,7 +149,7 @@ class Model:
 
                 export_onnx(self.runtime.method, aside / GRAPH, self.preprocess.output_size)
             files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
-            manifest = replace(self.manifest, files=files)
+            manifest = self.manifest.changed(files=files)
             write_manifest(manifest, aside)
         self.manifest = manifest
         return Path(folder)
@@ -173,15 +176,16 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
             )
         from blemish.runtimes.onnx import OnnxRuntime  # an extra of its own
 
+        require_current_graph(folder, manifest.format)
         return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
     if runtime != "torch":
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
     cls = find_method(manifest.method)
     from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
-    device = resolve_device(device)
-    method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS))
-    return Model(manifest, TorchRuntime(method, device))
+    upgrade = partial(upgrade_weights, manifest.format, manifest.method)
+    method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS), upgrade)
+    return Model(manifest.changed(format=FORMAT), TorchRuntime(method, resolve_device(device)))
 
 
 def recalibrate(
@@ -205,11 +209,12 @@ def recalibrate(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    require_current_weights(folder, manifest.format)
     calibration = manifest.calibration
     if false_alarm_rate is not None:
         calibration = calibration.with_false_alarm_rate(false_alarm_rate)
     calibration = calibration.with_thresholds(image=image, pixel=pixel)
-    manifest = replace(manifest, calibration=calibration)
+    manifest = manifest.changed(calibration=calibration)
     write_manifest(manifest, folder)
     return manifest
 

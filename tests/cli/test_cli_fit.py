@@ -45,7 +45,7 @@ def test_patchcore_with_backbone_preset_and_settings(run: Run, data: Path) -> No
         None,
         "fit",
     )
-    assert (manifest.seed, manifest.data["held_out"], manifest.calibration.false_alarm_rate) == (7, 2, 0.3)
+    assert (manifest.seed, manifest.data.held_out, manifest.calibration.false_alarm_rate) == (7, 2, 0.3)
 
 
 def test_onnx(run: Run, made: Path, fitted: Path) -> None:
@@ -200,7 +200,7 @@ def test_category_is_asked_for(run: Run, tmp_path: Path) -> None:
     assert (
         run("fit", "variation", "root", "-o", "m", "--category", "nut", "--image-size", "32").exit_code == 0
     )
-    assert blemish.load("m").manifest.data["category"] == "nut"
+    assert blemish.load("m").manifest.data.category == "nut"
 
 
 @pytest.mark.parametrize(

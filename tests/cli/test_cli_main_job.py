@@ -120,13 +120,13 @@ def test_show(run: Run, fitted: Path) -> None:
         "learned from      7 images (seed 0)\n"
         "held out          1 images\n"
         "skipped           0 unreadable images\n"
-        f"data              fingerprint {manifest.data['fingerprint'][:16]}\n"
+        f"data              fingerprint {manifest.data.fingerprint[:16]}\n"
         "input             48 × 64 pixels (height × width), squash\n"
         f"image threshold   {manifest.calibration.image_threshold:.6g}\n"
         f"pixel threshold   {manifest.calibration.pixel_threshold:.6g}\n"
         f"                  {manifest.calibration.summary()}\n"
         "files             weights.safetensors\n"
-        f"written by        blemish {blemish.__version__}, format 1\n"
+        f"written by        blemish {blemish.__version__}, format 2\n"
     )
     assert json.loads(run("show", fitted, "--json").stdout) == json.loads(
         (fitted / "manifest.json").read_text("utf-8")

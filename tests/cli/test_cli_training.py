@@ -81,7 +81,7 @@ def test_training_broken_off_goes_on_to_the_same_weights(
 ) -> None:
     assert fit(run, made).exit_code == 0
     expected = weight("m")
-    losses = blemish.load("m").manifest.history["losses"]
+    losses = blemish.load("m").manifest.history.losses
     assert [sorted(row) for row in losses] == [["held_out", "loss"]] * 3
 
     monkeypatch.setattr(Brightness, "stop_at", 9)
@@ -100,7 +100,7 @@ def test_training_broken_off_goes_on_to_the_same_weights(
     assert "unfinished training in .m.unfinished differs in: held-out images, images, seed. " in result.stderr
     assert fit(run, made, "--resume", "--log", "csv").exit_code == 0
     assert weight("m") == expected
-    assert blemish.load("m").manifest.history["losses"] == losses
+    assert blemish.load("m").manifest.history.losses == losses
     assert sorted(path.name for path in Path().iterdir()) == ["m", "m.log"]
     logged = Path("m.log/losses.csv").read_text(encoding="utf-8").splitlines()
     assert [float(line.split(",")[1]) for line in logged[1:]] == [row["loss"] for row in losses]

@@ -34,7 +34,7 @@ def test_new_images_are_learned_and_the_exported_graph_is_renewed(
     assert lines[1].startswith("Image threshold #, pixel threshold #")
     assert lines[-1] == f"Model: {model}"
     assert (model / "model.onnx").read_bytes() != graph
-    assert blemish.load(model, runtime="onnx").manifest.history["updates"][0]["added"] == 2
+    assert blemish.load(model, runtime="onnx").manifest.history.updates[0].added == 2
 
 
 def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp_path: Path) -> None:

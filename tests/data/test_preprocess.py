@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, resize_area_correct
-from blemish.errors import ModelError
-
-PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+from blemish.data.preprocess import Preprocess, resize_area_correct
 
 
 def centroid(weights: NDArray[Any]) -> tuple[float, float]:
@@ -29,15 +26,15 @@ def picture_with_square(size: tuple[int, int], top: int, left: int, side: int) -
 @pytest.mark.parametrize(
     ("preprocess", "size"),
     [
-        (Preprocess(size=(256, 256), **PLAIN), (900, 900)),
-        (Preprocess(size=(256, 256), **PLAIN), (131, 517)),
-        (Preprocess(size=(64, 320), **PLAIN), (400, 100)),
-        (Preprocess(size=(256, 256), resize="fit", **PLAIN), (140, 601)),
-        (Preprocess(size=(256, 256), resize="fit", **PLAIN), (601, 143)),
-        (Preprocess(size=(257, 200), resize="fit", **PLAIN), (90, 61)),
-        (Preprocess(size=(256, 256), crop=(224, 224), **PLAIN), (900, 700)),
-        (Preprocess(size=(255, 256), crop=(224, 223), **PLAIN), (333, 512)),
-        (Preprocess(size=(256, 256), resize="fit", crop=(224, 200), **PLAIN), (500, 640)),
+        (Preprocess(size=(256, 256)), (900, 900)),
+        (Preprocess(size=(256, 256)), (131, 517)),
+        (Preprocess(size=(64, 320)), (400, 100)),
+        (Preprocess(size=(256, 256), resize="fit"), (140, 601)),
+        (Preprocess(size=(256, 256), resize="fit"), (601, 143)),
+        (Preprocess(size=(257, 200), resize="fit"), (90, 61)),
+        (Preprocess(size=(256, 256), crop=(224, 224)), (900, 700)),
+        (Preprocess(size=(255, 256), crop=(224, 223)), (333, 512)),
+        (Preprocess(size=(256, 256), resize="fit", crop=(224, 200)), (500, 640)),
     ],
     ids=lambda value: (
         "x".join(map(str, value)) if isinstance(value, tuple) else f"{value.resize}{value.size}{value.crop}"
@@ -86,17 +83,28 @@ def test_what_the_crop_left_out_gets_the_minimum() -> None:
     np.testing.assert_array_equal(restored, np.full((10, 10), 5))
 
 
-def test_normalisation_and_channel_order() -> None:
+def test_range_and_channel_order() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     image[:] = (255, 51, 0)
-    expected = (np.array([1.0, 0.2, 0.0]) - IMAGENET_MEAN) / IMAGENET_STD
-    np.testing.assert_allclose(Preprocess(size=(4, 4))(image)[:, 2, 1], expected, rtol=1e-6)
+    np.testing.assert_allclose(Preprocess(size=(4, 4))(image)[:, 2, 1], [1.0, 0.2, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("resize", ["squash", "fit"])
+def test_marks_are_placed_where_the_picture_shows_them(resize: Any) -> None:
+    marked = np.zeros((40, 80), np.bool_)
+    marked[10:20, 20:60] = True
+    placed = Preprocess(size=(40, 40), resize=resize).place(marked)
+    expected = np.zeros((40, 40), np.bool_)
+    rows = slice(10, 20) if resize == "squash" else slice(10 + 5, 10 + 10)
+    expected[rows, 10:30] = True
+    assert placed.dtype == np.bool_
+    np.testing.assert_array_equal(placed, expected)
 
 
 @pytest.mark.parametrize("resize", ["squash", "fit"])
 def test_8_and_16_bits_agree(resize: Any) -> None:
     image = np.random.default_rng(0).integers(0, 256, (61, 83, 3)).astype(np.uint8)
-    preprocess = Preprocess(size=(40, 96), resize=resize, **PLAIN)
+    preprocess = Preprocess(size=(40, 96), resize=resize)
     shallow, deep = preprocess(image), preprocess(image.astype(np.uint16) * np.uint16(257))
     np.testing.assert_allclose(deep, shallow, atol=1e-6)
     np.testing.assert_array_equal(preprocess(image), shallow)
@@ -146,12 +154,12 @@ def test_constant_pictures_stay_constant(
     size: tuple[int, int], resize: Any, original: tuple[int, int], cropped: bool
 ) -> None:
     crop = (size[0] - 3, size[1] - 5) if cropped else None
-    preprocess = Preprocess(size=size, resize=resize, crop=crop, **PLAIN)
+    preprocess = Preprocess(size=size, resize=resize, crop=crop)
     network_input = preprocess(np.full((*original, 3), 51, np.uint8))
     assert np.isfinite(network_input).any()
     restored = preprocess.restore(network_input[1], original)
     np.testing.assert_allclose(restored, np.full(original, 0.2), atol=1e-5)
-    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+    assert Preprocess.from_json(json.dumps(preprocess.to_dict())) == preprocess
 
 
 def test_restore_wants_the_right_map() -> None:
@@ -164,7 +172,7 @@ def test_restore_wants_the_right_map() -> None:
     [
         (
             {"size": [0, 256]},
-            r"size must be \(height, width\), whole numbers from 1 to 16384, got \(0, 256\)",
+            r"size must be \(height, width\) after resizing, whole numbers from 1 to 16384, got 0\.",
         ),
         ({"size": [256]}, "size must be"),
         ({"size": [256.0, 256]}, "size must be"),
@@ -173,23 +181,61 @@ def test_restore_wants_the_right_map() -> None:
         ({"size": [16385, 1]}, "size must be"),
         ({"crop": [300, 10]}, r"crop \(300, 10\) must not be larger than size \(256, 256\)"),
         ({"crop": 4}, "crop must be"),
-        ({"resize": "stretch"}, "resize must be 'squash' or 'fit', got 'stretch'"),
+        ({"resize": "stretch"}, 'resize must be "squash" or "fit", got \'stretch\''),
         ({"resize": ["fit"]}, "resize must be"),
-        ({"mean": [0.0, float("nan"), 0.0]}, "mean must be three finite numbers"),
-        ({"mean": ["0", 0, 0]}, "mean must be"),
-        ({"std": [1.0, 0.0, 1.0]}, "std must be above 0"),
-        ({"std": None}, "std must be"),
-        ({"padding": 0}, "must have exactly the keys crop, mean, resize, size, std"),
+        ({"mean": [0.485, 0.456, 0.406]}, "mean is unknown"),
+        ({"padding": 0}, "padding is unknown"),
+        ({"padding": 0, "size": [1, "1"]}, "size must be .*, got '1'; padding is unknown"),
     ],
 )
 def test_stored_settings_are_not_trusted(change: dict[str, Any], text: str) -> None:
-    with pytest.raises(ModelError, match=text):
-        Preprocess.from_dict(Preprocess().to_dict() | change)
+    with pytest.raises(ValueError, match=text) as error:
+        Preprocess.from_json(json.dumps(Preprocess().to_dict() | change))
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_key_and_no_mapping() -> None:
     stored = Preprocess().to_dict()
-    del stored["mean"]
-    for broken in (stored, None, [1, 2]):
-        with pytest.raises(ModelError, match="must have exactly the keys"):
-            Preprocess.from_dict(broken)  # type: ignore[arg-type]
+    del stored["crop"]
+    with pytest.raises(ValueError, match=r"^crop must be there\.$"):
+        Preprocess.from_json(json.dumps(stored))
+    for broken in (None, [1, 2]):
+        with pytest.raises(ValueError, match="it must be a JSON object, got "):
+            Preprocess.from_json(json.dumps(broken))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"size": (0, 256)},
+            "size must be (height, width) after resizing, whole numbers from 1 to 16384, got 0.",
+        ),
+        (
+            {"size": [256, 256]},
+            "size must be (height, width) after resizing, whole numbers from 1 to 16384, got [256, 256].",
+        ),
+        (
+            {"size": (np.int64(3), 4.0)},
+            "size must be (height, width) after resizing, whole numbers from 1 to 16384, got np.int64(3).",
+        ),
+        ({"crop": (300, 10)}, "crop (300, 10) must not be larger than size (256, 256)."),
+        ({"resize": "stretch"}, 'resize must be "squash" or "fit", got \'stretch\'.'),
+        ({"mean": (0.5, 0.5, 0.5)}, "mean is unknown."),
+    ],
+)
+def test_a_wrong_value_in_python_is_one_sentence(settings: Any, text: str) -> None:
+    with pytest.raises(ValueError) as error:
+        Preprocess(**settings)
+    assert str(error.value) == text
+    with pytest.raises(ValueError) as error:
+        Preprocess().changed(**settings)
+    assert str(error.value) == text
+
+
+def test_settings_cannot_be_changed_afterwards_but_copied() -> None:
+    preprocess = Preprocess(size=(320, 432))
+    with pytest.raises(ValueError):
+        preprocess.size = (1, 1)
+    assert preprocess.changed(resize="fit") == Preprocess(size=(320, 432), resize="fit")
+    assert hash(preprocess) == hash(Preprocess(size=(320, 432)))

@@ -15,10 +15,11 @@ from blemish.data.layouts import LAYOUTS
 from blemish.data.preprocess import Preprocess
 from blemish.features.backbone import NETWORKS
 from blemish.features.compact import Compact
-from blemish.manifest import Manifest
+from blemish.manifest import History, Manifest, TrainingData
 from blemish.methods import CATALOGUE
 from blemish.metrics.evaluation import NUMBERS, Evaluation
 from blemish.plugins import find_method
+from blemish.records import Record
 from markdown_text import ROOT, anchors, commands, headings, links, markdown_files, read, tables
 from test_layers import LAYERS
 
@@ -129,9 +130,15 @@ def test_every_metric_is_defined() -> None:
 def test_every_key_of_the_manifest_is_described() -> None:
     text = read("docs/model-folder.md")
     rows = {row[0]: " ".join(row[1:]) for table in tables(text) for row in table}
-    assert {f"`{field.name}`" for field in fields(Manifest)} <= rows.keys()
-    for key, record in (("`preprocess`", Preprocess), ("`calibration`", Calibration)):
-        assert {field.name for field in fields(record)} <= set(re.findall(r"`(\w+)`", rows[key]))
+    assert {f"`{name}`" for name in Manifest.model_fields} <= rows.keys()
+    records: dict[str, type[Record]] = {
+        "preprocess": Preprocess,
+        "calibration": Calibration,
+        "data": TrainingData,
+        "history": History,
+    }
+    for key, record in records.items():
+        assert record.model_fields.keys() <= set(re.findall(r"`(\w+)`", rows[f"`{key}`"]))
 
 
 def test_the_table_of_false_alarm_rates_is_what_the_code_says() -> None:

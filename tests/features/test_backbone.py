@@ -45,6 +45,19 @@ def test_feature_maps_have_the_stated_channels_and_strides(
     assert [tuple(found.shape) for found in backbone(images())] == expected
 
 
+@pytest.mark.parametrize("name", ["compact:random", "resnet18:random"])
+def test_images_are_normalised_as_on_imagenet(name: str) -> None:
+    backbone, pictures = Backbone(name, (2, 3)), torch.rand(2, 3, 64, 96)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    pixels = ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+    expected = backbone.network(pixels)
+    for k, found in zip((2, 3), backbone(pictures), strict=True):
+        assert torch.equal(found, expected[k])
+    state = backbone.state_dict()  # a saved model brings its own
+    assert torch.equal(state["normalise.mean"], mean)
+    assert torch.equal(state["normalise.std"], std)
+
+
 def test_network_is_cut_after_the_last_layer_asked_for() -> None:
     shallow, deep = Backbone("resnet18:random", (1, 2)), Backbone("resnet18:random", (1, 3))
     assert not any(key.startswith("network.layer3") for key in shallow.state_dict())

@@ -40,6 +40,7 @@ FAMILIES = {  # model type → (config class, tokens before the patches)
     "dinov3_vit": ("DINOv3ViTConfig", 5),
 }
 ANY_SIZE = {"vit", "deit"}
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,14 @@ def images(height: int = 20, width: int = 12) -> Tensor:
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(5))
 
 
+def normalised(pictures: Tensor, kind: str) -> Tensor:
+    """As the authors of each model type trained it."""
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (([0.5] * 3, [0.5] * 3) if kind == "vit" else IMAGENET)
+    )
+    return (pictures - mean) / std
+
+
 def put_into(cache: Path, *files: Path) -> None:
     """As the Hub's client lays out acme/tiny."""
     repository, commit = cache / "models--acme--tiny", "0" * 40
@@ -99,7 +108,8 @@ def test_layer_k_is_the_patch_tokens_after_block_k(kind: str, folders: dict[str,
     arguments = {"interpolate_pos_encoding": True} if kind in ANY_SIZE else {}
     model = transformers.AutoModel.from_pretrained(folders[kind]).eval()
     with torch.no_grad():
-        states = model(pixel_values=images(), output_hidden_states=True, **arguments).hidden_states
+        pixels = normalised(images(), kind)
+        states = model(pixel_values=pixels, output_hidden_states=True, **arguments).hidden_states
     backbone = Backbone(f"hf:{folders[kind]}", (1, 3))
     found = backbone(images())
     assert (backbone.channels, backbone.strides, backbone.layers) == ((16, 16), (PATCH, PATCH), (1, 3))
@@ -108,6 +118,54 @@ def test_layer_k_is_the_patch_tokens_after_block_k(kind: str, folders: dict[str,
         assert patches.shape[1] == 5 * 3
         expected = torch.stack([patches[:, row * 3 : row * 3 + 3] for row in range(5)], 1)  # (N, h, w, C)
         torch.testing.assert_close(features, expected.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_a_preprocessors_mean_and_std_come_before_the_usual_ones(folder: Path) -> None:
+    usual = Backbone(f"hf:{folder}", (2,))
+    (folder / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 0.5, 2]}'
+    )
+    given = Backbone(f"hf:{folder}", (2,))
+    assert given.normalise.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert given.normalise.std.flatten().tolist() == [1, 0.5, 2]
+    pixels = (images() - given.normalise.mean) / given.normalise.std
+    assert torch.allclose(given(images())[0], usual(0.5 * pixels + 0.5)[0], atol=1e-5)
+    (folder / "preprocessor_config.json").write_text('{"size": 224}')
+    assert torch.equal(Backbone(f"hf:{folder}", (2,))(images())[0], usual(images())[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{", '{"image_mean": 0.5}', '{"image_mean": [0.5, 0.5]}', '{"image_mean": [1, 2, NaN]}',
+        '{"image_std": [1, 1, 0]}', '{"image_std": null}', '{"image_std": ["a", 1, 1]}', '{"image_std": [1e999, 1, 1]}',
+    ],
+)  # fmt: skip
+def test_a_preprocessor_without_sense_is_refused(folder: Path, text: str) -> None:
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(
+        WeightsError,
+        match=r"preprocessor_config\.json does not hold image_mean and image_std of three numbers each, the latter "
+        r"above 0\. Replace it by the model's own file, or remove it\.$",
+    ):
+        Backbone(f"hf:{folder}", (2,))
+
+
+def test_a_repositorys_preprocessor_is_read_and_stays_with_a_saved_model(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    (folder / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}'
+    )
+    put_into(cache, *folder.iterdir())
+    method = PatchCore(backbone="hf:acme/tiny", layers=(1,), coreset_ratio=0.5)
+    method.collect([images()])
+    method.learned = torch.ones(1)
+    save_weights(method, tmp_path / "weights.safetensors")
+    next(cache.rglob("preprocessor_config.json")).unlink()
+    again = load_method(PatchCore, method.arguments, tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        assert torch.equal(again(images()).score, method(images()).score)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -126,7 +184,7 @@ def test_checkpoint_of_a_classifier(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with torch.no_grad():
         states = model(
-            pixel_values=images(), output_hidden_states=True, interpolate_pos_encoding=True
+            pixel_values=normalised(images(), "vit"), output_hidden_states=True, interpolate_pos_encoding=True
         ).hidden_states
     found = Backbone(f"hf:{tmp_path}", (3,))(images())[0]
     torch.testing.assert_close(found.flatten(2).mT, states[3][:, 1:])
@@ -195,10 +253,15 @@ def test_random_weights_need_the_config_only_and_leave_the_callers_random_state_
     assert not torch.equal(first[weights[0]], first[weights[1]])
 
 
-def test_a_repository_is_taken_from_the_cache(folders: dict[str, Path], cache: Path) -> None:
+def test_a_repository_is_taken_from_the_cache(
+    folders: dict[str, Path], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     put_into(cache, folders["dinov2"] / "config.json", folders["dinov2"] / "model.safetensors")
     found = Backbone("hf:acme/tiny", (3,))(images())[0]
     assert torch.equal(found, Backbone(f"hf:{folders['dinov2']}", (3,))(images())[0])
+    assert caplog.messages == [
+        "preprocessor_config.json of acme/tiny cannot be fetched; images are normalised as is usual for its model type"
+    ]
 
 
 def test_a_model_folder_brings_the_weights_and_needs_the_config_only(

@@ -104,6 +104,15 @@ def test_a_frozen_network_has_no_training_mode_and_no_gradient() -> None:
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
+@torch.no_grad()
+def test_a_frozen_network_normalises_images_as_on_imagenet() -> None:
+    frozen, pictures = FrozenPDN("pdn_small:random"), torch.rand(2, 3, 40, 44)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    pixels = ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(frozen(pictures), frozen.network(pixels))
+    assert {"normalise.mean", "normalise.std"} < set(frozen.state_dict())
+
+
 def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone() -> None:
     before = torch.get_rng_state()
     first, second = FrozenPDN("pdn_small:random"), FrozenPDN("pdn_small:random")

@@ -12,7 +12,7 @@ import pytest
 
 from blemish.calibration import Calibration
 from blemish.data.preprocess import Preprocess
-from blemish.manifest import Manifest
+from blemish.manifest import History, Manifest, TrainingData
 from blemish.metrics.evaluator import Evaluator
 from blemish.reports import GalleryItem, ReportData, write_report
 from blemish.reports.evaluation import ReportBuilder
@@ -226,15 +226,23 @@ def test_the_losses_come_from_the_manifest(tmp_path: Path) -> None:
         preprocess=Preprocess(size=(8, 8)),
         calibration=Calibration.from_normal([1.0, 2.0], [1.0, 2.0], [0.5, 0.5]),
         seed=0,
-        data={},
-        history={"losses": [{"generator": 2.0}, {"generator": 1.25}]},
+        data=TrainingData(
+            category="",
+            learned_from=0,
+            held_out=2,
+            skipped=0,
+            images=(),
+            fingerprint="0" * 64,
+            hashes=("0" * 16,) * 2,
+        ),
+        history=History(seconds=1.0, losses=({"generator": 2.0}, {"generator": 1.25})),
     )
     evaluator = Evaluator()
     evaluator.update(1.0, 0, "good", np.zeros((8, 8), np.float32), None)
     evaluation = evaluator.compute(2.0)
     page = read(ReportBuilder(manifest).write(tmp_path / "new" / "report.html", evaluation))
     assert "generator, last 1.25" in page.text
-    without = replace(manifest, history={})
+    without = manifest.changed(history=History(seconds=1.0))
     page = read(ReportBuilder(without).write(tmp_path / "report.html", evaluation))
     assert "Training losses" not in page.text
 

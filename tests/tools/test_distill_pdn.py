@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tools.distillation import as_input, cut_crops
+from tools.distillation import as_images, cut_crops
 from torch import nn
 
 from blemish.blocks.patches import mean_map
@@ -37,7 +37,7 @@ def test_the_folded_network_computes_what_the_student_does(name: str) -> None:
 def test_targets_are_the_patch_features_of_the_doubled_picture_without_its_border() -> None:
     backbone = Backbone("resnet18:random", (2, 3))
     crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    doubled = nn.functional.interpolate(as_input(crops), scale_factor=2, mode="bilinear")
+    doubled = nn.functional.interpolate(as_images(crops), scale_factor=2, mode="bilinear")
     whole = mean_map(backbone(doubled), 3, 384)
     assert whole.shape[2:] == (16, 16)
     targets = distill_pdn.describe(backbone, crops).float()

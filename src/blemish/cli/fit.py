@@ -211,8 +211,6 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
 
 def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":
     """What the preset asks for, changed as the user asks."""
-    from dataclasses import replace
-
     if image_size is not None:
-        preprocess = replace(preprocess, size=image_size, crop=None)
-    return preprocess if resize is None else replace(preprocess, resize=resize)
+        preprocess = preprocess.changed(size=image_size, crop=None)
+    return preprocess if resize is None else preprocess.changed(resize=resize)

@@ -3,56 +3,43 @@
 Plain numpy, run unchanged by every runtime, and stored as data in the model.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
-from blemish.errors import ModelError
+from blemish.records import Record
 from blemish.types import Image, Map
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 LARGEST_SIDE = 16384
 
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+SIDES = f"whole numbers from 1 to {LARGEST_SIDE}"
 Resize = Literal["squash", "fit"]
 
 
-@dataclass(frozen=True)
-class Preprocess:
-    """Resize, crop and normalise a picture; put an anomaly map back onto it.
+class Preprocess(Record):
+    """Resize and crop a picture; put an anomaly map back onto it.
 
     **Padding is NaN**: where `fit` leaves part of the input empty, the array holds NaN in all channels.
     NaN means "not part of the image"; no score may come from there.
     """
 
-    size: tuple[int, int] = (256, 256)
-    """(height, width) after resizing."""
-    resize: Resize = "squash"
+    size: tuple[Side, Side] = Field(
+        default=(256, 256), description=f"(height, width) after resizing, {SIDES}"
+    )
+    resize: Resize = Field(default="squash", description='"squash" or "fit"')
     """"squash" fills `size` exactly; "fit" keeps the aspect ratio and pads on both sides."""
-    crop: tuple[int, int] | None = None
-    """(height, width) cut from the centre after resizing, for presets of papers; None keeps everything."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Subtracted per RGB channel, on the 0 to 1 scale."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Divided by, per RGB channel."""
+    crop: tuple[Side, Side] | None = Field(default=None, description=f"(height, width), {SIDES}, or None")
+    """Cut from the centre after resizing, for presets of papers; None keeps everything."""
 
-    def __post_init__(self) -> None:
-        _check_sides("size", self.size)
-        if self.resize not in get_args(Resize):
-            raise ValueError(f"resize must be 'squash' or 'fit', got {self.resize!r}.")
-        if self.crop is not None:
-            _check_sides("crop", self.crop)
-            if self.crop[0] > self.size[0] or self.crop[1] > self.size[1]:
-                raise ValueError(f"crop {self.crop} must not be larger than size {self.size}.")
-        _check_channels("mean", self.mean)
-        _check_channels("std", self.std)
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be above 0, got {self.std}.")
+    @model_validator(mode="after")
+    def _require_crop_within_size(self) -> Self:
+        if self.crop is not None and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
+            raise ValueError(f"crop {self.crop} must not be larger than size {self.size}")
+        return self
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -60,26 +47,22 @@ class Preprocess:
         return self.size if self.crop is None else self.crop
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
-        """The network's input, (3, h, w), normalised; NaN where padded.
+        """The method's input, (3, h, w), RGB in [0, 1]; NaN where padded.
 
-        8-bit and 16-bit versions of one picture give the same values: both are scaled to 0 to 1 first.
+        8-bit and 16-bit versions of one picture give the same values.
         """
         scaled = image.astype(np.float32)
         scaled /= np.iinfo(image.dtype).max
         top, left, height, width = self._content(image.shape[:2])
         content = resize_area_correct(scaled, (height, width))
-        content -= np.asarray(self.mean, np.float32)
-        content /= np.asarray(self.std, np.float32)
         canvas = np.full((*self.size, 3), np.nan, np.float32)
         canvas[top : top + height, left : left + width] = content
         return np.ascontiguousarray(canvas[self._kept()].transpose(2, 0, 1))
 
     def place(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Where pixels marked in a picture (H, W) come to lie in the network's input (h, w)."""
-        plain = replace(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        shown = np.repeat(marked[:, :, None], 3, axis=2).astype(np.uint8)
-        placed: NDArray[np.bool_] = np.nan_to_num(plain(shown)[0]) > 0
-        return placed
+        shown = self(np.repeat(marked[:, :, None], 3, axis=2).astype(np.uint8))[0]
+        return np.asarray(shown > 0)  # padding, NaN, is not above 0
 
     def restore(self, anomaly_map: Map, original_size: tuple[int, int]) -> Map:
         """The anomaly map of a picture of `original_size` (H, W), at that size.
@@ -111,33 +94,6 @@ class Preprocess:
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
         return slice(top, top + height), slice(left, left + width)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> "Preprocess":
-        """Settings back from `to_dict`, trusting nothing.
-
-        Raises:
-            ModelError: A key is missing or unknown, or a value has the wrong type or range.
-        """
-        expected = {field.name for field in fields(cls)}
-        if not isinstance(settings, Mapping) or set(settings) != expected:
-            raise ModelError(
-                f"The model's preprocessing must have exactly the keys {', '.join(sorted(expected))}; "
-                "the model is damaged or from another version. Save it again."
-            )
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-        }
-        try:
-            return cls(**values)
-        except ValueError as error:
-            raise ModelError(f"The model's preprocessing is damaged: {error} Save the model again.") from None
-
 
 def resize_area_correct(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """Resize (H, W) or (H, W, 3) to `size`: area means along axes that shrink, bilinear where they grow."""
@@ -149,23 +105,3 @@ def resize_area_correct(pixels: NDArray[np.float32], size: tuple[int, int]) -> N
     if smaller == (size[1], size[0]):
         return np.array(shrunk, np.float32)
     return np.asarray(cv2.resize(shrunk, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _check_sides(name: str, value: object) -> None:
-    if not (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(type(side) is int and 0 < side <= LARGEST_SIDE for side in value)
-    ):
-        raise ValueError(
-            f"{name} must be (height, width), whole numbers from 1 to {LARGEST_SIDE}, got {value!r}."
-        )
-
-
-def _check_channels(name: str, value: object) -> None:
-    if not (
-        isinstance(value, tuple)
-        and len(value) == 3
-        and all(type(number) in {int, float} and math.isfinite(number) for number in value)
-    ):
-        raise ValueError(f"{name} must be three finite numbers, got {value!r}.")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from blemish.errors import MethodError
 from blemish.features.compact import WIDTHS, Compact
 from blemish.features.hub import PREFIX, Checkpoint, HubNetwork
+from blemish.features.normalisation import Normalise
 from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms, state_dict_shapes
 from blemish.features.tiles import compute_reach, tiled
 from blemish.features.weights import loads_pretrained, pretrained_state
@@ -35,7 +36,7 @@ TILE_CORE = 1024
 
 
 class Backbone(nn.Module):
-    """A pretrained network, cut after the last layer asked for and frozen for good.
+    """A pretrained network, cut after the last layer asked for and frozen for good, and its normalisation of images.
 
     Args:
         name: A name from `NETWORKS`, or "hf:" and a vision transformer of Hugging Face's. "NAME:random" asks for
@@ -58,11 +59,15 @@ class Backbone(nn.Module):
         self.network: ResNet | Compact | HubNetwork
         self.halo: int | None  # None: every cell sees the whole image
         if base.startswith(PREFIX):
-            self.network = self._from_hub(base, pretrained)
+            checkpoint = Checkpoint(base, pretrained)
+            self._check_layers(base, checkpoint.layers)
+            self.network = checkpoint.build(self.layers, RANDOM_SEED)
+            self.normalise = Normalise(checkpoint.mean, checkpoint.std)
             self.strides = (self.network.patch,) * len(self.layers)
             self.halo = None
         else:
             self.network = self._built(base, pretrained)
+            self.normalise = Normalise()
             self.strides = tuple(2 ** (k + 1) for k in self.layers)
             coarsest = self.strides[-1]
             self.halo = -(-compute_reach(self.network.path()) // coarsest) * coarsest
@@ -72,7 +77,7 @@ class Backbone(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) normalised → one (N, C_k, ⌈H / stride_k⌉, ⌈W / stride_k⌉) per layer asked for.
+        """(N, 3, H, W) in [0, 1] → one (N, C_k, ⌈H / stride_k⌉, ⌈W / stride_k⌉) per layer asked for.
 
         Images above `LARGEST_UNTILED` are computed in tiles, with the same result up to float rounding. An
         exported graph never tiles: it holds one size, or sizes that nobody knows yet. Neither does a transformer:
@@ -88,13 +93,8 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
-        maps = self.network(images.contiguous(memory_format=torch.channels_last))
+        maps = self.network(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return [maps[k] for k in self.layers]
-
-    def _from_hub(self, base: str, pretrained: bool) -> HubNetwork:
-        checkpoint = Checkpoint(base, pretrained)
-        self._check_layers(base, checkpoint.layers)
-        return checkpoint.build(self.layers, RANDOM_SEED)
 
     def _built(self, base: str, pretrained: bool) -> ResNet | Compact:
         if base not in NETWORKS:

@@ -1,10 +1,12 @@
 """Vision transformers from the Hugging Face Hub, `hf:facebook/dinov2-small`, or a folder, `hf:./folder`.
 
-Only `config.json` and `model.safetensors` are fetched and read: no pickle, no code from the repository. The Hub's own
-cache is asked before the network.
+Only `config.json`, `model.safetensors` and, if it is there, `preprocessor_config.json` are fetched and read: no pickle,
+no code from the repository. The Hub's own cache is asked before the network.
 """
 
+import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.errors import MissingExtraError, WeightsError
+from blemish.features import imagenet
+from blemish.features.imagenet import RGB
 
 logger = logging.getLogger("blemish")
 
 PREFIX = "hf:"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """What names a repository on the Hub; anything else (./folder, /folder, ~/folder) is a folder of this computer."""
 
@@ -34,6 +38,9 @@ FORWARD_ARGUMENTS: dict[str, dict[str, bool]] = {
     "dinov3_vit": {},
 }
 """Model type → what its forward must be told to take images of any size."""
+
+HALF: RGB = (0.5, 0.5, 0.5)
+"""Mean and std of the type `vit`; the other types are trained with ImageNet's."""
 
 
 class HubNetwork(nn.Module):
@@ -65,7 +72,9 @@ class HubNetwork(nn.Module):
 
 
 class Checkpoint:
-    """The files of a model: what it is, known from its config, and how to build it.
+    """The files of a model: what it is, known from its configs, and how to build it.
+
+    `mean` and `std` are those of its images: of `preprocessor_config.json`, or else the usual ones of its model type.
 
     Args:
         name: "hf:" and a repository or a folder.
@@ -102,6 +111,9 @@ class Checkpoint:
                 f"and be one of: {', '.join(FORWARD_ARGUMENTS)}."
             )
         self.layers: tuple[int, ...] = tuple(range(1, self._config.num_hidden_layers + 1))
+        usual = (HALF, HALF) if kind == "vit" else (imagenet.MEAN, imagenet.STD)
+        path = _find_preprocessor(name, self._folder, pretrained)
+        self.mean, self.std = usual if path is None else _read_statistics(path, usual)
 
     def build(self, layers: Sequence[int], seed: int) -> HubNetwork:
         """The network up to the last of `layers`; where no weights are wanted, random ones from `seed`."""
@@ -158,6 +170,50 @@ def _find(name: str, files: Sequence[str]) -> Path:
                 )
         return folder
     return _fetched(place, files)
+
+
+def _find_preprocessor(name: str, folder: Path, pretrained: bool) -> Path | None:
+    """The model's `preprocessor_config.json`, which it may lack; the network is asked only for pretrained weights."""
+    place = name.removeprefix(PREFIX)
+    if (folder / PREPROCESSOR).is_file():
+        return folder / PREPROCESSOR
+    if not (REPOSITORY.fullmatch(place) and pretrained):
+        return None
+    hub: Any = import_module("huggingface_hub")
+    try:
+        return Path(hub.hf_hub_download(place, PREPROCESSOR))
+    except hub.errors.RemoteEntryNotFoundError:
+        return None
+    except (OSError, ValueError):
+        logger.warning(
+            "%s of %s cannot be fetched; images are normalised as is usual for its model type",
+            PREPROCESSOR,
+            place,
+        )
+        return None
+
+
+def _read_statistics(path: Path, usual: tuple[RGB, RGB]) -> tuple[RGB, RGB]:
+    """`image_mean` and `image_std` of a preprocessor's config, or the usual ones where it has none.
+
+    Raises:
+        WeightsError: If they are not three numbers each, finite and of std positive.
+    """
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        mean, std = (
+            tuple(map(float, config.get(key, default)))
+            for key, default in zip(("image_mean", "image_std"), usual, strict=True)
+        )
+        sound = len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        sound = False
+    if not sound:
+        raise WeightsError(
+            f"{path} does not hold image_mean and image_std of three numbers each, the latter above 0. "
+            "Replace it by the model's own file, or remove it."
+        )
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def _fetched(repository: str, files: Sequence[str]) -> Path:

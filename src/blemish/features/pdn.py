@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.errors import MethodError
+from blemish.features.normalisation import Normalise
 from blemish.features.weights import loads_pretrained, pretrained_state
 
 CHANNELS = 384
@@ -71,7 +72,7 @@ class PDN(nn.Module):
 
 
 class FrozenPDN(nn.Module):
-    """The pretrained network that describes patches: frozen for good.
+    """The pretrained network that describes patches, frozen for good, and its normalisation of images.
 
     Args:
         name: A name from `DESIGNS`; "NAME:random" asks for seeded random weights, the control that shows what
@@ -84,6 +85,7 @@ class FrozenPDN(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        self.normalise = Normalise()
         self.base = base = name.removesuffix(":random")
         if base not in DESIGNS:
             known = ", ".join(DESIGNS)
@@ -103,8 +105,8 @@ class FrozenPDN(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised → (N, 384, h, w)."""
-        features: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        """(N, 3, H, W) in [0, 1] → (N, 384, h, w)."""
+        features: Tensor = self.network(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return features
 
     def train(self, mode: bool = True) -> Self:

@@ -39,8 +39,9 @@ class Method(nn.Module):
     each under its own name and calls `build`, which makes networks and buffers. What a method learns MUST be a
     parameter or a buffer; one whose shape is known only after learning starts with no elements.
 
-    It learns through the hooks below, called in their order with images (N, 3, H, W), or what `prepare` made of
-    them, and nothing else. Random initial weights MUST be drawn in `collect`, where the seed rules, not in `build`.
+    It learns through the hooks below, called in their order with images (N, 3, H, W), RGB in [0, 1], or what `prepare`
+    made of them, and nothing else. Random initial weights MUST be drawn in `collect`, where the seed rules, not in
+    `build`.
     `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
     in every channel; no score may come from them (see `blemish.blocks.padding.split_padding`).
     """
@@ -157,7 +158,7 @@ class Method(nn.Module):
         raise MethodError(f"{type(self).__name__} cannot forget. Fit it anew without the bad images.")
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
-        """Score images (N, 3, H, W); the map has the input's height and width."""
+        """Score images (N, 3, H, W), RGB in [0, 1]; the map has the input's height and width."""
         raise NotImplementedError
 
     def __call__(self, images: Tensor) -> Prediction[Tensor]:

@@ -22,7 +22,6 @@ from blemish.blocks.quantile_scale import QuantileScale
 from blemish.blocks.sampling import evenly_spaced
 from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.blocks.synthetic.procedural import procedural_images
-from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.features.pdn import CHANNELS, LOST, PDN, SMALLEST_SIDE, FrozenPDN, grid_size, init_kaiming
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
@@ -75,7 +74,7 @@ class EfficientAD(Method):
             self.register_buffer(name, torch.empty(0))
         self.student_scale = QuantileScale()
         self.autoencoder_scale = QuantileScale()
-        self.penalties = torch.empty(0)  # (P, 3, H, W); needed in training only, so not in the model
+        self.penalties = torch.empty(0)  # (P, 3, H, W) in [0, 1]; for training only, so not in the model
 
     def collect(self, batches: Batches) -> None:
         for network in (self.student, self.autoencoder):
@@ -94,7 +93,7 @@ class EfficientAD(Method):
         self.mean = mean.float().view(-1, 1, 1).to(self.mean.device)
         self.deviation = deviation.float().view(-1, 1, 1).to(self.mean.device)
         if self.auxiliary is None:
-            self.penalties = _normalised(procedural_images(PENALTIES, size)).to(self.mean.device)
+            self.penalties = procedural_images(PENALTIES, size).to(self.mean.device)
         else:
             self.penalties = split_padding(evenly_spaced(self.auxiliary, PENALTIES))[0]
 
@@ -106,15 +105,15 @@ class EfficientAD(Method):
     def training_loss(self, *prepared: Tensor) -> Tensor:
         images, described = prepared
         count = len(images)
-        changed = _changed(images)
+        changed = colour_jitter(images, JITTER)
         with mixed_precision(images.device):
             with torch.no_grad():
                 described_changed = self.described(changed)
-            trunk = self.student.trunk(_channels_last(torch.cat([images, changed])))
+            trunk = self.student.trunk(self._normalised(torch.cat([images, changed])))
             imitated = self.student.part(trunk[:count], 0, CHANNELS)
             expected = self.student.part(trunk[count:], CHANNELS, CHANNELS)
-            other = self.student.part(self.student.trunk(_channels_last(self._penalty(count))), 0, CHANNELS)
-            rebuilt = self.autoencoder(_channels_last(changed), (described.shape[2], described.shape[3]))
+            other = self.student.part(self.student.trunk(self._normalised(self._penalty(count))), 0, CHANNELS)
+            rebuilt = self.autoencoder(self._normalised(changed), (described.shape[2], described.shape[3]))
         hard = hard_mining_mean((described - imitated.float()).square(), self.hard_quantile)
         penalty = other.float().square().mean()
         whole = (described_changed.float() - rebuilt.float()).square().mean()
@@ -158,8 +157,9 @@ class EfficientAD(Method):
     def raw_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared differences (N, h, w) of student and teacher, and of student and autoencoder."""
         described = self.described(images)
-        imitated, expected = self.student(_channels_last(images)).split(CHANNELS, 1)
-        rebuilt = self.autoencoder(_channels_last(images), (described.shape[2], described.shape[3]))
+        normalised = self._normalised(images)
+        imitated, expected = self.student(normalised).split(CHANNELS, 1)
+        rebuilt = self.autoencoder(normalised, (described.shape[2], described.shape[3]))
         return (described - imitated).square().mean(1), (rebuilt - expected).square().mean(1)
 
     def _penalty(self, count: int) -> Tensor:
@@ -174,24 +174,7 @@ class EfficientAD(Method):
             crops.append(crop.flip(2) if torch.rand(()) < 0.5 else crop)
         return torch.stack(crops)
 
-
-def _changed(images: Tensor) -> Tensor:
-    """Normalised images, each with another brightness, contrast or saturation."""
-    mean, std = _statistics(images.device)
-    return _normalised(colour_jitter((images * std + mean).clamp(0, 1), JITTER))
-
-
-def _normalised(pictures: Tensor) -> Tensor:
-    mean, std = _statistics(pictures.device)
-    return (pictures - mean) / std
-
-
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The mean and deviation (3, 1, 1) that images come normalised with."""
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return mean, std
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    """The layout that convolutions on CPUs are faster in."""
-    return images.contiguous(memory_format=torch.channels_last)
+    def _normalised(self, images: Tensor) -> Tensor:
+        """What the teacher's network sees, in the layout that convolutions on CPUs are faster in."""
+        normalised: Tensor = self.teacher.normalise(images)
+        return normalised.contiguous(memory_format=torch.channels_last)

@@ -13,7 +13,6 @@ from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.blocks.sampling import evenly_spaced
 from blemish.blocks.sliding_windows import covering_starts, cut_windows, merge_windows, random_windows
 from blemish.blocks.synthetic.procedural import procedural_images
-from blemish.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from blemish.errors import MethodError
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
@@ -111,9 +110,8 @@ class Reconstruction(Method):
         return merge_windows(errors, size), largest
 
     def pictures(self, images: Tensor) -> Tensor:
-        """Images without padding, normalised as by default, as the networks see them."""
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        pictures = self._in_range(images * std + mean)
+        """Images without padding as the networks see them."""
+        pictures = self._in_range(images)
         return pictures if self.patches else functional.adaptive_avg_pool2d(pictures, self.size)
 
     def textures(self) -> Tensor:

@@ -22,16 +22,18 @@ from blemish.types import Prediction
 
 AT_ONCE = 8
 """Training images registered together."""
-OUTLYING = 0.2
-"""Difference, in units of the normalised image (11 grey levels), that halves a pixel's weight."""
+OUTLYING = 0.045
+"""Difference, in images of 0 to 1 (11 of 255 grey levels), that halves a pixel's weight."""
+FLAT = 0.05
+"""Sum of squares over an image of 0 to 1 that is added to both sides of the gain: without contrast it is 1."""
 
 
 class Template(Method):
     """Smallest difference between a pixel and the template within a few pixels of the same place.
 
     Where no rigid motion makes image and template clearly more alike, they are compared as they lie. The image
-    score is the maximum of the anomaly map, whose unit is that of the normalised image. At most `images` training
-    images stay in memory (twice 50 MB at the defaults and 256 px).
+    score is the maximum of the anomaly map, in grey values on the 0 to 1 scale. At most `images` training images
+    stay in memory (twice 50 MB at the defaults and 256 px).
     """
 
     tolerance: int = argument(1, "Distance that an edge may lie from the template's, in pixels.", ge=0)
@@ -111,6 +113,6 @@ def matched_brightness(images: Tensor, template: Tensor, compared: Tensor) -> Te
         target = (weight * template).sum((1, 2, 3), keepdim=True) / total
         covariance = (weight * (images - mean) * (template - target)).sum((1, 2, 3), keepdim=True)
         variance = (weight * (images - mean) ** 2).sum((1, 2, 3), keepdim=True)
-        gain = ((covariance + 1) / (variance + 1)).clamp(0.5, 2)  # 1 for images without contrast
+        gain = ((covariance + FLAT) / (variance + FLAT)).clamp(0.5, 2)
         matched = (images - mean) * gain + target
     return matched

@@ -35,7 +35,7 @@ class Variation(Method):
 
     tolerance: float = argument(
         0.0,
-        "Deviation that counts as none, in units of the normalised image (1 is about 57 grey levels).",
+        "Deviation that counts as none, on the 0 to 1 scale of grey values (0.01 is 2.6 of 255).",
         ge=0,
     )
     floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0)

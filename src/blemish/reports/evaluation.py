@@ -52,7 +52,7 @@ class ReportBuilder:
         """Write the report as one HTML file, making its folder if need be."""
         path.parent.mkdir(parents=True, exist_ok=True)
         manifest = self.manifest
-        category = str(manifest.data.get("category") or "")
+        category = manifest.data.category
         preprocess = {f"input {name}": value for name, value in manifest.preprocess.to_dict().items()}
         report = ReportData(
             title=f"{category}: {manifest.method}" if category else manifest.method,
@@ -70,7 +70,7 @@ class ReportBuilder:
             roc=evaluation.image_roc,
             pro=evaluation.pro,
             calibration_text=manifest.calibration.summary(),
-            losses=manifest.history.get("losses"),
+            losses=list(manifest.history.losses),
             gallery=self._picker.items(),
             environment=dict(_environment()),
         )
@@ -80,10 +80,10 @@ class ReportBuilder:
 def _facts(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:
     anomalous = sum(evaluation.image_labels)
     return {
-        "learned from": manifest.data.get("learned_from"),
-        "held out": manifest.data.get("held_out"),
-        "skipped as unreadable": manifest.data.get("skipped"),
-        "training data": str(manifest.data.get("fingerprint"))[:16],
+        "learned from": manifest.data.learned_from,
+        "held out": manifest.data.held_out,
+        "skipped as unreadable": manifest.data.skipped,
+        "training data": manifest.data.fingerprint[:16],
         "seed": manifest.seed,
         "tested, good": evaluation.images - anomalous,
         "tested, defective": anomalous,

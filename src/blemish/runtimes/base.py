@@ -16,4 +16,4 @@ class Runtime(Protocol):
     """"cpu", or for example "cuda"."""
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """Score network inputs (N, 3, h, w); padded pixels are NaN."""
+        """Score images (N, 3, h, w), RGB in [0, 1]; padded pixels are NaN."""

@@ -30,6 +30,6 @@ class OnnxRuntime:
             ) from error
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """Score network inputs (N, 3, h, w)."""
+        """Score images (N, 3, h, w), RGB in [0, 1]."""
         score, anomaly_map = self.session.run(["score", "anomaly_map"], {"images": images})
         return Prediction(score, anomaly_map)

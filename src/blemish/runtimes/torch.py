@@ -1,7 +1,7 @@
 """The torch runtime: runs the method itself."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from blemish.errors import MethodError, MissingExtraError, ModelError, WeightsError
 from blemish.features.weights import without_pretrained
 from blemish.methods.base import Method
 from blemish.types import Prediction
+
+Upgrade = Callable[[Mapping[str, Tensor], Iterable[str]], Mapping[str, Tensor]]
 
 
 class TorchRuntime:
@@ -26,7 +29,7 @@ class TorchRuntime:
         self.device = device
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """Score network inputs (N, 3, h, w)."""
+        """Score images (N, 3, h, w), RGB in [0, 1]."""
         with torch.inference_mode():
             score, anomaly_map = self.method(torch.from_numpy(images).to(self.device))
         return Prediction(score.cpu().numpy(), anomaly_map.cpu().numpy())
@@ -59,8 +62,16 @@ def save_weights(method: Method, path: Path) -> None:
     save_file({name: tensor.cpu().contiguous() for name, tensor in method.state_dict().items()}, path)
 
 
-def load_method(cls: type[Method], arguments: Mapping[str, Any], path: Path) -> Method:
+def load_method(
+    cls: type[Method], arguments: Mapping[str, Any], path: Path, upgrade: Upgrade = lambda state, _: state
+) -> Method:
     """Build a method from its arguments and its weights file; no pretrained weights are looked for.
+
+    Args:
+        cls: The method's class.
+        arguments: Of its constructor.
+        path: The weights file.
+        upgrade: Makes the state dict, given as the file holds it and with the names wanted, what the method takes.
 
     Raises:
         ModelError: If the file is damaged or does not belong to such a method.
@@ -70,7 +81,7 @@ def load_method(cls: type[Method], arguments: Mapping[str, Any], path: Path) -> 
     try:
         with without_pretrained():
             method = cls(**arguments)
-        method.load_learned(load_file(os.fspath(path)))
+        method.load_learned(upgrade(load_file(os.fspath(path)), method.state_dict()))
     except (MissingExtraError, WeightsError):
         raise
     except Exception as error:  # a hostile manifest's arguments can make a constructor raise anything

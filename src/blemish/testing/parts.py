@@ -1,10 +1,12 @@
-"""Small images for the checks: a part with a hole on a brushed plate, as network input."""
+"""Small images for the checks: a part with a hole on a brushed plate, as a method gets them, RGB in [0, 1]."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 SIZE = (64, 96)
 """(H, W), not square on purpose."""
+GREY = 0.45
+"""What light and drawing vary about."""
 DEFECT = (slice(16, 48), slice(44, 84))
 """Where `defective_part` puts its defect."""
 
@@ -14,20 +16,20 @@ def normal_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float32)
     hole = ((rows - 32) ** 2 + (columns - 22) ** 2 < 12**2).astype(np.float32)
-    stripes = 0.3 * np.sin(columns / 3.0) * (columns > 40)
-    drawing = 0.4 - 1.2 * hole + stripes
+    stripes = 0.07 * np.sin(columns / 3.0) * (columns > 40)
+    drawing = 0.09 - 0.27 * hole + stripes
     light = 1 + 0.05 * rng.normal(size=(count, 1, 1)).astype(np.float32)
-    grain = 0.05 * rng.normal(size=(count, *SIZE)).astype(np.float32)
-    return np.repeat((drawing * light + grain)[:, None], 3, axis=1).astype(np.float32)
+    grain = 0.011 * rng.normal(size=(count, *SIZE)).astype(np.float32)
+    return np.repeat((GREY + drawing * light + grain)[:, None], 3, axis=1).astype(np.float32)
 
 
 def defective_part(strength: float) -> NDArray[np.float32]:
     """One part (3, H, W) with a bright checkered blot of a given strength; 0 is a good part."""
     image: NDArray[np.float32] = normal_parts(1, seed=5)[0]
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
-    blot = 1.5 + np.where((rows // 4 + columns // 4) % 2, 1.5, -1.5)
+    blot = 0.34 + np.where((rows // 4 + columns // 4) % 2, 0.34, -0.34)
     image[:, DEFECT[0], DEFECT[1]] += strength * blot[DEFECT].astype(np.float32)
-    return image
+    return image.clip(0, 1)
 
 
 def padded(image: NDArray[np.float32]) -> NDArray[np.float32]:

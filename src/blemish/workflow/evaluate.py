@@ -70,7 +70,7 @@ def _read_labelled(sample: Sample) -> Decoded:
 
 
 def _warn_of_training_images(model: Model, samples: Sequence[Sample], progress: Progress) -> None:
-    learned = set(model.manifest.data.get("hashes", ()))
+    learned = set(model.manifest.data.hashes)
     hashes = content_hashes([sample.path for sample in samples], progress)
     shared = [sample.path for sample in samples if hashes[sample.path][:HASH_DIGITS] in learned]
     if shared:

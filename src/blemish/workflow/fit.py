@@ -16,7 +16,7 @@ from blemish.data.dataset import Inputs
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
-from blemish.manifest import Manifest
+from blemish.manifest import History, Manifest, TrainingData
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Decoded, Scorer, batch_size
@@ -30,7 +30,7 @@ from blemish.workflow.normal_images import (
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
-    from blemish.training import History
+    from blemish.training import History as Losses
 
 DEFAULT_CACHE = CacheBudget()
 
@@ -98,13 +98,14 @@ def fit(
     try:
         hashes = content_hashes([sample.path for sample in normal.samples], progress)
         _warn_of_test_images(hashes, test)
-        history = learning.run(normal, hashes, auxiliary, checkpoint, resume)
+        trained = learning.run(normal, hashes, auxiliary, checkpoint, resume)
         runtime = TorchRuntime(learner, device)
         calibration = _calibrate(Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress)
     except DataError as error:
         raise_for_all_unreadable(normal.samples, error, progress)
-    told = {"seconds": round(time.perf_counter() - started, 2), "losses": history.losses}
-    return Model(learning.manifest(normal.to_dict(hashes), calibration, told), runtime)
+    seconds = round(time.perf_counter() - started, 2)
+    history = History(seconds=seconds, losses=tuple(trained.losses))
+    return Model(learning.manifest(normal.record(hashes), calibration, history), runtime)
 
 
 def _build(
@@ -145,7 +146,7 @@ class _Learning:
         auxiliary: Sequence[Sample] | Sequence[Path],
         checkpoint: Path | str | None,
         resume: bool,
-    ) -> "History":
+    ) -> "Losses":
         """Learn, from the beginning or from a checkpoint of the same learning."""
         from blemish.training import learn
         from blemish.training.checkpoint import Checkpoint
@@ -174,16 +175,14 @@ class _Learning:
             progress=self.progress,
         )
 
-    def manifest(
-        self, data: Mapping[str, Any], calibration: Calibration, history: Mapping[str, Any]
-    ) -> Manifest:
+    def manifest(self, data: TrainingData, calibration: Calibration, history: History) -> Manifest:
         """What the model is made of, once it has learned."""
         return Manifest(
             method=self.name,
             arguments=self.method.arguments,
             preprocess=self.preprocess,
             calibration=calibration,
-            seed=self.seed,
+            seed=int(self.seed),
             data=data,
             history=history,
         )

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from blemish.data.content import HASH_DIGITS, fingerprint
 from blemish.data.dataset import check_images
 from blemish.data.splits import hold_out
 from blemish.errors import DataError
+from blemish.manifest import TrainingData
 from blemish.types import Progress, Sample
 
 
@@ -28,17 +29,17 @@ class NormalImages:
     skipped: int
     """How many were left out because they cannot be read."""
 
-    def to_dict(self, hashes: Mapping[Path, str]) -> dict[str, Any]:
-        """What the manifest says of them."""
-        return {
-            "category": self.samples[0].category,
-            "learned_from": len(self.learned),
-            "held_out": len(self.held_out),
-            "skipped": self.skipped,
-            "images": _names(self.learned),
-            "fingerprint": fingerprint(self.samples, hashes),
-            "hashes": [hashes[sample.path][:HASH_DIGITS] for sample in self.samples],
-        }
+    def record(self, hashes: Mapping[Path, str]) -> TrainingData:
+        """Their entry in the manifest."""
+        return TrainingData(
+            category=self.samples[0].category,
+            learned_from=len(self.learned),
+            held_out=len(self.held_out),
+            skipped=self.skipped,
+            images=tuple(_names(self.learned)),
+            fingerprint=fingerprint(self.samples, hashes),
+            hashes=tuple(hashes[sample.path][:HASH_DIGITS] for sample in self.samples),
+        )
 
 
 def split_images(

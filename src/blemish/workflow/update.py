@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from blemish.data.dataset import Inputs
 from blemish.data.images import image_size, read_image
 from blemish.errors import DataError, ModelError
 from blemish.inspection.result import Inspection
+from blemish.manifest import History, Update
 from blemish.model import Model
 from blemish.scoring import batch_size, require_finite
 from blemish.types import Progress, Sample, no_progress
@@ -94,7 +95,7 @@ def update(
     samples = normal_samples(images)
     data = model.manifest.data
     paths = [sample.path for sample in samples]
-    hashes = _hashes_of_new(paths, data["hashes"], progress)
+    hashes = _hashes_of_new(paths, data.hashes, progress)
     scores, maps = learn_on(
         runtime.method,
         Inputs(paths, model.preprocess),
@@ -106,19 +107,16 @@ def update(
     for score, anomaly_map, path in zip(scores, maps, paths, strict=True):
         require_finite(score, anomaly_map, path)
         peaks.append(float(model.preprocess.restore(anomaly_map, image_size(path)).max()))
-    seconds = time.perf_counter() - started
-    model.manifest = replace(
-        model.manifest,
+    model.manifest = model.manifest.changed(
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
-        data={
-            **data,
-            "learned_from": data["learned_from"] + len(samples),
-            "images": [*data["images"], *(path.name for path in paths)],
-            "hashes": [*data["hashes"], *hashes],
-        },
-        history=_with_event(model, {"added": len(samples), "seconds": round(seconds, 2)}),
+        data=data.changed(
+            learned_from=data.learned_from + len(samples),
+            images=(*data.images, *(path.name for path in paths)),
+            hashes=(*data.hashes, *hashes),
+        ),
+        history=_extended(model, started, added=len(samples)),
     )
-    return Addition(len(samples), seconds, model.calibration)
+    return Addition(len(samples), time.perf_counter() - started, model.calibration)
 
 
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
@@ -138,6 +136,7 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     """
     from blemish.training import forget
 
+    started = time.perf_counter()
     runtime = _torch_runtime(model)
     pixels = read_image(image)
     marked = np.zeros(pixels.shape[:2], np.bool_)
@@ -154,8 +153,8 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     gone = forget(
         runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
     )
-    names = model.manifest.data["images"]
-    model.manifest = replace(model.manifest, history=_with_event(model, {"removed": len(gone)}))
+    names = model.manifest.data.images
+    model.manifest = model.manifest.changed(history=_extended(model, started, removed=len(gone)))
     origins = tuple((names[number], x, y) for number, x, y in gone)
     return Removal(origins, before, model.inspect(pixels))
 
@@ -178,7 +177,8 @@ def _torch_runtime(model: Model) -> "TorchRuntime":
     return model.runtime
 
 
-def _with_event(model: Model, event: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's history with one more event since it was fitted."""
+def _extended(model: Model, started: float, *, added: int = 0, removed: int = 0) -> History:
+    """The model's history with one more update, which began at `started`."""
     history = model.manifest.history
-    return {**history, "updates": [*history.get("updates", ()), dict(event)]}
+    update = Update(added=added, removed=removed, seconds=round(time.perf_counter() - started, 2))
+    return history.changed(updates=(*history.updates, update))

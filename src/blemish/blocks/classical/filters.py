@@ -10,10 +10,10 @@ from blemish.blocks.anomaly_map import gaussian_blur
 
 WAVELENGTH = 6.0
 """Of the Gabor filters, in pixels of their pyramid level; the envelope's sigma is half of it."""
-NOISE = 1e-3
-"""Variance of a camera's noise in normalised images (about two grey levels), added to energies before the logarithm."""
-ROUNDING = 0.005
-"""Standard deviation that rounding to 256 grey levels leaves in normalised images: no spread is smaller."""
+NOISE = 5.1e-5
+"""Variance of a camera's noise (about two of 255 grey levels), on the 0 to 1 scale; added before the logarithm."""
+ROUNDING = 1 / (255 * math.sqrt(12))
+"""Standard deviation that rounding to 256 grey levels leaves in images of 0 to 1: no spread is smaller."""
 
 
 def gradient_magnitude(images: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""Model folders of format 1, read as format 2 where that gives the same scores; only this module knows both.
+
+In format 1 methods learned from images normalised by `preprocess.mean` and `preprocess.std`; now they get RGB in
+[0, 1], and the normalisation is part of the weights.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from blemish.errors import ModelError
+from blemish.features import imagenet
+
+FORMER = 1
+
+EXACT = (
+    *("patchcore", "padim", "fastflow", "msflow", "simplenet", "efficientad", "reconpatch", "autoencoder"),
+    *("denoising_autoencoder", "vae", "anogan", "f_anogan", "ganomaly", "cyclegan"),
+)
+"""Methods whose networks see the same numbers as before. The values that others have learned are in another unit."""
+
+VALUES: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("patchcore", "coreset"): {"net": "streaming"},
+    ("reconpatch", "coreset"): {"net": "streaming"},
+}
+"""Method and argument → former value → value."""
+ARGUMENTS: Mapping[str, Mapping[str, str]] = {
+    "anogan": {"critic_learning_rate": "discriminator_learning_rate"}
+}
+"""Method → former name of an argument → name."""
+PREFIXES: Mapping[str, Mapping[str, str]] = {
+    "anogan": {"critic.": "discriminator."},
+    "ganomaly": {"critic.": "discriminator."},
+    "cyclegan": {
+        "normal_critic.": "normal_discriminator.",
+        "defective_critic.": "defective_discriminator.",
+    },
+}
+"""Method → former beginning of tensors' names → beginning."""
+
+
+def upgrade_manifest(text: str) -> str:
+    """The text of a manifest of format 1 with the entries of format 2; `format` stays, as the weights do.
+
+    Raises:
+        ModelError: If what the method has learned cannot be used any more.
+    """
+    values = json.loads(text)
+    method, preprocess, history = (values.get(key) for key in ("method", "preprocess", "history"))
+    arguments = values.get("arguments")
+    if not (isinstance(method, str) and all(isinstance(v, dict) for v in (arguments, preprocess, history))):
+        return text  # damaged; the reader says where
+    if method not in EXACT:
+        raise ModelError(
+            f"The model was written in format 1, in which {method:.40} learned from images of another unit. Fit anew."
+        )
+    if (preprocess.pop("mean", None), preprocess.pop("std", None)) != ([*imagenet.MEAN], [*imagenet.STD]):
+        raise ModelError(
+            "The model was written in format 1 with a mean and std of its own in preprocess, which now belong to the "
+            "backbone. Fit anew."
+        )
+    names = ARGUMENTS.get(method, {})
+    values["arguments"] = {names.get(k, k): _renamed(method, k, v) for k, v in arguments.items()}
+    updates = history.get("updates", [])
+    if isinstance(updates, list):
+        blank = {"added": 0, "removed": 0, "seconds": 0.0}
+        history["updates"] = [blank | event if isinstance(event, dict) else event for event in updates]
+    return json.dumps(values)
+
+
+def upgrade_weights(
+    found: int, method: str, state: Mapping[str, Any], names: Iterable[str]
+) -> Mapping[str, Any]:
+    """The tensors of a model under their present names, with the normalisation that format 1 lacks.
+
+    Args:
+        found: Format of its folder.
+        method: Its name.
+        state: Tensors as the file holds them.
+        names: Those that a method of format 2 has.
+    """
+    if found != FORMER:
+        return state
+    from blemish.features.normalisation import Normalise  # torch is not needed to read a manifest
+
+    prefixes = PREFIXES.get(method, {})
+    upgraded = {}
+    for name, tensor in state.items():
+        former = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        upgraded[prefixes.get(former, "") + name.removeprefix(former)] = tensor
+    for leaf, tensor in Normalise().state_dict().items():
+        upgraded |= {name: tensor for name in names if name.endswith(f"normalise.{leaf}")}
+    return upgraded
+
+
+def require_current_graph(folder: Path, found: int) -> None:
+    """Whether the graph of a folder of format `found` takes RGB in [0, 1].
+
+    Raises:
+        ModelError: If it takes normalised images.
+    """
+    if found == FORMER:
+        raise ModelError(
+            f"The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
+            "blemish.load(FOLDER).save(FOLDER, onnx=True)."
+        )
+
+
+def require_current_weights(folder: Path, found: int) -> None:
+    """Whether the manifest of a folder of format `found` can be replaced without the weights.
+
+    Raises:
+        ModelError: If not.
+    """
+    if found == FORMER:
+        raise ModelError(
+            f"{folder} was written in format 1, whose manifest cannot be changed apart from the weights. Load and "
+            "save it once: blemish.load(FOLDER).save(FOLDER)."
+        )
+
+
+def _renamed(method: str, argument: str, value: Any) -> Any:
+    return VALUES.get((method, argument), {}).get(value, value) if isinstance(value, str) else value
