@@ -147,7 +147,7 @@ def cyclegan_repairs() -> list[str]:
         f"{before:.1f} before",
         f"{before / after:.2f}",
         "≥ 1.43 (30 % less)",
-        f"Cycle-GAN-S on {PRODUCT}: Euclidean distance of {len(clean)} pictures with synthetic defects from the clean "
+        f"Cycle-GAN-S on {PRODUCT}: Euclidean distance of {len(clean)} images with synthetic defects from the clean "
         f"ones, before and after the translation: {100 * (1 - after / before):.0f} % less",
     ]
 

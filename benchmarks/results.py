@@ -94,7 +94,7 @@ def main(methods: list[str]) -> None:
                 rows.append(measure(run, name, seed, Path(data) / DATA[name]))
                 write_rows(TABLE, COLUMNS, rows)
                 print(*(rows[-1][c] for c in COLUMNS[:7]), flush=True)
-    fill_pages("results", lambda method: table(rows, method))
+    fill_pages("results", lambda which: table(rows, which))
 
 
 def is_short(rows: list[Row], run: Run, data: str) -> bool:
@@ -132,21 +132,25 @@ def measure(run: Run, name: str, seed: int, folder: Path) -> Row:
     }  # fmt: skip
 
 
-def table(rows: list[Row], method: str | None) -> str:
-    """Markdown: one line per run, both data sets side by side."""
+def table(rows: list[Row], which: str | None) -> str:
+    """Markdown, one line per run, both data sets side by side: all runs, the first `which` or those of a method."""
     lines = [
         "| `blemish fit …` | "
         + " | ".join(f"{data}<br>image AUROC / pixel AUROC / AUPRO" for data in DATA)
         + " |",
         "|---|" + "---|" * len(DATA),
     ]
-    for run in RUNS:
-        if method in (None, run.method):
-            cells = [cell(found(rows, run, data)) for data in DATA]
-            lines.append(
-                f"| `{' '.join(filter(None, (run.method, run.options)))}` | " + " | ".join(cells) + " |"
-            )
+    for run in runs_of(which):
+        cells = [cell(found(rows, run, data)) for data in DATA]
+        lines.append(f"| `{' '.join(filter(None, (run.method, run.options)))}` | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *measured_on(rows)])
+
+
+def runs_of(which: str | None) -> tuple[Run, ...]:
+    """The runs of a table whose marker is `results`, `results:COUNT` or `results:METHOD`."""
+    if which is not None and which.isdecimal():
+        return RUNS[: int(which)]
+    return tuple(run for run in RUNS if which in (None, run.method))
 
 
 def cell(rows: list[Row]) -> str:

@@ -2,9 +2,9 @@
 
     BLEMISH_DATA=... BLEMISH_WEIGHTS=... python -m benchmarks.speed [ROW...]
 
-Rows are added to benchmarks/speed.csv, from which the tables of README and docs/speed.md are written; without names,
-the rows that are missing there are measured. Two threads, resnet18 at 256 × 256 on MVTec bottle unless a row says
-otherwise. The comparison with another library is `benchmarks/peers/`.
+Rows are added to benchmarks/speed.csv, from which the tables of docs/speed.md (all rows) and of the READMEs (the main
+ones) are written; without names, the rows that are missing there are measured. Two threads, resnet18 at 256 × 256 on
+MVTec bottle unless a row says otherwise. The comparison with another library is `benchmarks/peers/`.
 """
 
 import math
@@ -61,7 +61,7 @@ def main() -> None:
         rows.sort(key=lambda row: list(ROWS).index(row["row"]))
         write_rows(TABLE, COLUMNS, rows)
         print(" | ".join(row.values()), flush=True)
-    fill_pages("speed", lambda _: table(rows))
+    fill_pages("speed", lambda which: table(rows, which))
 
 
 def coreset() -> list[str]:
@@ -162,6 +162,8 @@ ROWS: dict[str, Callable[[], list[str]]] = {
     "high_resolution": high_resolution,
     **reconstruction_rows.ROWS,
 }
+MAIN_ROWS = ("coreset", "scaling", "neighbours_384", "update", "high_resolution", "inspect_reconstruction")
+"""Those that `<!-- speed:main -->` shows: what a user waits for."""
 
 
 def nearest_row(backbone: str, size: int) -> list[str]:
@@ -264,10 +266,11 @@ def grids_of(backbone: str, samples: tuple[Sample, ...]) -> Iterator[Tensor]:
             yield from method.embed(torch.from_numpy(images)).contiguous()
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown."""
+def table(rows: list[Row], which: str | None) -> str:
+    """Markdown: all rows, or the main ones where `which` is "main"."""
+    shown = [row for row in rows if which is None or row["row"] in MAIN_ROWS]
     lines = ["| row | blemish | compared with | ratio | target | what |", "|---|---|---|---|---|---|"]
-    lines += ["| " + " | ".join([f"`{row['row']}`", *(row[c] for c in COLUMNS[1:6])]) + " |" for row in rows]
+    lines += ["| " + " | ".join([f"`{row['row']}`", *(row[c] for c in COLUMNS[1:6])]) + " |" for row in shown]
     return "\n".join([*lines, "", *measured_on(rows)])
 
 

@@ -31,9 +31,9 @@ def write_rows(table: Path, columns: Sequence[str], rows: Iterable[Row]) -> None
 
 
 def fill_pages(marker: str, text: Callable[[str | None], str]) -> None:
-    """Put texts between `<!-- marker -->` or `<!-- marker:NAME -->` and `<!-- /marker -->`, wherever they are.
+    """Put texts between `<!-- marker -->` or `<!-- marker:WHICH -->` and `<!-- /marker -->`, wherever they are.
 
-    `text` makes one from the name, None where there is none.
+    `text` makes one from WHICH, None where there is none.
     """
     pattern = rf"(<!-- {marker}(?::(\w+))? -->\n).*?(<!-- /{marker} -->)"
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):

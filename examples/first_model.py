@@ -1,15 +1,15 @@
-"""The main job in fifteen lines: learn good images, measure, save, inspect.
+"""The main job in fifteen lines: learn from normal images, evaluate, save, inspect.
 
-Run `make demo` first: it draws the product that is read here.
+Run `make demo` first: it draws the images that are read here.
 """
 # ruff: noqa: T201
 
 import blemish
 
-data = blemish.open_dataset("demo/plate")  # or a folder of yours: its layout is found by looking
+data = blemish.open_dataset("demo/plate")  # or your own folder
 method = blemish.PatchCore(coreset_ratio=0.01)
-model = blemish.fit(method, data.train)  # sees good images only
-print(model.calibration.summary())  # what the thresholds rest on
+model = blemish.fit(method, data.train)  # learns from normal images only
+print(model.calibration.summary())  # how reliable the thresholds are
 
 evaluation = blemish.evaluate(model, data.test, report="demo/plate.html")
 print(evaluation)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _RESULTS = re.compile(r"<!-- results\S* -->.*?<!-- /results -->", re.DOTALL)
+_GENERATED = re.compile(r"<!-- (\w+)(?::\w+)? -->\n.*?<!-- /\1 -->", re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -41,7 +42,17 @@ def commands(text: str) -> list[str]:
 
 def prose(text: str) -> str:
     """What is left without code blocks and measured results."""
-    return _FENCE.sub("", _RESULTS.sub("", text))
+    return without_code(_RESULTS.sub("", text))
+
+
+def without_code(text: str) -> str:
+    """What is left without fenced blocks."""
+    return _FENCE.sub("", text)
+
+
+def without_generated_parts(text: str) -> str:
+    """What is left without the parts between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    return _GENERATED.sub("", text)
 
 
 def headings(text: str) -> list[tuple[int, str]]:
@@ -64,7 +75,7 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def links(text: str) -> list[str]:
-    """Targets of all links."""
+    """Targets of all links and images."""
     return _LINK.findall(prose(text))
 
 

@@ -42,6 +42,16 @@ def test_rows_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "| `pca` | – |" in pages[-1]
 
 
+def test_a_table_shows_all_runs_or_the_first_or_those_of_a_method() -> None:
+    def commands(which: str | None) -> list[str]:
+        return [line.split("`")[1] for line in results.table([], which).splitlines()[2:] if line]
+
+    every = commands(None)
+    assert len(every) == len(results.RUNS) > 6
+    assert commands("6") == every[:6]
+    assert commands("padim") == [command for command in every if command.split()[0] == "padim"] != []
+
+
 def test_more_seeds_follow_short_fits_only() -> None:
     run = Run("pca", seeds=3)
     row = {"method": "pca", "options": "", "data": "plate", "seed": "0", "fit_seconds": "300.0"}

@@ -63,6 +63,17 @@ def test_pages_are_filled_between_their_markers(monkeypatch: pytest.MonkeyPatch,
     assert page.read_text("utf-8") == filled
 
 
+def test_the_main_table_has_six_of_all_rows() -> None:
+    rows = [dict.fromkeys((*speed.COLUMNS, "machine", "versions"), "") | {"row": name} for name in speed.ROWS]
+
+    def names(which: str | None) -> list[str]:
+        return [line.split("`")[1] for line in speed.table(rows, which).splitlines() if "`" in line]
+
+    assert names(None) == list(speed.ROWS)
+    assert names("main") == [name for name in speed.ROWS if name in speed.MAIN_ROWS]
+    assert len(names("main")) == 6
+
+
 def test_rows_come_back_from_the_file(tmp_path: Path) -> None:
     rows = [{"row": "a", "note": "x, y"}, {"row": "b", "note": ""}]
     assert tables.read_rows(tmp_path / "t.csv") == []

@@ -68,7 +68,8 @@ def pages() -> Iterator[tuple[Path, str]]:
 def filled(path: Path) -> str:
     """A page with its generated parts between their markers."""
     language = "zh" if ".zh-CN" in path.name else "en"
-    to_pages = {"docs": "methods/", "methods": ""}.get(path.parent.name, "docs/methods/")
+    folder = path.parent.relative_to(ROOT).as_posix()
+    to_pages = {".": "docs/methods/", "docs": "methods/", "docs/methods": ""}[folder]
     parts: dict[str, Callable[[str], str]] = {
         "arguments": lambda _: argument_table(path.stem),
         "methods": lambda most: method_table(language, to_pages, int(most) if most else len(CATALOGUE)),

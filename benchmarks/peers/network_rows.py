@@ -12,7 +12,7 @@ def efficientad_step(ours: Side, peer: Side, settings: Json) -> Json:
     """A training step of EfficientAD S."""
     return step(
         "efficientad-step",
-        "1 image a step; a quarter of the penalty picture's pixels on our side",
+        "1 image a step; a quarter of the penalty image's pixels on our side",
         ours,
         peer,
     )
@@ -22,7 +22,7 @@ def ganomaly_step(ours: Side, peer: Side, settings: Json) -> Json:
     """A training step of GANomaly."""
     return step(
         "ganomaly-step",
-        f"{settings['flow_batch']} pictures of 64 × 64 a step, 32 channels first, a code of 100; both networks' steps",
+        f"{settings['flow_batch']} images of 64 × 64 a step, 32 channels first, a code of 100; both networks' steps",
         ours,
         peer,
     )
