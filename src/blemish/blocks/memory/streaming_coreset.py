@@ -14,7 +14,8 @@ from torch import Tensor
 
 from blemish.blocks.memory.coreset import greedy_coreset
 from blemish.blocks.memory.neighbours import NearestNeighbours
-from blemish.blocks.memory.pruned_search import LIFTED, Basis, principal_basis
+from blemish.blocks.memory.pruned_search import Basis, principal_basis
+from blemish.blocks.memory.pruned_search_kernels import LIFTED
 from blemish.types import Progress, no_progress
 
 CHUNK = 2048
