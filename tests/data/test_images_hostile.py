@@ -116,19 +116,17 @@ def test_more_than_one_picture(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"film{suffix}"
     frames = [PillowImage.fromarray(RGB), PillowImage.fromarray(255 - RGB)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
-    with pytest.raises(
-        DataError, match=rf"film\{suffix} is an animated or multi-page .* of 2 pictures\. Save"
-    ):
+    with pytest.raises(DataError, match=rf"film\{suffix} is an animated or multi-page .* of 2 images\. Save"):
         read_image(path)
 
 
 def test_16bit_film_and_gif(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "stack.tif", np.stack([RGB16, RGB16]), photometric="rgb")
-    with pytest.raises(DataError, match="multi-page TIFF of 2 pictures"):
+    with pytest.raises(DataError, match="multi-page TIFF of 2 images"):
         read_image(tmp_path / "stack.tif")
     PillowImage.fromarray(RGB).save(tmp_path / "a.gif")
     with pytest.raises(
-        DataError, match=r"a\.gif is a GIF, a format for animations\. Save the picture wanted as PNG"
+        DataError, match=r"a\.gif is a GIF, a format for animations\. Save the image wanted as PNG"
     ):
         read_image(tmp_path / "a.gif")
 
