@@ -5,7 +5,6 @@ Analysis 2019. Differs from the paper: colour pictures; by default narrower netw
 of minutes, with learning rates that fall to 0 in each phase.
 """
 
-import math
 from typing import ClassVar
 
 import torch
@@ -21,6 +20,7 @@ from blemish.blocks.gan.residual import (
     require_size,
 )
 from blemish.blocks.mixed_precision import mixed_precision
+from blemish.blocks.schedules import half_cosine
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import Reconstruction, latent_distance, require_counts, require_rate
 
@@ -114,7 +114,7 @@ class FAnoGAN(Reconstruction):
         step = round(done * self.steps)
         before = self.gan_steps if step >= self.gan_steps else 0
         length = self.encoder_steps if before else self.gan_steps
-        return (1 + math.cos(math.pi * (step - before) / length)) / 2
+        return half_cosine((step - before) / length)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {

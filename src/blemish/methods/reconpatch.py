@@ -22,6 +22,7 @@ from blemish.blocks.memory.contrastive import (
     squared_distances,
 )
 from blemish.blocks.padding import split_padding, visible_grid
+from blemish.blocks.schedules import half_cosine
 from blemish.errors import MethodError
 from blemish.methods.base import Batches, Preset
 from blemish.methods.patchcore import Coreset, PatchCore
@@ -157,7 +158,7 @@ class ReConPatch(PatchCore):
         return relaxed_contrastive_loss(points @ self.represent.T @ self.project.T, similarity, self.margin)
 
     def learning_rate_factor(self, done: float) -> float:
-        return (1 + math.cos(math.pi * done)) / 2
+        return half_cosine(done)
 
     def optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([self.represent, self.project], lr=self.learning_rate, weight_decay=1e-2)
