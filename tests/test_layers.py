@@ -1,4 +1,4 @@
-"""The layers of the package, proved on the source: who may import whom, no cycles, torch only where it belongs."""
+"""The layers of the package, proved on the source: who may import whom, no cycles, heavy packages in their places."""
 
 import ast
 from collections.abc import Iterator
@@ -83,11 +83,20 @@ def test_no_import_cycles() -> None:
     TopologicalSorter({name: own_modules(name, lazy=False) - {name} for name in MODULES}).prepare()
 
 
-def test_torch_is_imported_only_where_it_belongs() -> None:
-    found = {
-        name for name in MODULES for i in imports_of(MODULES[name], lazy=True) if i.split(".")[0] == "torch"
+def importers(package: str) -> set[str]:
+    """The modules of blemish that import a package, inside functions too."""
+    return {
+        name for name in MODULES for i in imports_of(MODULES[name], lazy=True) if i.split(".")[0] == package
     }
+
+
+def test_torch_is_imported_only_where_it_belongs() -> None:
+    found = importers("torch")
     assert {
         name for name in found if not f"{name}.".startswith(tuple(f"{m}." for m in MAY_IMPORT_TORCH))
     } == set()
     assert "training.loop" in found  # the search itself works
+
+
+def test_numba_is_imported_in_one_module_only() -> None:
+    assert importers("numba") == {"blocks.compiled"}

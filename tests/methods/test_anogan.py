@@ -201,10 +201,10 @@ def test_batch_norms_hold_the_statistics_of_real_and_made_pictures(
 ) -> None:
     given: dict[int, list[Tensor]] = {}
 
-    def note(network: nn.Module, batches: list[Tensor]) -> None:
+    def note(batches: list[Tensor], network: nn.Module) -> None:
         given[id(network)] = [batch.clone() for batch in batches]
 
-    monkeypatch.setattr("blemish.methods.anogan.recalibrate", note)
+    monkeypatch.setattr("blemish.methods.anogan.update_bn", note)
     images = torch.from_numpy(normal_parts(6))
     with torch.no_grad():
         learned.finish([images[:4], images[4:]])
@@ -212,6 +212,15 @@ def test_batch_norms_hold_the_statistics_of_real_and_made_pictures(
         assert [len(batch) for batch in codes] == [3, 3]
         assert torch.equal(torch.cat(seen[:2]), learned.pictures(images))
         assert torch.allclose(torch.cat(seen[2:]), learned.generator(torch.cat(codes)), atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_finishing_leaves_the_mode_of_every_network(training: bool) -> None:
+    method = build()
+    method.collect([])
+    with torch.no_grad():
+        method.train(training).finish([torch.from_numpy(normal_parts(6))])
+    assert {module.training for module in method.modules()} == {training}
 
 
 def test_a_defective_part_stands_out_from_new_normal_ones(learned: AnoGAN) -> None:

@@ -161,6 +161,15 @@ def test_batch_norms_hold_the_statistics_of_all_training_pictures(learned: GANom
     assert torch.allclose(norm.running_var, expected_variance, rtol=1e-4)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_finishing_leaves_the_mode_of_every_network(training: bool) -> None:
+    method = GANomaly(**TINY)  # type: ignore[arg-type]
+    method.collect([])
+    with torch.no_grad():
+        method.train(training).finish([torch.from_numpy(normal_parts(6))])
+    assert {module.training for module in method.modules()} == {training}
+
+
 def scores_of(method: GANomaly) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], float]:
     """Of six new normal parts, and of a defective one."""
     images = np.concatenate([normal_parts(6, seed=9), defective_part(1.0)[None]])
@@ -177,7 +186,7 @@ def test_a_defective_part_stands_out_from_new_normal_ones(learned: GANomaly) -> 
 def test_without_recalibration_normal_parts_are_not_told_apart_so_well(
     learned: GANomaly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.methods.ganomaly.recalibrate", lambda network, batches: None)
+    monkeypatch.setattr("blemish.methods.ganomaly.update_bn", lambda batches, network: None)
     control = GANomaly(**TINY)  # type: ignore[arg-type]
     learn(control, normal_parts(6))
     ratios = [defective / normal.mean() for normal, defective in map(scores_of, (control, learned))]

@@ -1,24 +1,21 @@
-"""How data sets lie on disk: one function per layout, each from a path to sorted samples."""
+"""The layouts of data sets on disk: one function each, from a path to sorted samples."""
 
-import csv
-import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from blemish.data.csv_table import read_table
 from blemish.data.images import is_image_file
 from blemish.errors import DataError
-from blemish.types import Sample, Split
+from blemish.types import Sample
 
-_NORMAL_WORDS = {"good", "ok", "normal", "0"}
-_UNNAMED_DEFECT_WORDS = {"1", "anomaly", "anomalous", "abnormal", "bad", "ng", "ko"}
 _VISA_TEST_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way in which data sets lie on disk."""
+    """One way of arranging a data set on disk."""
 
     looks_like: str
     """What `detects` looks for, to end the sentence "looked for …"."""
@@ -49,7 +46,7 @@ def read_mvtec(path: Path) -> list[Sample]:
 
 
 def read_folder(path: Path) -> list[Sample]:
-    """A folder of train/good, test/good and test/<anything>; masks, if any, are passed over."""
+    """A folder of train/good, test/good and test/<anything>; masks, if any, are ignored."""
     return _found(_train_and_test(path, "good", None), path)
 
 
@@ -76,12 +73,12 @@ def read_visa(path: Path) -> list[Sample]:
     split_csv = path / "split_csv" / "1cls.csv"
     if split_csv.is_file():
         names = {"path": "image", "label": "label", "mask": "mask", "split": "split", "category": "object"}
-        return _found(list(_read_table(split_csv, names, (path,))), path)
+        return _found(list(read_table(split_csv, names, (path,))), path)
     samples = []
     for folder in _categories(path, _is_visa_category):
         names = {"path": "image", "label": "label", "mask": "mask"}
         # Official paths begin with the category's name; those of a folder moved on its own may not.
-        listed = list(_read_table(folder / "image_anno.csv", names, (folder.resolve().parent, folder)))
+        listed = list(read_table(folder / "image_anno.csv", names, (folder.resolve().parent, folder)))
         normal = sorted((s for s in listed if s.label == 0), key=lambda s: natural_order(s.path))
         tested = {sample.path for sample in normal[_VISA_TEST_EVERY - 1 :: _VISA_TEST_EVERY]}
         samples += [
@@ -106,7 +103,7 @@ def read_csv(path: Path) -> list[Sample]:
     testing.
     """
     names = {"path": "path", "label": "label", "mask": "mask", "split": "split", "category": "category"}
-    return _found(list(_read_table(path, names, (path.parent,), required=("path", "label"))), path)
+    return _found(list(read_table(path, names, (path.parent,), required=("path", "label"))), path)
 
 
 def find_layout(path: Path) -> str:
@@ -142,96 +139,6 @@ def _train_and_test(folder: Path, good: str, masks: Path | None) -> list[Sample]
             mask = by_stem.get(f"{file.stem}_mask", by_stem.get(file.stem))
             samples.append(Sample(file, 1, "test", kind.name, mask, category))
     return samples
-
-
-def _read_table(
-    table: Path, names: dict[str, str], roots: tuple[Path, ...], required: Iterable[str] | None = None
-) -> Iterator[Sample]:
-    """Samples of a csv whose columns are called `names`; all are required unless said otherwise."""
-    needed = [names[key] for key in (names if required is None else required)]
-    for line, row in _rows(table, needed):
-        here = f"{table}, line {line}"
-        cells = {key: row.get(column, "") for key, column in names.items()}
-        for key in ("path", "label"):
-            if not cells[key]:
-                raise DataError(f"{here}: the column {names[key]!r} is empty. Fill it in or remove the row.")
-        label, defect_type = _parse_label(cells["label"])
-        split = _parse_split(cells.get("split", ""), label, here)
-        yield Sample(
-            path=_existing(cells["path"], roots, here),
-            label=label,
-            split=split,
-            defect_type=defect_type,
-            mask_path=_existing(cells["mask"], roots, here) if label and cells["mask"] else None,
-            category=cells.get("category", "") or table.resolve().stem,
-        )
-
-
-def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row that is not blank; column names in lower case."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{table} is not UTF-8 text. Save it as “CSV UTF-8”.") from None
-    except OSError as error:
-        raise DataError(
-            f"{table} cannot be read: {error.strerror}. Check that it is a file you may read."
-        ) from None
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
-    try:
-        columns = [name.strip().lower() for name in next(reader, [])]
-        missing = [name for name in needed if name not in columns]
-        if missing:
-            raise DataError(
-                f"{table}, line 1: no column {' and '.join(map(repr, missing))} among "
-                f"{', '.join(map(repr, columns)) or 'nothing'}. "
-                "Name the columns in the first line, with commas between."
-            )
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) > len(columns):
-                raise DataError(
-                    f"{table}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns. "
-                    "Put quotes around a cell that holds a comma."
-                )
-            yield reader.line_num, dict(zip(columns, map(str.strip, cells), strict=False))
-    except csv.Error as error:
-        raise DataError(
-            f"{table}, line {reader.line_num}: not valid csv ({error}). Check its quotes."
-        ) from None
-
-
-def _parse_label(text: str) -> tuple[int, str]:
-    """Label and defect type."""
-    word = text.lower()
-    if word in _NORMAL_WORDS:
-        return 0, "good"
-    return 1, "defect" if word in _UNNAMED_DEFECT_WORDS else text
-
-
-def _parse_split(text: str, label: int, here: str) -> Split:
-    match text.lower():
-        case "":
-            return "test" if label else "train"
-        case "test":
-            return "test"
-        case "train" if label:
-            raise DataError(
-                f"{here}: an anomalous image is marked for training, which uses normal images only. "
-                "Mark it test, or correct its label."
-            )
-        case "train":
-            return "train"
-    raise DataError(f"{here}: the split is {text!r}. Write train or test, or leave it empty.")
-
-
-def _existing(text: str, roots: tuple[Path, ...], here: str) -> Path:
-    for root in roots:
-        file = root / text
-        if "\0" not in text and file.is_file():
-            return file
-    raise DataError(f"{here}: the file {roots[0] / text} does not exist. Correct the path or remove the row.")
 
 
 def _categories(path: Path, is_category: Callable[[Path], bool]) -> list[Path]:

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
-from blemish.blocks.batch_norm import recalibrate
 from blemish.blocks.gan.dcgan import SMALLEST, Discriminator, Generator, dcgan_optimizers, init_dcgan
 from blemish.blocks.gan.diff_augment import diff_augment
 from blemish.blocks.gan.latent_search import search
@@ -99,8 +99,8 @@ class AnoGAN(Reconstruction):
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])
         real = views.tensor_split(math.ceil(len(views) / self.batch_size))
         codes = [self.random_codes(len(batch)) for batch in real]
-        recalibrate(self.generator, codes)
-        recalibrate(self.discriminator, [*real, *(self.generator(batch) for batch in codes)])
+        update_bn(codes, self.generator)
+        update_bn([*real, *(self.generator(batch) for batch in codes)], self.discriminator)
         super().finish(batches)
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:

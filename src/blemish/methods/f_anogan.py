@@ -5,7 +5,6 @@ Analysis 2019. Differs from the paper: colour pictures; by default narrower netw
 of minutes, with learning rates that fall to 0 in each phase.
 """
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -21,6 +20,7 @@ from blemish.blocks.gan.residual import (
     init_residual_gan,
 )
 from blemish.blocks.mixed_precision import mixed_precision
+from blemish.blocks.schedules import half_cosine
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
@@ -95,7 +95,7 @@ class FAnoGAN(Reconstruction):
         step = round(done * self.steps)
         before = self.gan_steps if step >= self.gan_steps else 0
         length = self.encoder_steps if before else self.gan_steps
-        return (1 + math.cos(math.pi * (step - before) / length)) / 2
+        return half_cosine((step - before) / length)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {

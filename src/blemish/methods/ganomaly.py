@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
-from blemish.blocks.batch_norm import recalibrate
 from blemish.blocks.gan.dcgan import SMALLEST, Discriminator, Encoder, Generator, dcgan_optimizers, init_dcgan
 from blemish.blocks.gan.losses import bce_discriminator_loss
 from blemish.blocks.mixed_precision import mixed_precision
@@ -91,7 +91,8 @@ class GANomaly(Reconstruction):
 
     def finish(self, batches: Batches) -> None:
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])
-        recalibrate(self.generator, views.tensor_split(math.ceil(len(views) / self.batch_size)))
+        generator = self.generator.train(self.training)  # the mode to which update_bn returns
+        update_bn(views.tensor_split(math.ceil(len(views) / self.batch_size)), generator)
         super().finish(batches)
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -21,6 +21,7 @@ from blemish.blocks.memory.contrastive import (
     squared_distances,
 )
 from blemish.blocks.padding import split_padding, visible_grid
+from blemish.blocks.schedules import half_cosine
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
@@ -106,7 +107,7 @@ class ReConPatch(MemoryBankMethod):
         return relaxed_contrastive_loss(points @ self.represent.T @ self.project.T, similarity, self.margin)
 
     def learning_rate_factor(self, done: float) -> float:
-        return (1 + math.cos(math.pi * done)) / 2
+        return half_cosine(done)
 
     def optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([self.represent, self.project], lr=self.learning_rate, weight_decay=1e-2)

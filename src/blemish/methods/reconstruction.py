@@ -1,6 +1,5 @@
 """What the methods that rebuild a picture share: how they get to see it, and what its errors are made into."""
 
-import math
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.blocks.sampling import evenly_spaced
+from blemish.blocks.schedules import half_cosine
 from blemish.blocks.sliding_windows import covering_starts, cut_windows, merge_windows, random_windows
 from blemish.blocks.synthetic.procedural import procedural_images
 from blemish.errors import MethodError
@@ -71,7 +71,7 @@ class Reconstruction(Method):
 
     def learning_rate_factor(self, done: float) -> float:
         """Half a cosine, since the result is that of the last epoch."""
-        return (1 + math.cos(math.pi * done)) / 2
+        return half_cosine(done)
 
     @abstractmethod
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:

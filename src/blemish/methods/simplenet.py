@@ -7,7 +7,6 @@ cosine, for the result is that of the last epoch (the authors keep the best one 
 in more and smaller steps, at a higher rate; for scoring, all that is linear is multiplied out first.
 """
 
-import math
 from typing import ClassVar
 
 import torch
@@ -18,6 +17,7 @@ from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.feature_scale import FeatureScale
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import local_mean, stack_layers
+from blemish.blocks.schedules import half_cosine
 from blemish.features.backbone import Backbone
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
@@ -105,7 +105,7 @@ class SimpleNet(Method):
         return truncated_l1(normal_scores, self.margin) + truncated_l1(-noisy_scores, self.margin)
 
     def learning_rate_factor(self, done: float) -> float:
-        return (1 + math.cos(math.pi * done)) / 2
+        return half_cosine(done)
 
     def optimizers(self) -> torch.optim.Optimizer:
         discriminator = [*self.first.parameters(), *self.norm.parameters(), *self.last.parameters()]

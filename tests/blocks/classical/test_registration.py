@@ -3,12 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from blemish.blocks.classical.registration import coverage, phase_correlation, register, warp
+from blemish.blocks.classical.registration import coverage, register, warp
 
 
 def scene(height: int = 120, width: int = 160, seed: int = 0) -> Tensor:
@@ -21,27 +19,6 @@ def scene(height: int = 120, width: int = 160, seed: int = 0) -> Tensor:
 def moved(picture: Tensor, degrees: float, y: float, x: float) -> tuple[Tensor, Tensor]:
     motion = torch.tensor([[math.radians(degrees), y, x]])
     return warp(picture[None, None], motion)[:, 0], motion
-
-
-@settings(deadline=None, max_examples=40)
-@given(y=st.integers(-15, 15), x=st.integers(-19, 19), seed=st.integers(0, 5))
-def test_phase_correlation_recovers_integer_shifts_exactly(y: int, x: int, seed: int) -> None:
-    fixed = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 32, 40)).astype(np.float32))
-    shift = phase_correlation(fixed, fixed.roll((y, x), (1, 2)))
-    torch.testing.assert_close(shift, torch.tensor([[float(y), float(x)]]), atol=1e-4, rtol=0)
-
-
-def test_phase_correlation_treats_each_pair_by_itself() -> None:
-    fixed = torch.stack([scene(seed=1), scene(seed=2)])
-    moving = torch.stack([fixed[0].roll(3, 0), fixed[1].roll(-7, 1)])
-    assert phase_correlation(fixed, moving).round().tolist() == [[3, 0], [0, -7]]
-
-
-def test_phase_correlation_looks_no_further_than_asked() -> None:
-    fixed = scene()[None]
-    shift = phase_correlation(fixed, fixed.roll(40, 1), largest=0.1)
-    assert shift.abs()[0, 0] <= 12.5
-    assert shift.abs()[0, 1] <= 16.5
 
 
 def test_warp_by_nothing_changes_nothing() -> None:
@@ -101,6 +78,16 @@ def test_register_of_a_batch_is_that_of_each() -> None:
 def test_register_keeps_the_identity_without_a_match(fixed: Tensor) -> None:
     found = register(fixed[None], scene(64, 64)[None], torch.ones(1, 64, 64), 10)
     assert torch.equal(found, torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 64), (300, 3), (64, 64)])
+@pytest.mark.parametrize("seen", [True, False])
+def test_register_keeps_the_identity_of_images_too_thin_to_match_or_not_visible(
+    height: int, width: int, seen: bool
+) -> None:
+    fixed, moving = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0))
+    visible = torch.full(fixed.shape, seen)
+    assert torch.equal(register(fixed, moving, visible, 10), torch.zeros(1, 3))
 
 
 def test_register_keeps_the_identity_where_turning_changes_nothing() -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from blemish.blocks.memory import neighbours, pruned_search
 from blemish.blocks.memory.neighbours import NearestNeighbours
-from blemish.blocks.memory.pruned_search import LIFTED, PrunedSearch
+from blemish.blocks.memory.pruned_search import PrunedSearch
+from blemish.blocks.memory.pruned_search_kernels import LIFTED
 
 WIDTH = LIFTED + 24
 """Wide enough to be lifted."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blemish.blocks.memory import streaming_coreset
+from blemish.blocks.memory import epsilon_net, streaming_coreset
 from blemish.blocks.memory.coreset import greedy_coreset
 from blemish.blocks.memory.pruned_search import principal_basis
 from blemish.blocks.memory.streaming_coreset import StreamingCoreset
@@ -26,6 +26,7 @@ def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream of a few thousand patches then goes through every stage of a long one."""
     for name, value in (("SAMPLE", 1024), ("CHUNK", 128), ("SUBSAMPLE", 256)):
         monkeypatch.setattr(streaming_coreset, name, value)
+    monkeypatch.setattr(epsilon_net, "CHUNK", 128)
 
 
 def grow(
@@ -64,7 +65,7 @@ def test_until_it_is_thinned_every_patch_is_within_the_radius_and_centres_are_fa
     patches = product(3000)
     stream = StreamingCoreset(3000, size=10**6)
     stream.expected = 10**9  # no look ahead, no lowering
-    stream.net = streaming_coreset._EpsilonNet(1.0, principal_basis(product(500, 1, width=200)))
+    stream.net = epsilon_net.EpsilonNet(1.0, principal_basis(product(500, 1, width=200)))
     wide = torch.cat([patches, patches.new_zeros(3000, 160)], 1)
     stream.next_look = 10**9
     for part in wide.split(170):
@@ -111,10 +112,7 @@ def test_memory_is_bounded_by_budget_chunk_and_sample() -> None:
     for part in patches.split(100):
         stream.add(part, torch.zeros(len(part), 3, dtype=torch.int64))
         most = max(most, len(stream.waiting[0]) + (len(stream.net) if stream.net else 0))
-    assert (
-        most
-        <= max(streaming_coreset.SAMPLE, streaming_coreset.OVERFLOW * 150 + streaming_coreset.CHUNK) + 100
-    )
+    assert most <= max(streaming_coreset.SAMPLE, streaming_coreset.OVERFLOW * 150 + epsilon_net.CHUNK) + 100
 
 
 @pytest.mark.usefixtures("small_sample")
@@ -136,30 +134,3 @@ def test_growth_by_a_power_is_foreseen_exactly(power: float, times: int) -> None
 
 def test_a_saturated_net_is_not_expected_to_grow() -> None:
     assert streaming_coreset._extrapolated(np.arange(50), 100_000, 8.0) == 50
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(5, 60), st.integers(0, 2**31), st.data())
-def test_breaking_closest_pairs_leaves_as_many_as_asked_and_first_ones_of_pairs(
-    count: int, seed: int, data: st.DataObject
-) -> None:
-    points = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
-    away = data.draw(st.integers(0, count - 2))
-    left = streaming_coreset.break_closest_pairs(points, away)
-    assert len(left) == count - away
-    assert torch.equal(left, left.unique())
-    if away == 1:
-        distances = torch.cdist(points.double(), points.double()) + torch.eye(count) * 1e9
-        pair = int(distances.argmin()) // count, int(distances.argmin()) % count
-        assert set(range(count)) - set(left.tolist()) == {max(pair)}
-
-
-def test_first_come_is_a_net_of_brute_force() -> None:
-    points = product(400, 5)
-    near = (torch.cdist(points, points) <= 1.5).numpy()
-    kept = streaming_coreset._first_come(near)
-    expected: list[int] = []
-    for i in range(400):
-        if not any(near[i, j] for j in expected):
-            expected.append(i)
-    assert kept.tolist() == expected

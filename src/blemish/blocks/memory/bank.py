@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from blemish.blocks.memory.epsilon_net import break_closest_pairs, epsilon_net
 from blemish.blocks.memory.neighbours import NearestNeighbours
-from blemish.blocks.memory.streaming_coreset import break_closest_pairs, epsilon_net
 from blemish.errors import MethodError
 
 ROWS_AT_ONCE = 512

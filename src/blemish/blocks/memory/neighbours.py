@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from blemish.blocks.memory.pruned_search import LIFTED, Basis, PrunedSearch
+from blemish.blocks.memory.pruned_search import Basis, PrunedSearch
+from blemish.blocks.memory.pruned_search_kernels import LIFTED
 
 BLOCK_NUMBERS = 2**22
 """Numbers of one tensor when everything is compared: 16 MiB of float32."""

@@ -1,0 +1,233 @@
+"""Decoding the bytes of an image file, PNG, JPEG, BMP, TIFF or WebP: first the header, then the pixels.
+
+The format is recognised by content, not by name. Grey, palette, CMYK, YCbCr and 1-bit images become RGB. Alpha is
+dropped, not composited: the colour under it is what the camera saw. 16-bit images stay 16-bit. EXIF orientation is
+applied once. Colour profiles are ignored.
+"""
+
+import io
+import logging
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image as PillowImage
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from blemish.types import Image
+
+# The plug-ins are called directly: PIL.Image.open would try forty formats and limit the size by a global setting
+# (which still stops a WebP above 178 million pixels).
+_PLUGINS: dict[str, type[ImageFile]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "BMP": BmpImageFile,
+    "WebP": WebPImageFile,
+}
+_ORIENTATION_TAG = 0x0112
+
+# Damaged metadata beside intact pixels does not concern the user. The filters are set once, because
+# warnings.catch_warnings is not safe in the threads that decode.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Png)ImagePlugin")
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+class RefusedError(Exception):
+    """Why a file is not read; the text continues a sentence that begins with the path of the file."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file states before any pixel is decoded."""
+
+    kind: str
+    height: int
+    width: int
+    """As stored, before orientation."""
+    orientation: int
+    """EXIF 1 to 8."""
+    bits: int
+    frames: int
+    plain: bytes
+    """The file, with the orientation of a TIFF neutralised so that no decoder applies it a second time."""
+
+
+def read_header(data: bytes) -> Header:
+    """The header of an image file.
+
+    Raises:
+        RefusedError: The bytes are no image of a supported format.
+    """
+    kind = _recognise(data)
+    if kind == "TIFF":
+        return _read_tiff_header(data)
+    image = _PLUGINS[kind](io.BytesIO(data))
+    exif = _png_exif(data) if kind == "PNG" else image.info.get("exif", b"")
+    return Header(
+        kind=kind,
+        height=image.height,
+        width=image.width,
+        orientation=_orientation(exif),
+        bits=data[24] if kind == "PNG" else 8,
+        frames=getattr(image, "n_frames", 1),
+        plain=data,
+    )
+
+
+def _recognise(data: bytes) -> str:
+    if not data:
+        raise RefusedError("is empty (0 bytes). Copy it again from its source or remove it.")
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"BM"):
+        return "BMP"
+    if data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        return "TIFF"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if data.startswith(b"GIF8"):
+        raise RefusedError("is a GIF, a format for animations. Save the image wanted as PNG.")
+    raise RefusedError(
+        "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
+    )
+
+
+def _read_tiff_header(data: bytes) -> Header:
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        bits = int(page.bitspersample)
+        if page.sampleformat != 1 or bits not in {1, 2, 4, 8, 16}:
+            number = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "unusual")
+            raise RefusedError(
+                f"is a TIFF of {number} {bits}-bit numbers, whose range is not known. "
+                "Save it with unsigned 8 or 16 bits."
+            )
+        orientation, plain = 1, data
+        tag = page.tags.get(_ORIENTATION_TAG)
+        if tag is not None:
+            orientation = _valid_orientation(tag.value)
+            upright = struct.pack(tiff.byteorder + {1: "B", 3: "H", 4: "I"}[int(tag.dtype)], 1)
+            plain = data[: tag.valueoffset] + upright + data[tag.valueoffset + len(upright) :]
+        return Header("TIFF", page.imagelength, page.imagewidth, orientation, bits, len(tiff.pages), plain)
+
+
+def _png_exif(data: bytes) -> bytes:
+    """The eXIf chunk, which may also stand behind the pixels.
+
+    All chunks up to the last are checked not to be longer than the file: OpenCV would reserve up to 4 GB for one
+    that claims to be.
+    """
+    exif, name, position = b"", b"", 8
+    while name != b"IEND":
+        length, name = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\xff"))
+        body = position + 8
+        position = body + length + 4
+        if position > len(data):
+            raise ValueError("a chunk is cut short")
+        if name == b"eXIf":
+            exif = data[body : body + length]
+    return exif
+
+
+def _orientation(exif: bytes) -> int:
+    """EXIF orientation, upright where the block is missing or damaged."""
+    if not exif:
+        return 1
+    tags = PillowImage.Exif()
+    try:
+        tags.load(exif)
+        return _valid_orientation(tags.get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged metadata does not affect the pixels
+        return 1
+
+
+def _valid_orientation(value: object) -> int:
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def oriented_size(header: Header) -> tuple[int, int]:
+    """(H, W) after orientation."""
+    size = (header.height, header.width)
+    return size if header.orientation < 5 else size[::-1]
+
+
+def decode(header: Header) -> Image:
+    """The pixels (H, W, 3), upright, uint8 or uint16."""
+    if header.bits != 16:
+        pixels = _decode_8bit(header)
+    elif header.kind == "TIFF":
+        pixels = _decode_16bit_tiff(header.plain)
+    else:
+        pixels = _decode_with_opencv(header.plain)
+    return cast(Image, np.array(_turn_upright(pixels, header.orientation), order="C"))
+
+
+def _decode_8bit(header: Header) -> Image:
+    image = (TiffImageFile if header.kind == "TIFF" else _PLUGINS[header.kind])(io.BytesIO(header.plain))
+    if image.size != (header.width, header.height):
+        raise ValueError("it states its size twice, and differently")
+    if header.kind == "TIFF":
+        # With memory allocated beforehand, Pillow does not apply its own global limit of the size.
+        image.im = PillowImage.new(image.mode, image.size).im
+    image.load()
+    image.info.pop("transparency", None)
+    straight = image.convert("LA") if image.mode == "La" else image
+    return np.asarray(straight.convert("RGB"), np.uint8)
+
+
+def _decode_with_opencv(data: bytes) -> Image:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise ValueError("the 16-bit decoder gave up")
+    if pixels.ndim == 2:
+        return cast(Image, np.stack([pixels] * 3, axis=2))
+    return cast(Image, pixels[..., 2::-1])
+
+
+def _decode_16bit_tiff(data: bytes) -> Image:
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        photometric, samples = int(page.photometric), page.samplesperpixel
+        colours = {0: 1, 1: 1, 2: 3, 5: 4}.get(photometric, 0)
+        if not colours or not colours <= samples <= colours + 1 or page.imagedepth != 1:
+            raise RefusedError("is a 16-bit TIFF that is neither grey nor RGB nor CMYK. Save it as RGB.")
+        try:
+            raw = page.asarray().reshape(page.shaped)[:, 0]  # (planes, H, W, samples): one of the two is 1
+        except ValueError as error:
+            # LZW needs tifffile's optional codecs; OpenCV has its own, for grey and RGB.
+            if "imagecodecs" not in str(error):
+                raise
+            if page.planarconfig != 1 or photometric not in {1, 2}:
+                raise RefusedError(
+                    "is a 16-bit TIFF compressed in a rare way. Save it uncompressed."
+                ) from None
+            return _decode_with_opencv(data)
+        pixels = np.moveaxis(raw, 0, -1).reshape(page.imagelength, page.imagewidth, samples)[..., :colours]
+    if photometric == 5:
+        ink = pixels.astype(np.uint32)
+        return ((65535 - ink[..., :3]) * (65535 - ink[..., 3:]) // 65535).astype(np.uint16)
+    if photometric == 0:  # white is zero
+        pixels = 65535 - pixels
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.uint16)
+
+
+def _turn_upright(pixels: Image, orientation: int) -> Image:
+    """Undo an EXIF orientation: 5 to 8 are stored transposed, the others only mirrored."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    if orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    return pixels
