@@ -87,7 +87,9 @@ def test_training_broken_off_goes_on_to_the_same_weights(
     monkeypatch.setattr(Brightness, "stop_at", 9)
     result = fit(run, made, "--log", "csv")
     assert result.exit_code == 130
-    assert result.stderr.startswith("What was trained is kept: go on with the same command and --resume.\n")
+    assert result.stderr.startswith(
+        "The state of the training is kept: continue with the same command and --resume.\n"
+    )
     assert weight("m") == expected, "the model that was there stays until another is whole"
     assert sorted(path.name for path in Path().iterdir()) == [".m.unfinished", "m", "m.log"]
     logged = Path("m.log/losses.csv").read_text(encoding="utf-8").splitlines()

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +94,12 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     "--auxiliary",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Images of other things, for methods that can use them (`blemish methods` says for what).",
+    help="Images of other things than the product, for methods that use them (see `blemish methods`).",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with training that was broken off; the weights become those of an unbroken one.",
+    help="Continue interrupted training; the weights equal those of uninterrupted training.",
 )
 @click.option(
     "--log",
@@ -111,7 +112,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     default="2,20",
     show_default=True,
     callback=to_cache,
-    help="Most memory and most temporary disk for what training would compute anew in every epoch.",
+    help="Maximum memory and temporary disk space for features that are computed once instead of in every epoch.",
 )
 @click.option("--onnx", is_flag=True, help="Also export the model as a graph for ONNX Runtime.")
 def command(
@@ -143,47 +144,35 @@ def command(
     """
     from blemish.data.dataset import open_dataset
     from blemish.plugins import create_method, preset_preprocess
+    from blemish.progress import progress_bars
     from blemish.workflow.fit import fit
 
-    if backbone is not None:
-        if "backbone" in arguments:
-            raise click.UsageError("--backbone and --set backbone=… say the same thing. Give one of them.")
-        arguments["backbone"] = backbone
     require_place(output)
     dataset = open_dataset(data, layout=layout, category=category)
-    learner = create_method(method, preset=preset, arguments=arguments)
+    learner = create_method(method, preset=preset, arguments=_with_backbone(arguments, backbone))
     if onnx:
         from blemish.runtimes.export import require_exportable
 
         require_exportable(learner)
-    from blemish.progress import progress_bars
-
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    try:
-        with progress_bars() as progress, _log(log, output, resume) as watch:
-            model = fit(
-                learner,
-                dataset.train,
-                preprocess=_adapted(preset_preprocess(method, preset), image_size, resize),
-                test=dataset.test,
-                hold_out_share=hold_out,
-                false_alarm_rate=false_alarm_rate,
-                seed=seed,
-                device=device,
-                skip_unreadable=skip_unreadable,
-                auxiliary=open_dataset(auxiliary).train if auxiliary else (),
-                cache=cache,
-                checkpoint=unfinished,
-                resume=resume,
-                watch=watch,
-                progress=progress,
-            )
-            model.save(output, onnx=onnx)
-    except KeyboardInterrupt:
-        if unfinished.exists():
-            click.echo("What was trained is kept: go on with the same command and --resume.", err=True)
-        raise
-    shutil.rmtree(unfinished, ignore_errors=True)
+    with _unfinished(output) as unfinished, progress_bars() as progress, _log(log, output, resume) as watch:
+        model = fit(
+            learner,
+            dataset.train,
+            preprocess=_adapted(preset_preprocess(method, preset), image_size, resize),
+            test=dataset.test,
+            hold_out_share=hold_out,
+            false_alarm_rate=false_alarm_rate,
+            seed=seed,
+            device=device,
+            skip_unreadable=skip_unreadable,
+            auxiliary=open_dataset(auxiliary).train if auxiliary else (),
+            cache=cache,
+            checkpoint=unfinished,
+            resume=resume,
+            watch=watch,
+            progress=progress,
+        )
+        model.save(output, onnx=onnx)
     click.echo(f"{model.summary()}\nModel: {output}")
 
 
@@ -196,6 +185,30 @@ def require_place(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
         raise ModelError(f"{output.parent} may not be written to. Name another folder with -o.")
+
+
+def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
+    """The arguments of --set, and the one of --backbone."""
+    if backbone is None:
+        return arguments
+    if "backbone" in arguments:
+        raise click.UsageError("--backbone and --set backbone=… say the same thing. Give one of them.")
+    return {**arguments, "backbone": backbone}
+
+
+@contextmanager
+def _unfinished(output: Path) -> Iterator[Path]:
+    """Folder of the checkpoint beside the model; removed once the model is saved."""
+    folder = output.with_name(f".{output.name}.unfinished")
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        if folder.exists():
+            click.echo(
+                "The state of the training is kept: continue with the same command and --resume.", err=True
+            )
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManager[Watch]":
