@@ -163,7 +163,7 @@ def test_discriminators_see_old_pictures_once_the_buffer_is_full() -> None:
 
 def test_a_learned_model_carries_neither_made_pictures_nor_textures() -> None:
     method = learned()
-    assert method.made_normal.pictures.numel() == method.made_defective.pictures.numel() == 0
+    assert method.made_normal.images.numel() == method.made_defective.images.numel() == 0
     assert method.defect_textures.numel() == 0
 
 

@@ -1,4 +1,4 @@
-"""Parts that methods share, by family; the modules beside the families serve all of them.
+"""Building blocks of methods, in families; the modules beside the families are used across them.
 
-They know tensors, never a method, a data set or a file.
+They work on tensors and know no method, data set or file.
 """

@@ -1,4 +1,4 @@
-"""From a grid of patch scores to an anomaly map."""
+"""Upsampling of patch scores to an anomaly map, and Gaussian blur."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The unit for noise widths and bandwidths that papers give in the units of one backbone's features."""
+"""The scale of features: a unit for noise widths and bandwidths that does not depend on the backbone."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,18 @@ from blemish.errors import MethodError
 
 
 class FeatureScale:
-    """How much one channel of the features varies over the training patches, measured from their stream.
+    """Standard deviation of a channel of the features over the training patches, which come batch by batch.
 
     Moments are merged batch by batch (Chan et al., 1979) in float64, so the result does not depend on the batches.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean = torch.zeros(0)  # (D,), as soon as there are patches
+        self.mean = torch.zeros(0)  # (D,) after the first patches
         self.squares = torch.zeros(0)  # (D,): sum of squared deviations from the mean
 
     def add(self, patches: Tensor) -> None:
-        """Take in patches (N, D)."""
+        """Add patches (N, D)."""
         if not len(patches):
             return
         patches = patches.double()
@@ -32,7 +32,7 @@ class FeatureScale:
         self.count, self.mean, self.squares = self.count + len(patches), mean, squares
 
     def compute(self) -> Tensor:
-        """Median standard deviation of the channels that vary at all, float32 without axes.
+        """Median standard deviation over the channels that vary: float32, a scalar tensor.
 
         Raises:
             MethodError: If no channel varies.

@@ -1,4 +1,4 @@
-"""Losses that look at the hardest elements only, found by selection instead of a sort."""
+"""Hard mining: losses over the elements with the largest values, found by selection instead of sorting."""
 
 import math
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def hard_mining_mean(values: Tensor, quantile: float) -> Tensor:
-    """Mean of the elements that are at least the `quantile` of all elements, ties included; 0 is the plain mean.
+    """Mean of the elements at or above the `quantile` of all elements, ties included; 0 gives the plain mean.
 
-    The quantile is the linearly interpolated one. No element lies between its two neighbours, so the elements
-    that reach it are those that reach the upper one: one order statistic decides, and n elements cost O(n).
+    The quantile is linearly interpolated between two order statistics. No element lies between them, so the elements
+    at or above the quantile are those at or above the upper one, which is found in O(n).
     """
     if quantile <= 0:
         return values.mean()

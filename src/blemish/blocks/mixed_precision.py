@@ -1,12 +1,12 @@
-"""Numbers of 16 bits in training, where the hardware computes with them."""
+"""Mixed precision for training: bfloat16 where the hardware supports it."""
 
 import torch
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """A context in which convolutions and products compute in bfloat16 if `device` does so natively.
+    """Autocast to bfloat16 for convolutions and matrix products if `device` supports it natively.
 
-    Elsewhere it changes nothing: a CPU without such instructions would emulate them, many times slower.
+    Otherwise the context changes nothing: a CPU without such instructions emulates them many times slower.
     """
     if device.type == "cpu":
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

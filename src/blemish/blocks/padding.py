@@ -1,4 +1,4 @@
-"""Padding, which is NaN in a network's input, kept out of features and scores."""
+"""Handling of padding (NaN in a network's input), so that it affects neither features nor scores."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch.nn import functional
 
 
 def split_padding(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Tell each image from its padding and continue it there by reflection, so that no filter meets an edge.
+    """Separate each image from its padding and fill the padding by reflection, so that filters see no edge there.
 
     Args:
         images: (N, C, H, W); padded pixels are NaN, the others form a rectangle.
 
     Returns:
-        The images without NaN, and the visible pixels, (N, 1, H, W) bool.
+        The images without NaN, and which pixels are visible, (N, 1, H, W) bool.
     """
     visible = ~torch.isnan(images[:, :1])
     rows = _mirrored(visible.any(3))[:, :, :, None].expand_as(images)
@@ -21,19 +21,19 @@ def split_padding(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def visible_grid(visible: Tensor, size: tuple[int, int]) -> Tensor:
-    """Grid cells (N, h, w) of which at least half lies on the image; visible is (N, 1, H, W)."""
+    """Which grid cells (N, h, w) lie on the image by at least half; visible is (N, 1, H, W)."""
     return functional.adaptive_avg_pool2d(visible.to(torch.float32), size)[:, 0] >= 0.5
 
 
 def mask_grid(grid: Tensor, visible: Tensor) -> Tensor:
-    """Give the cells (N, h, w) outside the image the smallest score inside, so that none wins or blurs in."""
+    """Set cells (N, h, w) outside the image to the smallest score inside, which leaves maximum and blur unaffected."""
     inside = visible_grid(visible, (grid.shape[1], grid.shape[2]))
     lowest = torch.where(inside, grid, torch.full_like(grid, torch.inf)).amin((1, 2), keepdim=True)
     return torch.where(inside, grid, lowest)
 
 
 def _mirrored(visible: Tensor) -> Tensor:
-    """Index (N, 1, L) of the visible pixel that each of L pixels shows; visible is (N, 1, L)."""
+    """Index (N, 1, L) of the visible pixel that fills each of L pixels; visible is (N, 1, L)."""
     length = visible.shape[-1]
     first = visible.to(torch.int64).argmax(-1, keepdim=True)
     last = first + visible.sum(-1, keepdim=True) - 1

@@ -10,14 +10,14 @@ from torch.nn import functional
 def local_mean(features: Tensor, size: int) -> Tensor:
     """Mean of each cell's size × size neighbourhood, (N, C, h, w); cells beyond the border count as zeros.
 
-    The zeros shrink the patches at the border, so that the network's own border effects do not outweigh
-    everything else: on pictures that differ in their borders the image score depends on it.
+    The zeros scale the patches at the border down, so that the network's border effects do not dominate the score
+    of images that differ at their borders.
     """
     return functional.avg_pool2d(features, size, stride=1, padding=size // 2)
 
 
 def stack_layers(maps: Sequence[Tensor], mode: str = "bilinear") -> Tensor:
-    """Bring all maps to the first one's grid and stack their channels: (N, ΣC, h, w).
+    """Resize all maps to the first one's grid and stack their channels: (N, ΣC, h, w).
 
     `mode` is "bilinear" (PatchCore) or "nearest" (PaDiM: every cell of a coarse map is repeated).
     """
@@ -33,7 +33,7 @@ def mean_map(maps: Sequence[Tensor], size: int, dimensions: int) -> Tensor:
 
     Each layer's neighbourhoods, flattened in the order (channel, row, column) with zeros beyond the border,
     are averaged down to `dimensions` numbers; the layers' results are concatenated and averaged once more.
-    A mean mixes neighbouring numbers of that order, so it is one of space and of half a channel at once.
+    Numbers that are neighbours in that order are averaged, so each mean is over positions and, partly, channels.
     """
     reduced = []
     for features in maps:
@@ -47,7 +47,7 @@ def mean_map(maps: Sequence[Tensor], size: int, dimensions: int) -> Tensor:
 def adaptive_mean(values: Tensor, outputs: int) -> Tensor:
     """Adaptive average pooling along axis 1: output i averages inputs ⌊i·n/m⌋ up to ⌈(i+1)·n/m⌉.
 
-    Written as few gathers because exporters know no adaptive pooling between sizes that do not divide.
+    Written as a few gathers, because exporters support adaptive pooling only between sizes that divide.
     """
     inputs = values.shape[1]
     numbers = torch.arange(outputs, device=values.device)

@@ -1,4 +1,4 @@
-"""A Gaussian for each position of a feature grid, learned from a stream."""
+"""A Gaussian for each position of a feature grid, estimated batch by batch."""
 
 import torch
 from torch import Tensor, nn
@@ -6,15 +6,15 @@ from torch import Tensor, nn
 from blemish.errors import MethodError
 
 POSITIONS_AT_ONCE = 64
-"""Covariances factorised together; bounds what `finish` needs beside the statistics."""
+"""Covariances factorised together; bounds the extra memory of `finish`."""
 
 
 class PositionGaussian(nn.Module):
-    """Means and packed triangular factors, one per position; distances are Mahalanobis.
+    """Mean and packed triangular factor of the covariance at each position, for Mahalanobis distances.
 
-    A symmetric or triangular d × d matrix is kept as its lower rows one after the other, d(d+1)/2 numbers, for all
-    positions side by side. Memory: P·d(d+1)/2 numbers while learning and after it, P = h·w positions.
-    With Σ = L·Lᵀ, the distance is ‖L⁻¹(x − μ)‖; L⁻¹ is lower triangular too and is what is kept.
+    A symmetric or triangular d × d matrix is stored as the rows of its lower triangle, d(d+1)/2 numbers, one column
+    per position. Memory: P·d(d+1)/2 numbers while learning and after it, P = h·w positions.
+    With Σ = L·Lᵀ, the distance is ‖L⁻¹(x − μ)‖; L⁻¹, which is lower triangular too, is stored.
     """
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class PositionGaussian(nn.Module):
         self.register_buffer("whitening", torch.empty(0))
 
     def update(self, features: Tensor, inside: Tensor) -> None:
-        """Take in features (N, d, h, w); positions outside an image (inside (N, h, w) false) do not count."""
+        """Add features (N, d, h, w); positions where inside (N, h, w) is false do not count."""
         if not hasattr(self, "_statistics"):
             self._statistics = _Statistics(features, inside)
         self._statistics.update(features, inside)
 
     def finish(self, ridge: float) -> None:
-        """Turn the statistics into factors of covariance + ridge · (mean variance) · I.
+        """Compute the factors of covariance + ridge · (mean variance) · I from the statistics.
 
         Raises:
             MethodError: If fewer than two images were seen.
@@ -43,7 +43,7 @@ class PositionGaussian(nn.Module):
                 "A Gaussian per position needs at least 2 training images, got 1. Add good images."
             )
         self.mean = statistics.mean()
-        covariance = statistics.covariance()  # in place: its memory becomes the factors'
+        covariance = statistics.covariance()  # overwritten by the factors below, to save memory
         d = len(self.mean)
         diagonal = torch.tensor([_row(i).stop - 1 for i in range(d)], device=covariance.device)
         covariance[diagonal] += ridge * covariance[diagonal].mean().clamp_min(torch.finfo(torch.float32).tiny)
@@ -62,7 +62,7 @@ class PositionGaussian(nn.Module):
 
 
 class _Statistics:
-    """Running sums of x and x·xᵀ per position, around the first batch's mean so that nothing cancels."""
+    """Running sums of x and x·xᵀ per position, relative to the first batch's mean to avoid cancellation."""
 
     def __init__(self, features: Tensor, inside: Tensor) -> None:
         _, d, height, width = features.shape
@@ -88,7 +88,7 @@ class _Statistics:
         return (self.shift + offset).reshape(-1, *self.grid)
 
     def covariance(self) -> Tensor:
-        """Unbiased, packed (d(d+1)/2, P), in the products' memory; zero where fewer than two images counted."""
+        """Unbiased, packed (d(d+1)/2, P), computed in place; zero where fewer than two images count."""
         mean = self.total / self.count.clamp_min(1)
         for i in range(len(mean)):
             self.products[_row(i)] -= self.total[i] * mean[: i + 1]
@@ -96,7 +96,7 @@ class _Statistics:
 
 
 def _row(i: int) -> slice:
-    """Where row i of a packed lower triangle lies; its diagonal element comes last."""
+    """Slice of row i in a packed lower triangle; its last element is on the diagonal."""
     start = i * (i + 1) // 2
     return slice(start, start + i + 1)
 
@@ -117,8 +117,8 @@ def _pack(lower: Tensor) -> Tensor:
 def _inverse_factor(lower: Tensor) -> Tensor:
     """L⁻¹ of the symmetric matrices whose lower triangles are given.
 
-    By Cholesky and a triangular solve: cheaper than an inverse, and torch's batched inverse of matrices from about
-    250 × 250 on fails outright on some CPUs.
+    By Cholesky and a triangular solve: cheaper than an inverse, and torch's batched inverse fails on some CPUs for
+    matrices larger than about 250 × 250.
     """
     factor = torch.linalg.cholesky(lower)  # reads the lower triangle only
     identity = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)

@@ -1,22 +1,22 @@
-"""Maps of different units made comparable: two quantiles of normal values decide where 0 and 0.1 lie."""
+"""Quantile normalisation: an affine scale on which maps of different units become comparable."""
 
 import torch
 from torch import Tensor, nn
 
 LOW, HIGH = 0.9, 0.995
-"""The quantiles that become 0 and 0.1 (authors' setting)."""
+"""The quantiles of normal values that are mapped to 0 and 0.1 (the setting of EfficientAD's authors)."""
 SPAN = 0.1
 LARGEST_SAMPLE = 2**22
-"""Values kept at most; of more, a random share is."""
+"""Largest number of values kept; of more, a random sample."""
 SMALLEST_WIDTH = 1e-9
-"""Between the two quantiles, so that constant values do not divide by zero."""
+"""Least difference of the two quantiles, so that constant values cause no division by zero."""
 
 
 class QuantileScale(nn.Module):
-    """An affine scale learned from any number of values, in memory for `capacity` of them.
+    """An affine scale estimated from any number of values, of which at most `capacity` are in memory.
 
-    The quantiles are exact up to `capacity` values, and those of a uniform random sample of more than half as
-    many beyond it.
+    The quantiles are exact for up to `capacity` values; for more, they are those of a uniform random sample of
+    about half that size or more.
     """
 
     def __init__(self, capacity: int = LARGEST_SAMPLE) -> None:
@@ -29,7 +29,7 @@ class QuantileScale(nn.Module):
         self._share = 1.0
 
     def update(self, values: Tensor) -> None:
-        """Take in values of any shape; draws from torch's global generator once there are too many."""
+        """Add values of any shape; beyond `capacity` it samples with torch's global generator."""
         flat = values.detach().flatten().float().cpu()
         for part in flat.split(self.capacity):
             kept = part if self._share == 1 else part[torch.rand(len(part)) < self._share]
@@ -42,7 +42,7 @@ class QuantileScale(nn.Module):
                 self._share /= 2
 
     def finish(self) -> None:
-        """Compute the quantiles and forget the values."""
+        """Compute the quantiles and discard the values."""
         sample = torch.cat(self._sample).double().sort().values
         positions = torch.tensor([LOW, HIGH], dtype=torch.float64) * (len(sample) - 1)
         lower = positions.floor().long()
@@ -52,6 +52,6 @@ class QuantileScale(nn.Module):
         self._sample, self._count, self._share = [], 0, 1.0
 
     def forward(self, values: Tensor) -> Tensor:
-        """The values scaled so that the two quantiles lie at 0 and 0.1."""
+        """The values on the scale on which the two quantiles are 0 and 0.1."""
         low, high = self.quantiles.unbind()
         return SPAN * (values - low) / (high - low).clamp_min(SMALLEST_WIDTH)

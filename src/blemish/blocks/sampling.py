@@ -1,4 +1,4 @@
-"""A bounded sample of a stream of images whose length nobody knows."""
+"""A sample of bounded size of a stream of unknown length."""
 
 from collections.abc import Iterable
 
@@ -11,8 +11,8 @@ from blemish.errors import MethodError
 def evenly_spaced(batches: Iterable[Tensor], capacity: int) -> Tensor:
     """At most `capacity` images, evenly spaced over the stream; all of them if they fit.
 
-    Keeps every image until there are too many, then every second, every fourth and so on, so that never more
-    than `capacity` are in memory and no random number decides.
+    Keeps every image until there are too many, then every second, every fourth and so on: deterministic, and never
+    more than `capacity` in memory.
 
     Raises:
         MethodError: If the stream is empty.

@@ -1,7 +1,7 @@
-"""Square windows of images: random ones to learn from, overlapping ones that cover an image to score it.
+"""Square windows of images: random ones for training, overlapping ones that cover an image for scoring.
 
-Rows and columns are cut and merged one after the other: an exported graph grows with the windows along an edge, not
-with all of them.
+Rows and columns are cut and merged one after the other, so that an exported graph grows with the number of windows
+along an edge, not with their total number.
 """
 
 import torch
@@ -14,7 +14,7 @@ from blemish.errors import MethodError
 def covering_starts(size: tuple[int, int], side: int) -> tuple[list[int], list[int]]:
     """Uppermost rows and leftmost columns of evenly spaced windows that cover an image of `size` (H, W).
 
-    Each window is one of these rows with one of these columns; neighbours share at least half.
+    Each window combines one of these rows with one of these columns; neighbours overlap by at least half.
 
     Raises:
         MethodError: If the image is smaller than a window.
@@ -29,7 +29,7 @@ def covering_starts(size: tuple[int, int], side: int) -> tuple[list[int], list[i
 
 
 def cut_windows(images: Tensor, side: int) -> Tensor:
-    """The covering windows of images (N, C, H, W), those of one image one after the other: (N·K, C, side, side)."""
+    """The covering windows of images (N, C, H, W), image after image: (N·K, C, side, side)."""
     tops, lefts = covering_starts((images.shape[2], images.shape[3]), side)
     bands = torch.stack([images[:, :, top : top + side] for top in tops], dim=1)
     windows = torch.stack([bands[..., left : left + side] for left in lefts], dim=2)
@@ -37,7 +37,7 @@ def cut_windows(images: Tensor, side: int) -> Tensor:
 
 
 def merge_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (N·K, side, side) of the covering windows back in their places, averaged where they overlap: (N, H, W)."""
+    """Put the maps (N·K, side, side) of the covering windows together, averaged where they overlap: (N, H, W)."""
     tops, lefts = covering_starts(size, windows.shape[-1])
     each = windows.unflatten(0, (-1, len(tops), len(lefts)))
     bands = _overlaid(each, lefts, size[1])
@@ -45,9 +45,9 @@ def merge_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def random_windows(images: Tensor, side: int) -> Tensor:
-    """One window of each image (N, C, H, W), anywhere; torch's global generator draws: (N, C, side, side)."""
+    """One window of each image (N, C, H, W), drawn by torch's global generator: (N, C, side, side)."""
     height, width = images.shape[2:]
-    covering_starts((height, width), side)  # says so if the images are too small
+    covering_starts((height, width), side)  # raises if the images are too small
     tops = torch.randint(height - side + 1, (len(images),)).tolist()
     lefts = torch.randint(width - side + 1, (len(images),)).tolist()
     return torch.stack(
@@ -59,14 +59,14 @@ def random_windows(images: Tensor, side: int) -> Tensor:
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where windows begin along one axis: at both ends, and between so that steps are half a window at most."""
+    """Starts of the windows along one axis: at both ends and evenly between, at most half a window apart."""
     room = length - side
     steps = -(-2 * room // side)
     return [room * step // max(steps, 1) for step in range(steps + 1)]
 
 
 def _overlaid(parts: Tensor, starts: list[int], length: int) -> Tensor:
-    """Parts (N, …, K, rows, side) that begin at `starts` of an axis of `length`, averaged: (N, …, rows, length)."""
+    """Average of parts (N, …, K, rows, side) placed at `starts` on an axis of `length`: (N, …, rows, length)."""
     side = parts.shape[-1]
     margins = [(start, length - start - side) for start in starts]
     count = sum(functional.pad(parts.new_ones(side), margin) for margin in margins)

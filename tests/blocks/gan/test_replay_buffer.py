@@ -47,9 +47,9 @@ def test_while_there_is_room_the_new_ones_come_back_and_then_at_most_fifty_are_k
     assert numbers(replay.exchange(numbered(48, 49, 50)))[:2] == [48, 49]
     for start in range(51, 151, 4):
         replay.exchange(numbered(*range(start, start + 4)))
-        assert replay.pictures.shape == (50, 3, 2, 2)
+        assert replay.images.shape == (50, 3, 2, 2)
         assert int(replay.count) == 50
-        kept = numbers(replay.pictures)
+        kept = numbers(replay.images)
         assert len(set(kept)) == 50
         assert max(kept) > 49
 
@@ -90,7 +90,7 @@ def test_what_comes_back_has_no_gradient_and_stays_as_it_is() -> None:
     replay = reserved(1)
     replay.exchange(numbered(7).requires_grad_())
     answers = [replay.exchange(numbered(7 + step).requires_grad_()) for step in range(1, 20)]
-    assert not any(answer.requires_grad for answer in [*answers, replay.pictures])
+    assert not any(answer.requires_grad for answer in [*answers, replay.images])
     kept, expected = 7, []
     torch.manual_seed(0)
     for step in range(1, 20):
@@ -112,12 +112,12 @@ def test_its_state_goes_on_in_another_one(filled: int) -> None:
         torch.manual_seed(1)
         answers.append(numbers(each.exchange(numbered(10, 11, 12, 13, 14))))
     assert answers[0] == answers[1]
-    assert torch.equal(replay.pictures, other.pictures)
+    assert torch.equal(replay.images, other.images)
 
 
 def test_clear_keeps_nothing() -> None:
     replay = reserved(4)
     replay.exchange(numbered(1, 2))
     replay.clear()
-    assert replay.pictures.numel() == 0
+    assert replay.images.numel() == 0
     assert int(replay.count) == 0

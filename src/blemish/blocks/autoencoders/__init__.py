@@ -1,1 +1,1 @@
-"""Autoencoder networks and the structural similarity they are trained and scored with."""
+"""Autoencoder networks, and the structural similarity that they are trained and scored with."""

@@ -1,19 +1,19 @@
-"""The convolutional autoencoder of Bergmann et al. (2018): a picture, a narrow code, the picture again."""
+"""The convolutional autoencoder of Bergmann et al. (2018)."""
 
 import math
 
 from torch import nn
 
 SLOPE = 0.2
-"""Of the leaky ReLUs below zero."""
+"""Slope of the leaky ReLUs below zero."""
 CORE = 8
-"""Side in pixels of the grid that the code is read from; sizes are this times a power of two."""
+"""Side of the smallest grid, which becomes the code; image sizes are this times a power of two."""
 SMALLEST = 4 * CORE
 """Smallest side of the images, in pixels."""
 
 
 class ConvEncoder(nn.Sequential):
-    """Pictures (N, 3, size, size) → codes (N, outputs, 1, 1)."""
+    """Images (N, 3, size, size) → codes (N, outputs, 1, 1)."""
 
     def __init__(self, size: int, width: int, outputs: int) -> None:
         modules: list[nn.Module] = []
@@ -24,7 +24,7 @@ class ConvEncoder(nn.Sequential):
 
 
 class ConvDecoder(nn.Sequential):
-    """Codes (N, code, 1, 1) → pictures (N, 3, size, size) from 0 to 1: the encoder's layers the other way round."""
+    """Codes (N, code, 1, 1) → images (N, 3, size, size) from 0 to 1: the encoder's layers in reverse order."""
 
     def __init__(self, size: int, width: int, code: int) -> None:
         modules: list[nn.Module] = [nn.ConvTranspose2d(code, width, CORE)]
@@ -39,10 +39,10 @@ class ConvDecoder(nn.Sequential):
 
 
 def init_conv_autoencoder(network: nn.Module) -> None:
-    """Draw weights, by torch's global generator, with which the signal keeps its strength from layer to layer.
+    """Draw weights that keep the variance of the signal from layer to layer, with torch's global generator.
 
-    He et al., "Delving Deep into Rectifiers", ICCV 2015. With weaker ones training begins with a long time at the
-    average picture, for nothing of the picture arrives at the other end.
+    He et al., "Delving Deep into Rectifiers", ICCV 2015. With smaller weights the signal vanishes, and
+    training stays at the mean image for a long time.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -52,7 +52,7 @@ def init_conv_autoencoder(network: nn.Module) -> None:
 
 
 def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d) -> int:
-    """How many numbers each number that the layer puts out is a sum of."""
+    """Number of inputs that each output of the layer depends on."""
     kernel = layer.kernel_size[0]
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels * kernel**2
@@ -62,7 +62,7 @@ def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d) -> int:
 
 
 def _layers(size: int, width: int) -> list[tuple[int, int, int]]:
-    """Side of the kernel, channels in and out, of each layer but the code's; kernels of 4 halve the picture."""
+    """(kernel size, input channels, output channels) of each layer except the code's; kernels of 4 halve the image."""
     halvings = (size // CORE).bit_length() - 1
     layers: list[tuple[int, int, int]] = []
     channels = 3

@@ -1,4 +1,4 @@
-"""EfficientAD's autoencoder: from an image, through a code of 64 numbers, to the teacher's features."""
+"""EfficientAD's autoencoder: it predicts the teacher's features of an image from a code of 64 numbers."""
 
 from itertools import pairwise
 
@@ -7,17 +7,17 @@ from torch.nn import functional
 
 CODE = 64
 FRAME = 8
-"""Side of the grid that the code is read from."""
+"""Side of the grid before the code."""
 DROPOUT = 0.2
 BENDS = (3, 8, 15, 32, 63, 127)
-"""Sides of the decoder's grids for 256-pixel images; for others they grow alike."""
+"""Sides of the decoder's grids for 256-pixel images; for others they grow in proportion."""
 
 
 class FeatureAutoencoder(nn.Module):
-    """Five halvings, a code of the whole image, and a decoder that grows to the size asked for.
+    """Five halvings, a code of the whole image, and a decoder up to any output size.
 
-    For 256 × 256 pixels it is the authors' network. Other sizes have the grid before the code resized to the
-    8 × 8 of theirs, so that one set of weights serves all, and the decoder's grids in proportion.
+    For 256 × 256 pixels it is the authors' network. For other sizes the grid before the code is resized to 8 × 8 as
+    in theirs, so that the weights fit all sizes, and the decoder's grids grow in proportion.
     """
 
     def __init__(self, outputs: int) -> None:

@@ -1,4 +1,4 @@
-"""Structural similarity (Wang et al., 2004), pixel by pixel."""
+"""Structural similarity (Wang et al., 2004) at each pixel."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,15 @@ from torch.nn import functional
 
 WINDOW = 11
 SPREAD = 1.5
-"""Standard deviation in pixels of the Gaussian that weighs the window."""
+"""Standard deviation of the Gaussian window, in pixels."""
 LUMINANCE_FLOOR, CONTRAST_FLOOR = 0.01**2, 0.03**2
 """The constants C₁ and C₂ for values from 0 to 1."""
 
 
-def ssim_map(pictures: Tensor, others: Tensor) -> Tensor:
-    """Similarity (N, C, H, W), 1 where equal, of pictures with values from 0 to 1; edges are mirrored."""
-    channels = pictures.shape[1]
-    moments = torch.cat([pictures, others, pictures.square(), others.square(), pictures * others], dim=1)
+def ssim_map(images: Tensor, others: Tensor) -> Tensor:
+    """Similarity (N, C, H, W) of two batches with values from 0 to 1; 1 where equal; edges are mirrored."""
+    channels = images.shape[1]
+    moments = torch.cat([images, others, images.square(), others.square(), images * others], dim=1)
     mean, other_mean, square, other_square, product = _averaged(moments).split(channels, dim=1)
     variances = square - mean.square() + other_square - other_mean.square()
     covariance = product - mean * other_mean
@@ -26,7 +26,7 @@ def ssim_map(pictures: Tensor, others: Tensor) -> Tensor:
 
 
 def _averaged(images: Tensor) -> Tensor:
-    """The Gaussian mean of each pixel's window."""
+    """Gaussian mean over each pixel's window."""
     channels = images.shape[1]
     offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / SPREAD).square())

@@ -1,7 +1,7 @@
-"""The U-Net of Ronneberger et al. (2015), for pictures of one size in and out.
+"""The U-Net of Ronneberger et al. (2015), with output of the input's size.
 
-Differs from the paper: convolutions are padded, each is followed by GroupNorm and SiLU, pictures are halved by
-averaging and enlarged by repeating pixels.
+Differs from the paper: convolutions are padded, each is followed by GroupNorm and SiLU, downsampling is by mean
+pooling and upsampling by repeating pixels.
 """
 
 from math import gcd
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 GROUPS = 8
-"""Of channels that are normalised together; fewer where they do not divide."""
+"""Groups of channels that are normalised together; fewer where the channels are not divisible."""
 
 
 class UNet(nn.Module):
-    """Pictures (N, inputs, H, W) → (N, outputs, H, W), unbounded; H and W must be divisible by 2^depth.
+    """Images (N, inputs, H, W) → (N, outputs, H, W), unbounded; H and W must be divisible by 2^depth.
 
     Args:
         width: Channels at full size; they double with each halving.
-        depth: How often the picture is halved.
-        inputs: Channels of the pictures.
-        outputs: Channels of what is made of them.
+        depth: Number of halvings.
+        inputs: Channels of the images.
+        outputs: Channels of the output.
     """
 
     def __init__(self, width: int, depth: int, inputs: int = 3, outputs: int = 3) -> None:
@@ -33,13 +33,13 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(width, outputs, 1)
 
     def reset_parameters(self) -> None:
-        """Draw the convolutions' weights, by torch's global generator; make the norms neutral."""
+        """Draw the convolutions' weights with torch's global generator; set the norms' weights to 1 and biases to 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.GroupNorm):
                 module.reset_parameters()
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        features, skipped = pictures, []
+    def forward(self, images: Tensor) -> Tensor:
+        features, skipped = images, []
         for number, level in enumerate(self.down):
             features = level(functional.avg_pool2d(features, 2) if number else features)
             skipped.append(features)

@@ -1,4 +1,4 @@
-"""Classical image filters on tensors: gradients, a Gabor filter bank."""
+"""Classical image filters on tensors: gradients and a Gabor filter bank."""
 
 import math
 
@@ -9,15 +9,15 @@ from torch.nn import functional
 from blemish.blocks.anomaly_map import gaussian_blur
 
 WAVELENGTH = 6.0
-"""Of the Gabor filters, in pixels of their pyramid level; the envelope's sigma is half of it."""
+"""Wavelength of the Gabor filters, in pixels of their pyramid level; the envelope's sigma is half of it."""
 NOISE = 5.1e-5
-"""Variance of a camera's noise (about two of 255 grey levels), on the 0 to 1 scale; added before the logarithm."""
+"""Variance of camera noise in images of 0 to 1 (about two of 255 grey levels); added to energies before the logarithm."""
 ROUNDING = 1 / (255 * math.sqrt(12))
-"""Standard deviation that rounding to 256 grey levels leaves in images of 0 to 1: no spread is smaller."""
+"""Standard deviation of rounding to 256 grey levels, in images of 0 to 1: a lower bound for deviations."""
 
 
 def gradient_magnitude(images: Tensor) -> Tensor:
-    """Length of the gradient by central differences, per channel of (N, C, H, W), edges repeated."""
+    """Magnitude of the gradient by central differences, for each channel of (N, C, H, W), edges repeated."""
     wide = functional.pad(images, (1, 1, 1, 1), mode="replicate")
     along_x = (wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]) / 2
     along_y = (wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]) / 2
@@ -27,7 +27,7 @@ def gradient_magnitude(images: Tensor) -> Tensor:
 def gabor_kernels(orientations: int, wavelength: float) -> Tensor:
     """Even and odd Gabor filters (2 · orientations, 1, k, k), even ones first.
 
-    All are free of mean, so that brightness alone gives no response, and of unit L2 norm.
+    All have mean 0, so that they do not respond to brightness, and unit L2 norm.
     """
     sigma = wavelength / 2
     radius = math.ceil(2.5 * sigma)
@@ -43,7 +43,7 @@ def gabor_kernels(orientations: int, wavelength: float) -> Tensor:
 
 
 class FilterBank(nn.Module):
-    """Local texture statistics on a grid, from filters that were designed, not learned.
+    """Local texture statistics on a grid, from fixed filters.
 
     At each level of an image pyramid (factor 2): the energies of Gabor filters in several orientations and of a
     difference of Gaussians, the local standard deviation (all as logarithms, which makes them nearly normal),

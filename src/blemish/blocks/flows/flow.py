@@ -2,8 +2,8 @@
 
 Dinh et al., "Density estimation using Real NVP", ICLR 2017; the step with its soft clamp and global affine layer
 as in Ardizzone et al., "Guided image generation with conditional invertible neural networks", 2019.
-Differs: channels are permuted by an index gather where others multiply with a matrix of zeros and ones; maps lie in
-memory with their channels last; on processors that multiply bfloat16 the subnets' convolutions train in it.
+Differs: channels are permuted by indexing instead of multiplication with a permutation matrix; maps are stored
+channels-last; the subnets' convolutions train in bfloat16 on processors that support it.
 """
 
 import math
@@ -18,26 +18,27 @@ from blemish.blocks.flows.coupling import couple, first_channels
 from blemish.blocks.mixed_precision import mixed_precision
 
 Subnet = Callable[[int, int], nn.Module]
-"""Builds what predicts a step's scales and translations from (inputs, outputs), its last child a convolution."""
+"""Builds, from (input channels, output channels), the network that predicts a step's s and t; its last child is a
+convolution."""
 
 UNIT_SCALE = 2 * math.log(math.expm1(5.0))
 """The parameter for which a step's global scale, 0.1 · softplus with β = 1/2, is 1."""
 NORM_EPS = 1e-5
 SMALLEST_VARIANCE = 0.01
-"""Added to a channel's variance, in units of the whole map's: a channel that never moved must not decide alone."""
+"""Added to a channel's variance, relative to the whole map's, so that a nearly constant channel does not dominate."""
 
 
 class CouplingStep(nn.Module):
     """y = P((x_a, x_b · exp(s) + t) · scale + offset), where s and t are predicted from x_a, the first channels.
 
     P is a fixed random permutation of the channels. `reset_parameters` draws it and the weights; the subnet's last
-    convolution starts at zero, so that a new step is only the permutation.
+    convolution starts at zero, so that an untrained step is the permutation alone.
 
     Args:
-        channels: C ≥ 2; of odd counts, x_a has one more.
-        subnet: What predicts s and t.
-        condition: Channels of the condition, which goes to the subnet beside x_a and nowhere else.
-        clamp: Bound α of |s|; s = α · tanh of what the subnet predicts.
+        channels: C ≥ 2; if odd, x_a has one more than x_b.
+        subnet: Builds the network that predicts s and t.
+        condition: Channels of the condition, which is an input of the subnet beside x_a.
+        clamp: Bound α of |s|; s = α · tanh of the subnet's output.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class CouplingStep(nn.Module):
         self.register_buffer("order", torch.arange(channels))
 
     def reset_parameters(self) -> None:
-        """Draw what starts at random, from torch's generator."""
+        """Draw permutations and weights with torch's global generator."""
         self.order = torch.randperm(len(self.order)).to(self.order.device)
         nn.init.constant_(self.raw_scale, UNIT_SCALE)
         nn.init.zeros_(self.offset)
@@ -86,7 +87,7 @@ class CouplingStep(nn.Module):
         return 0.1 * functional.softplus(self.raw_scale, beta=0.5)
 
     def _predicted(self, kept: Tensor, condition: Tensor | None) -> Tensor:
-        """What the subnet says: s before its clamp, then t (N, 2B, H, W)."""
+        """The subnet's output (N, 2B, H, W): s before its clamp, then t."""
         inputs = kept if condition is None else torch.cat([kept, condition], 1)
         if not self.training or self.offset.dtype != torch.float32:
             return cast("Tensor", self.subnet(inputs))
@@ -95,14 +96,14 @@ class CouplingStep(nn.Module):
 
 
 class Flow(nn.Module):
-    """Coupling steps one after the other; they share the condition."""
+    """A sequence of coupling steps with the same condition."""
 
     def __init__(self, steps: Iterable[CouplingStep]) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
 
     def reset_parameters(self) -> None:
-        """Draw what starts at random, from torch's generator."""
+        """Draw permutations and weights with torch's global generator."""
         for step in self._each():
             step.reset_parameters()
 
@@ -126,10 +127,10 @@ class Flow(nn.Module):
 
 
 class MapNorm(nn.Module):
-    """Layer normalisation over a whole map, with a trainable weight and bias for each of its numbers.
+    """Layer normalisation over a whole map, with a trainable weight and bias for each of its elements.
 
-    The weight counts in the likelihood: else it would shrink to nothing, since small numbers are likely ones.
-    Its parameters have no elements before `reset_parameters`, from which they have the map's shape.
+    The weight's determinant is part of the likelihood; otherwise it would shrink to 0, as small values are more
+    likely. The parameters are empty until `reset_parameters` gives them the map's shape.
     """
 
     def __init__(self) -> None:
@@ -138,7 +139,7 @@ class MapNorm(nn.Module):
         self.bias = nn.Parameter(torch.empty(0))
 
     def reset_parameters(self, shape: Sequence[int], mean: Tensor, variance: Tensor) -> None:
-        """For maps of the shape (C, H, W), start where channels of this mean and variance (C,) become 0 and 1."""
+        """Initialise for maps (C, H, W) such that channels of this mean and variance (C,) get mean 0 and variance 1."""
         weight = (variance + SMALLEST_VARIANCE).rsqrt()
         self.weight = nn.Parameter(_everywhere(weight, shape))
         self.bias = nn.Parameter(_everywhere(-mean * weight, shape))
@@ -150,7 +151,7 @@ class MapNorm(nn.Module):
         return (x - mean) * (variance + NORM_EPS).rsqrt()
 
     def forward(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
-        """The maps weighted, and log|det| of that, which is the same for each."""
+        """The maps times weight plus bias, and log|det| of that, which is the same for each map."""
         log_weight = self.weight.abs().log().sum()
         if not self.training:
             return torch.addcmul(self.bias, normalised, self.weight), log_weight
@@ -159,7 +160,7 @@ class MapNorm(nn.Module):
 
 
 class _Weighted(torch.autograd.Function):
-    """addcmul, with gradients summed image after image: place after place, each would be far from the one before."""
+    """addcmul, with gradients summed image after image, which reads memory in order."""
 
     @staticmethod
     def forward(ctx: Any, bias: Tensor, normalised: Tensor, weight: Tensor) -> Tensor:
@@ -177,12 +178,12 @@ class _Weighted(torch.autograd.Function):
 
 
 def _everywhere(values: Tensor, shape: Sequence[int]) -> Tensor:
-    """A value per channel (C,) at each place (C, H, W), the channels last in memory as in the maps it goes with."""
+    """Values per channel (C,) repeated at each position (C, H, W), channels-last in memory like the maps."""
     return values.expand(shape[1], shape[2], -1).contiguous().permute(2, 0, 1)
 
 
 def convolutions(kernel: int, hidden_ratio: float) -> Subnet:
-    """FastFlow's subnet: convolution, ReLU, convolution, with `hidden_ratio` times the inputs' channels between."""
+    """FastFlow's subnet: convolution, ReLU, convolution; hidden channels are `hidden_ratio` times the inputs'."""
 
     def build(inputs: int, outputs: int) -> nn.Module:
         hidden = max(1, int(hidden_ratio * inputs))
@@ -196,7 +197,7 @@ def convolutions(kernel: int, hidden_ratio: float) -> Subnet:
 
 
 def init_subnet(subnet: nn.Module) -> None:
-    """Draw a subnet's weights anew, its last layer's zero, so that it predicts nothing yet."""
+    """Draw a subnet's weights; those of its last layer are set to 0, so that it predicts s = t = 0."""
     layers = [module for module in subnet.modules() if isinstance(module, nn.Conv2d | nn.LayerNorm)]
     for layer in layers:
         layer.reset_parameters()

@@ -1,4 +1,4 @@
-"""A flow that lets the scales of a feature pyramid see one another, and the subnets MSFlow builds flows of.
+"""MSFlow's fusion flow across the scales of a feature pyramid, and the subnets of its flows.
 
 Zhou et al., "MSFlow: Multiscale Flow-based Framework for Unsupervised Anomaly Detection", TNNLS 2024.
 """
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ATAN_GAIN = 0.636
-"""2/π, so that the atan clamp tends to ± its bound."""
+"""About 2/π, so that the atan clamp tends to ± its bound."""
 HIDDEN_SHARE = 4
-"""The cross-scale network's hidden channels are a quarter of its inputs."""
+"""The cross-scale network has 1/4 as many hidden channels as inputs."""
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each cell, so that no cell depends on those far away."""
+    """Layer normalisation over the channels of each cell."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def normed_convolutions(inputs: int, outputs: int, hidden: int | None = None) -> nn.Sequential:
-    """Convolution 3 × 3, layer normalisation, ReLU, convolution 3 × 3; as many channels between as come in."""
+    """3 × 3 convolution, layer normalisation, ReLU, 3 × 3 convolution; by default as many hidden channels as inputs."""
     hidden = hidden or inputs
     return nn.Sequential(
         nn.Conv2d(inputs, hidden, 3, padding=1),
@@ -34,13 +34,13 @@ def normed_convolutions(inputs: int, outputs: int, hidden: int | None = None) ->
 
 
 class FusionFlow(nn.Module):
-    """One invertible layer over the maps of all scales, each half of which moves the other one.
+    """One invertible coupling layer over the maps of all scales.
 
-    The channels of each scale are permuted, fixed at random, and split. From all first halves come scales and
-    translations of all second ones, and from these then those of the first.
+    The channels of each scale are permuted (at random, fixed) and split into halves. From all first halves, scales and
+    translations of all second halves are predicted; from the result, those of the first halves.
 
     Args:
-        channels: Of each scale, finest first; at least 2 each.
+        channels: Channels of each scale, finest first; at least 2 each.
         clamp: Bound α of the logarithm s of a scale, 0.636 · α · atan(raw / α).
     """
 
@@ -55,7 +55,7 @@ class FusionFlow(nn.Module):
             self.register_buffer(f"order{i}", torch.arange(c))
 
     def reset_parameters(self) -> None:
-        """Draw what starts at random, from torch's generator; as yet, it only permutes."""
+        """Draw permutations and weights with torch's global generator; untrained, it only permutes."""
         for i, size in enumerate(self.sizes):
             drawn = torch.randperm(sum(size))
             self.register_buffer(f"order{i}", drawn.to(self._order(i).device))
@@ -63,7 +63,7 @@ class FusionFlow(nn.Module):
         self.from_second.reset_parameters()
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Maps (N, C_l, H_l, W_l) → maps of those shapes and log|det| of all together, for each image (N,)."""
+        """Maps (N, C_l, H_l, W_l) → maps of the same shapes and the total log|det| of each image (N,)."""
         permuted = [x.index_select(1, self._order(i)) for i, x in enumerate(maps)]
         first, second = self._halves(permuted)
         second, forth = self._moved(second, self.from_first(first))
@@ -71,7 +71,7 @@ class FusionFlow(nn.Module):
         return [torch.cat(pair, 1) for pair in zip(first, second, strict=True)], forth + back
 
     def inverse(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The maps that `forward` takes to these."""
+        """The maps that `forward` maps to these."""
         first, second = self._halves(maps)
         first = self._moved_back(first, self.from_second(second))
         second = self._moved_back(second, self.from_first(first))
@@ -103,7 +103,7 @@ class FusionFlow(nn.Module):
 
 
 class _CrossScale(nn.Module):
-    """Predicts (s, t) of every scale from all scales, joined on the coarsest one's grid."""
+    """Predicts (s, t) of every scale from all scales, which are joined on the coarsest grid."""
 
     def __init__(self, inputs: list[int], outputs: list[int]) -> None:
         super().__init__()

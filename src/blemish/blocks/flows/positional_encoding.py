@@ -1,23 +1,24 @@
-"""A code for the places of a map, for networks that must know where they are.
+"""Sinusoidal positional encoding of the cells of a map.
 
-Vaswani et al., "Attention is all you need", NeurIPS 2017, once for each of two directions.
+Vaswani et al., "Attention is all you need", NeurIPS 2017, for columns and rows.
 """
 
 import torch
 from torch import Tensor
 
 PERIOD = 10000.0
-"""The slowest wave's period over 2π is nearly so many cells."""
+"""About the longest period, in cells, divided by 2π."""
 
 
 def positional_encoding(channels: int, height: int, width: int, *, like: Tensor) -> Tensor:
     """Sines and cosines of each cell's column, then of its row: (1, channels, height, width), of `like`'s type.
 
     Args:
-        channels: A multiple of 4; channels 2i and 2i + 1 of either half are sin and cos(place · 10000^(−4i/channels)).
+        channels: A multiple of 4. Channels 2i and 2i + 1 of either half are the sine and the cosine of
+            position · 10000^(−4i/channels).
         height: Rows.
         width: Columns.
-        like: A tensor on the device and of the type wanted.
+        like: A tensor of the device and data type of the result.
     """
     quarter = channels // 4
     frequencies = PERIOD ** (-torch.arange(quarter, device=like.device, dtype=like.dtype) / quarter)

@@ -1,4 +1,4 @@
-"""The pyramids of DCGAN (Radford et al., 2016): a picture halved down to 4 × 4 cells, and the way back."""
+"""The networks of DCGAN (Radford et al., 2016): pyramids from an image to 4 × 4 cells and back."""
 
 from collections import OrderedDict
 
@@ -6,24 +6,24 @@ import torch
 from torch import nn
 
 SLOPE = 0.2
-"""Of the leaky ReLUs below zero."""
+"""Slope of the leaky ReLUs below zero."""
 CORE = 4
-"""Side of the smallest grid; sizes are this times a power of two."""
+"""Side of the smallest grid; image sizes are this times a power of two."""
 SMALLEST = 4 * CORE
 """Smallest side of the images, in pixels."""
 SPREAD = 0.02
-"""Standard deviation of weights that start at random."""
+"""Standard deviation of the initial weights."""
 
 
 class Downsampler(nn.Sequential):
-    """Pictures (N, 3, size, size) → (N, C, 4, 4); channels double from `width` on, but C is `most` at most."""
+    """Images (N, 3, size, size) → (N, C, 4, 4); channels double from `width` on, up to `most`."""
 
     def __init__(self, size: int, width: int, most: int) -> None:
         modules: list[nn.Module] = []
         before = 3
         for after in pyramid_channels(size, width, most):
             modules.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
-            if len(modules) > 1:  # next to the picture it would make training unstable
+            if len(modules) > 1:  # no batch norm next to the image: training would be unstable
                 modules.append(nn.BatchNorm2d(after))
             modules.append(nn.LeakyReLU(SLOPE))
             before = after
@@ -31,7 +31,7 @@ class Downsampler(nn.Sequential):
 
 
 class Encoder(nn.Sequential):
-    """Pictures (N, 3, size, size) → codes (N, code, 1, 1): a pyramid, `features`, and a convolution, `head`."""
+    """Images (N, 3, size, size) → codes (N, code, 1, 1): a pyramid, `features`, and a convolution, `head`."""
 
     def __init__(self, size: int, width: int, most: int, code: int) -> None:
         last = pyramid_channels(size, width, most)[-1]
@@ -42,14 +42,14 @@ class Encoder(nn.Sequential):
 
 
 class Discriminator(Encoder):
-    """Pictures (N, 3, size, size) → logits (N, 1, 1, 1) of being real."""
+    """Images (N, 3, size, size) → logits (N, 1, 1, 1) of being real."""
 
     def __init__(self, size: int, width: int, most: int) -> None:
         super().__init__(size, width, most, code=1)
 
 
 class Generator(nn.Sequential):
-    """Codes (N, code, 1, 1) → pictures (N, 3, size, size) from -1 to 1: the down pyramid's layers turned round."""
+    """Codes (N, code, 1, 1) → images (N, 3, size, size) from -1 to 1: the downsampler's layers in reverse order."""
 
     def __init__(self, size: int, width: int, most: int, code: int) -> None:
         first, *others = reversed(pyramid_channels(size, width, most))
@@ -69,7 +69,7 @@ def pyramid_channels(size: int, width: int, most: int) -> list[int]:
 
 
 def init_dcgan(network: nn.Module) -> None:
-    """Start anew: weights by torch's global generator, no biases, batch norms without any statistics."""
+    """Initialise: weights from torch's global generator, biases 0, batch norms without statistics."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0, SPREAD)
@@ -84,7 +84,7 @@ def init_dcgan(network: nn.Module) -> None:
 def dcgan_optimizers(
     generator: nn.Module, discriminator: nn.Module, learning_rate: float, discriminator_learning_rate: float
 ) -> dict[str, torch.optim.Optimizer]:
-    """One Adam each, of a shorter memory than usual, as the authors take it."""
+    """One Adam each, with the authors' β₁ of 0.5."""
     betas = (0.5, 0.999)
     return {
         "generator": torch.optim.Adam(generator.parameters(), learning_rate, betas),

@@ -1,4 +1,4 @@
-"""What keeps a discriminator from learning few training images by heart."""
+"""Augmentation of real and generated images, against overfitting of the discriminator to few images."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from torch.nn import functional
 from blemish.blocks.sliding_windows import random_windows
 
 REACH = 16
-"""Pictures move by up to this part of their sides."""
+"""Images are shifted by up to 1/16 of their sides."""
 NOISE = 0.1
-"""Standard deviation, for values from -1 to 1."""
+"""Standard deviation of the noise, for values from -1 to 1."""
 
 
-def diff_augment(pictures: Tensor) -> Tensor:
-    """Pictures (N, C, size, size), each shifted by a step of its own, with mirrored edges, under Gaussian noise.
+def diff_augment(images: Tensor) -> Tensor:
+    """Shift each of the images (N, C, size, size) at random, with mirrored edges, and add Gaussian noise.
 
-    Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020: what is done to real
-    pictures and to made ones alike is not copied by the generator. Gradients pass. torch's global generator draws.
+    Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020. Applied to real
+    and generated images alike, it is not learned by the generator. Differentiable. Draws from torch's global generator.
     """
-    size = pictures.shape[-1]
-    moved = random_windows(functional.pad(pictures, (size // REACH,) * 4, mode="reflect"), size)
+    size = images.shape[-1]
+    moved = random_windows(functional.pad(images, (size // REACH,) * 4, mode="reflect"), size)
     return moved + NOISE * torch.randn_like(moved)

@@ -1,4 +1,4 @@
-"""The gradient penalty that keeps a Wasserstein critic's slope at one (Gulrajani et al., 2017)."""
+"""The gradient penalty of Wasserstein GANs (Gulrajani et al., 2017)."""
 
 from collections.abc import Callable
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean squared distance from 1 of the critic's slope, at a random place between each real and made picture.
+    """Mean of (‖∇critic‖ − 1)² at a random point between each real and generated image.
 
-    One share of the way is drawn per picture, by torch's global generator; the critic must not mix the pictures
-    of a batch (no batch norm), or a picture's slope would be that of all.
+    The points are drawn by torch's global generator. The critic must not mix the images of a batch (no batch norm),
+    since the gradient is taken for each image by itself.
 
     Args:
-        critic: Scores (N,) of pictures (N, …).
-        real: Pictures (N, …).
-        fake: As many made ones; nothing is learned through them.
+        critic: Scores (N,) of images (N, …).
+        real: Images (N, …).
+        fake: As many generated images (N, …); no gradient reaches them.
 
     Returns:
-        A number whose gradient reaches the critic's parameters.
+        A scalar, differentiable by the critic's parameters.
     """
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     between = torch.lerp(real.detach(), fake.detach(), share).requires_grad_()

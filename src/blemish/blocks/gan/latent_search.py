@@ -1,4 +1,4 @@
-"""Descent among the codes of a generator, for many pictures at once."""
+"""Gradient descent on a generator's codes, for many images at once."""
 
 from collections.abc import Callable
 
@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 RATE = 0.1
-"""Of Adam in the first step; it falls to 0 along a straight line, so that the search comes to rest."""
+"""Adam's learning rate in the first step; it falls linearly to 0."""
 
 
 def search(
     losses: Callable[[Tensor], Tensor], starts: Tensor, count: int, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """For each of `count` pictures the best code that any of its searches ended at.
+    """The best code for each of `count` images, over R searches each.
 
-    Searches do not influence each other. Nothing is changed, no gradient is left behind, and gradients may be
-    switched off; but what `losses` reads must not come from torch's inference mode.
+    Searches are independent of each other. Gradients may be disabled; none is accumulated in parameters. The tensors
+    that `losses` reads must not be inference tensors.
 
     Args:
-        losses: One each (count·R,) of codes (count·R, …), those of one picture one after the other.
-        starts: Codes (R, …) that each picture's searches start from.
-        count: Number of pictures.
+        losses: Losses (count·R,) of codes (count·R, …), image after image.
+        starts: Codes (R, …) that each image's searches start from.
+        count: Number of images.
         steps: Steps of each search.
 
     Returns:
@@ -33,7 +33,7 @@ def search(
 
 
 def descend(losses: Callable[[Tensor], Tensor], starts: Tensor, steps: int) -> Tensor:
-    """Codes (N, …) after some steps down from `starts`, each as its own loss (N,) demands."""
+    """Codes (N, …) after some steps of Adam from `starts`, each descending its own loss (N,)."""
     with torch.inference_mode(False), torch.enable_grad():
         codes = starts.clone().requires_grad_()
         optimizer = torch.optim.Adam([codes], lr=RATE)

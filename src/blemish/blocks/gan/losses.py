@@ -1,4 +1,4 @@
-"""GAN losses; each is named after the network that it trains (discriminator, generator or Wasserstein critic)."""
+"""GAN losses, named after the network that they train (discriminator, generator or Wasserstein critic)."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def bce_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Goodfellow et al., 2014: the mean of the cross-entropies of logits of real and of made pictures."""
+    """Goodfellow et al., 2014: mean of the cross-entropies of the logits of real and generated images."""
     return (
         functional.binary_cross_entropy_with_logits(real, torch.ones_like(real))
         + functional.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
@@ -14,25 +14,25 @@ def bce_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def bce_generator_loss(fake: Tensor) -> Tensor:
-    """The not saturating one: cross-entropy of made pictures' logits with "real"."""
+    """The non-saturating loss: cross-entropy of generated images' logits with the label "real"."""
     return functional.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
 
 
 def least_squares_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Least squares (Mao et al., 2017): real pictures belong at 1, made ones at 0."""
+    """Least squares (Mao et al., 2017): real images have the target 1, generated ones 0."""
     return ((real - 1).square().mean() + fake.square().mean()) / 2
 
 
 def least_squares_generator_loss(fake: Tensor) -> Tensor:
-    """Made pictures belong at 1."""
+    """Least squares: generated images have the target 1."""
     return (fake - 1).square().mean()
 
 
 def wasserstein_critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Arjovsky et al., 2017: minus the distance of both kinds that a critic of slope one can see in its scores."""
+    """Arjovsky et al., 2017: minus the estimated Wasserstein distance between real and generated images."""
     return fake.mean() - real.mean()
 
 
 def wasserstein_generator_loss(fake: Tensor) -> Tensor:
-    """Made pictures should score high."""
+    """Minus the mean score of generated images."""
     return -fake.mean()

@@ -1,18 +1,18 @@
-"""PatchGAN (Isola et al., 2017): a discriminator that judges a picture patch by patch."""
+"""PatchGAN (Isola et al., 2017): a discriminator that scores each patch of an image."""
 
 from torch import nn
 
 SLOPE = 0.2
-"""Of the leaky ReLUs below zero."""
+"""Slope of the leaky ReLUs below zero."""
 LAYERS = 3
-"""Halvings of the picture; each score sees 70 × 70 pixels."""
+"""Layers after the first one; with 3, the receptive field of a score is 70 × 70 pixels."""
 
 
 class PatchGAN(nn.Sequential):
-    """Pictures (N, 3, H, W) → scores (N, 1, H/8 - 2, W/8 - 2), one per patch and without a sigmoid; sides from 32 on.
+    """Images (N, 3, H, W) → scores (N, 1, H/8 - 2, W/8 - 2), one per patch, without a sigmoid; H and W at least 32.
 
     Args:
-        width: Channels after the first layer; twice as many after each other one.
+        width: Channels after the first layer; each further layer doubles them.
     """
 
     def __init__(self, width: int) -> None:
@@ -20,7 +20,7 @@ class PatchGAN(nn.Sequential):
         for number in range(1, LAYERS + 1):
             before, after = width * 2 ** (number - 1), width * 2**number
             stride = 2 if number < LAYERS else 1
-            # No bias: the norm would take it away again.
+            # No bias: the norm subtracts it.
             modules.append(nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False))
             modules.append(nn.InstanceNorm2d(after))
             modules.append(nn.LeakyReLU(SLOPE))

@@ -1,7 +1,7 @@
-"""The residual networks of the improved Wasserstein GAN (Gulrajani et al., 2017), for pictures of any power of two.
+"""The residual networks of the improved Wasserstein GAN (Gulrajani et al., 2017), for sizes that are powers of two.
 
-A convolution with the doubling before it, or the halving after it, is computed as one of stride 2 with a kernel of
-4 × 4 made of the 3 × 3 weights: the same numbers for less than half the work.
+A convolution with upsampling before it, or mean pooling after it, is computed as one convolution of stride 2 with a
+4 × 4 kernel computed from the 3 × 3 weights: the same result at less than half the cost.
 """
 
 import math
@@ -13,15 +13,15 @@ from torch.nn import functional
 
 Norm = Callable[[int], nn.Module]
 CORE = 4
-"""Side in pixels of the grid between codes and pictures."""
+"""Side of the smallest grid, between codes and images."""
 SMALLEST = 2 * CORE
 """Smallest side of the images, in pixels."""
 WIDEST = 8
-"""Most channels of a layer, in units of those next to the picture."""
+"""Largest number of channels of a layer, as a multiple of `width`."""
 
 
 class HalvedConv(nn.Conv2d):
-    """A 3 × 3 convolution, then the mean of each 2 × 2 pixels."""
+    """A 3 × 3 convolution, then 2 × 2 mean pooling."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1)
@@ -32,7 +32,7 @@ class HalvedConv(nn.Conv2d):
 
 
 class DoubledConv(nn.Conv2d):
-    """Each pixel twice in both directions, then a 3 × 3 convolution."""
+    """Nearest-neighbour upsampling by 2, then a 3 × 3 convolution."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1, bias=False)
@@ -43,7 +43,7 @@ class DoubledConv(nn.Conv2d):
 
 
 class ResidualBlock(nn.Module):
-    """What a branch of norm, ReLU and convolution, twice, adds to a 1 × 1 convolution of its input."""
+    """The sum of a 1 × 1 convolution and a branch of norm, ReLU and convolution, twice."""
 
     def __init__(self, shortcut: nn.Module, branch: nn.Sequential) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """Codes (N, code) → pictures (N, 3, size, size) from -1 to 1, with batch norm."""
+    """Codes (N, code) → images (N, 3, size, size) from -1 to 1, with batch norm."""
 
     def __init__(self, size: int, width: int, code: int) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class ResidualGenerator(nn.Module):
         )
 
     def forward(self, codes: Tensor) -> Tensor:
-        pictures: Tensor = self.blocks(self.core(codes).unflatten(1, (-1, CORE, CORE)))
-        return pictures
+        images: Tensor = self.blocks(self.core(codes).unflatten(1, (-1, CORE, CORE)))
+        return images
 
 
 class ResidualBody(nn.Sequential):
-    """Pictures (N, 3, size, size) → the last block's numbers (N, `features`)."""
+    """Images (N, 3, size, size) → the flattened output of the last block (N, `features`)."""
 
     def __init__(self, size: int, width: int, norm: Norm) -> None:
         channels = _channels(size, width)
@@ -89,20 +89,20 @@ class ResidualBody(nn.Sequential):
 
 
 class ResidualCritic(nn.Module):
-    """Pictures (N, 3, size, size) → scores (N,); its norm is over all numbers of one picture, its body a feature."""
+    """Images (N, 3, size, size) → scores (N,), with layer norm; the output of `body` also serves as features."""
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.body = ResidualBody(size, width, layer_norm)
         self.head = nn.Linear(self.body.features, 1)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.body(pictures)).squeeze(1)
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.body(images)).squeeze(1)
         return scores
 
 
 class ResidualEncoder(nn.Sequential):
-    """Pictures (N, 3, size, size) → codes (N, code), with batch norm; with `tanh` they are from -1 to 1."""
+    """Images (N, 3, size, size) → codes (N, code), with batch norm; from -1 to 1 if `tanh`."""
 
     def __init__(self, size: int, width: int, code: int, *, tanh: bool) -> None:
         body = ResidualBody(size, width, nn.BatchNorm2d)
@@ -110,12 +110,12 @@ class ResidualEncoder(nn.Sequential):
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
-    """Over channels and pixels of one picture together, with a gain and an offset per channel."""
+    """Normalisation over the channels and pixels of each image, with a gain and an offset per channel."""
     return nn.GroupNorm(1, channels)
 
 
 def init_residual_gan(network: nn.Module) -> None:
-    """Draw all weights anew, by torch's global generator, and forget what batch norm has seen."""
+    """Initialise all weights with torch's global generator and reset batch norm's statistics."""
     residual = {m for block in network.modules() if isinstance(block, ResidualBlock) for m in block.branch}
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -129,7 +129,7 @@ def init_residual_gan(network: nn.Module) -> None:
 
 
 def _channels(size: int, width: int) -> list[int]:
-    """Channels before each halving and after the last, from the picture on."""
+    """Channels before each halving and after the last one, from the image to the core."""
     return [width * min(2**level, WIDEST) for level in range(int(math.log2(size // CORE)) + 1)]
 
 

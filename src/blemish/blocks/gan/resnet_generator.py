@@ -1,6 +1,6 @@
-"""The translator of Cycle-GAN (Zhu et al., 2017): a picture of one domain as it would look in the other.
+"""The generator of Cycle-GAN (Zhu et al., 2017), which translates images from one domain to another.
 
-No convolution before an instance norm has a bias: the norm takes the mean away again.
+Convolutions before an instance norm have no bias, since the norm subtracts the mean.
 """
 
 import torch
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class ResNetGenerator(nn.Sequential):
-    """Pictures (N, 3, H, W) from -1 to 1 → pictures of the same size and range; sides are multiples of 4, from 8 on.
+    """Images (N, 3, H, W) from -1 to 1 → images of the same size and range; H and W are multiples of 4, at least 8.
 
     Args:
-        width: Channels at the picture's resolution; four times as many where it is a quarter of it.
-        blocks: Residual blocks at that quarter.
+        width: Channels at the image's resolution; four times as many at a quarter of it.
+        blocks: Residual blocks, at a quarter of the resolution.
     """
 
     def __init__(self, width: int, blocks: int) -> None:
@@ -29,7 +29,7 @@ class ResNetGenerator(nn.Sequential):
 
 
 class _ResidualBlock(nn.Module):
-    """Adds to the features (N, C, h, w) what two convolutions make of them."""
+    """Features (N, C, h, w) plus two convolutions of them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,5 +47,5 @@ def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
 
 
 def _doubling(before: int, after: int) -> nn.ConvTranspose2d:
-    """Both sides exactly twice as long."""
+    """A transposed convolution that doubles both sides exactly."""
     return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1, bias=False)

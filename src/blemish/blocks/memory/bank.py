@@ -1,4 +1,4 @@
-"""Normal patches to compare with: where each is from, and which are its neighbours."""
+"""The memory bank: normal patches, their origins and their neighbours."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ ROWS_AT_ONCE = 512
 
 
 class MemoryBank(nn.Module):
-    """Patches (M, D) that stand for all normal ones.
+    """Patches (M, D) that represent all normal ones.
 
     Args:
-        neighbours: Length b of the list of nearest patches kept for each patch.
+        neighbours: Number b of nearest patches that are stored for each patch.
     """
 
     def __init__(self, neighbours: int) -> None:
@@ -32,27 +32,27 @@ class MemoryBank(nn.Module):
         return self.search.points
 
     def fill(self, patches: Tensor, origins: Tensor) -> None:
-        """Hold these patches (M, D), M ≥ 1, from `origins` (M, 3), and no others."""
+        """Replace the content by these patches (M, D), M ≥ 1, from `origins` (M, 3)."""
         self.origins = origins[self.search.build(patches)]
         self.support = self.search.lists(min(self.neighbours, len(patches)))
 
     def uncovered(self, patches: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the patches (N, D), and where they are from, that no patch held is as near to as the radius."""
+        """The patches (N, D), and their origins, that are not within the radius of a patch in the bank."""
         fresh = ~self.search.covers(patches, self.radius())
         return patches[fresh], origins[fresh]
 
     def extend(self, patches: Tensor, origins: Tensor, budget: int) -> None:
-        """Take in a net of uncovered patches, and keep to `budget` patches in all."""
+        """Add an epsilon-net of uncovered patches, then reduce the bank to `budget` patches."""
         patches, origins = epsilon_net(patches, origins, self.radius())
         patches, origins = torch.cat([self.patches, patches]), torch.cat([self.origins, origins])
         kept = break_closest_pairs(patches, max(len(patches) - budget, 0))
         self.fill(patches[kept], origins[kept])
 
     def remove(self, indices: Tensor) -> Tensor:
-        """Hold these patches no longer; returns where they were from, (K, 3) float64.
+        """Remove these patches; returns their origins (K, 3), float64.
 
         Raises:
-            MethodError: If none would be left.
+            MethodError: No patch would be left.
         """
         gone = torch.zeros(len(self.patches), dtype=torch.bool, device=indices.device)
         gone[indices] = True
@@ -63,7 +63,7 @@ class MemoryBank(nn.Module):
         return origins.double()
 
     def radius(self) -> float:
-        """Median distance of a patch to the nearest other: about how far apart those lie that were chosen."""
+        """Median distance of a patch to the nearest other one, about the spacing of the coreset."""
         if len(self.patches) == 1:
             return 0.0
         lists = self.support if self.support.shape[1] > 1 else self.search.lists(2)
@@ -71,11 +71,11 @@ class MemoryBank(nn.Module):
         return float((self.patches - nearest).square().sum(1).median().sqrt())
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances (Q,) of queries (Q, D) to their nearest patches, and these patches' indices (Q,)."""
+        """Distances (Q,) from queries (Q, D) to their nearest patches, and these patches' indices (Q,)."""
         return self.search.nearest(queries)
 
     def nearest_of_others(self, queries: Tensor, image: int) -> tuple[Tensor, Tensor]:
-        """The same by the patches that are not from training image number `image`."""
+        """`nearest` among the patches that are not from training image number `image`."""
         distances, indices = self.nearest(queries)
         own = self.origins[:, 0] == image
         others = (~own).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""How alike patches of a batch are, by their distances and by their neighbourhoods, and the loss that follows it.
+"""Pairwise and contextual similarity of patches, and the relaxed contrastive loss.
 
 Formulas: Hyun et al., "ReConPatch: Contrastive Patch Representation Learning for Industrial Anomaly Detection",
 WACV 2024; the loss with relative distances is from Kim et al., "Embedding Transfer with Label Relaxation for
@@ -11,7 +11,7 @@ from torch import Tensor
 
 def squared_distances(points: Tensor) -> Tensor:
     """Squared distance of each of the points (N, D) to each other, (N, N); exactly 0 on the diagonal."""
-    points = points - points.mean(0)  # the product below cancels less near the origin
+    points = points - points.mean(0)  # less cancellation in the product below
     norms = points.square().sum(1)
     squared = (norms[:, None] + norms - 2 * points @ points.T).clamp_min(0)
     return squared * (1 - torch.eye(len(points), dtype=points.dtype, device=points.device))
@@ -44,7 +44,7 @@ def contextual_similarity(squared: Tensor, neighbours: int) -> Tensor:
 
 
 def nearest(squared: Tensor, count: int) -> Tensor:
-    """Indices of the `count` (at most N) points nearest to each, itself first and nearer ones before others: (N, k)."""
+    """Indices of the `count` (at most N) points nearest to each, sorted by distance, itself first: (N, k)."""
     ranked = squared.clone().fill_diagonal_(-1)
     return ranked.topk(min(count, len(ranked)), largest=False).indices
 
@@ -53,13 +53,13 @@ def relaxed_contrastive_loss(points: Tensor, similarity: Tensor, margin: float) 
     """Mean over all pairs of ω·δ² + (1 − ω)·max(0, margin − δ)².
 
     δ_ij is the distance of points i and j relative to the mean distance of point i to all N points, itself
-    included. The gradient goes through that mean, so the loss cannot be lowered by shrinking everything. The
-    paper sums over j; the mean keeps the loss independent of how many points are drawn.
+    included. The gradient includes that mean, so the loss cannot be lowered by scaling all points down. The
+    paper sums over j; the mean makes the loss independent of the number of points.
 
     Args:
         points: (N, D).
-        similarity: ω, (N, N) in [0, 1]; no gradient goes there.
-        margin: Relative distance beyond which unlike pairs no longer repel each other.
+        similarity: ω, (N, N) in [0, 1]; no gradient reaches it.
+        margin: Relative distance beyond which dissimilar pairs no longer repel each other.
     """
     squared = squared_distances(points)
     apart = squared > 0

@@ -1,4 +1,4 @@
-"""Exact greedy k-centre: the paper's coreset, and the reference for `blemish.blocks.memory.streaming_coreset`."""
+"""Exact greedy k-centre: the coreset of the PatchCore paper, and the reference for `streaming_coreset`."""
 
 import math
 from typing import Protocol
@@ -11,14 +11,16 @@ from torch import Tensor
 from blemish.types import Progress, no_progress
 
 PROJECTED = 128
+"""Dimensions after random projection."""
 START_POINTS = 10
+"""Random points that decide the first choice."""
 FARTHEST = 4096
-"""Patches looked at for the next choices, before all are."""
+"""Patches among which the next ones are chosen before all distances are updated."""
 ROWS_AT_ONCE = 1024
 
 
 class Store(Protocol):
-    """Where rows (N, D) are put one after the other, to be read again by number."""
+    """Storage for rows (N, D): appended in order, read by index."""
 
     def append(self, rows: NDArray[np.float32]) -> None: ...
 
@@ -28,13 +30,13 @@ class Store(Protocol):
 class GreedyCoreset:
     """Exact greedy k-centre with the hooks of `StreamingCoreset`.
 
-    In memory stays what greedy compares, `PROJECTED` numbers of each patch; the patches themselves wait in a store.
+    Memory holds what greedy compares, `PROJECTED` numbers of each patch; the patches themselves are in a store.
 
     Args:
-        expected: About how many patches will come.
-        store: Empty; where the patches wait.
-        ratio: Budget as a share of the patches that came.
-        size: Budget in patches; takes the place of `ratio`.
+        expected: Approximate number of patches.
+        store: Empty; receives the patches.
+        ratio: Budget as a share of the patches.
+        size: Budget in patches; replaces `ratio`.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class GreedyCoreset:
         self.points = self.origins = self.matrix = torch.empty(0)
 
     def add(self, patches: Tensor, origins: Tensor) -> None:
-        """Take in patches (N, D) and where each is from (N, ·)."""
+        """Add patches (N, D) and their origins (N, ·)."""
         if not self.seen:
             self.matrix = projection(patches.shape[1]).to(patches)
             self.points = patches.new_empty(self.expected, self.matrix.shape[1])
@@ -71,7 +73,7 @@ class GreedyCoreset:
         self.seen = end
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """The chosen patches (M, D) and where each is from."""
+        """The chosen patches (M, D) and their origins (M, ·)."""
         points = self.points[: self.seen]
         count = min(self.seen, self.size or max(1, round(self.ratio * self.seen)))
         chosen = farthest_first(points, count, self.progress)
@@ -82,24 +84,24 @@ class GreedyCoreset:
 def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress) -> Tensor:
     """Indices of `count` of the patches (N, D) by exact greedy k-centre.
 
-    Distances are taken after a random projection to 128 dimensions (Johnson-Lindenstrauss), as PatchCore does.
+    Distances are computed after a random projection to 128 dimensions (Johnson-Lindenstrauss), as PatchCore does.
     The random numbers are torch's global ones. Memory: N · 130 numbers.
     """
     return farthest_first(patches @ projection(patches.shape[1]).to(patches), count, progress)
 
 
 def farthest_first(points: Tensor, count: int, progress: Progress = no_progress) -> Tensor:
-    """Indices of points: each next one is the farthest from those chosen.
+    """Indices of points, each the farthest from all chosen before it.
 
     The first is the one with the largest mean distance to ten random ones (torch's global generator). Cost:
     count · N · D multiplications, as matrix products.
 
-    The points are not gone through once for each choice. A choice brings points nearer, never farther: as long
-    as one of the `FARTHEST` farthest is still farther than all others were, the farthest of all is among them.
+    Distances are not updated for all points after each choice. A choice only lowers distances: as long as one of the
+    `FARTHEST` farthest points is farther than all others were before, the farthest of all is among them.
 
     Args:
         points: (N, D).
-        count: How many to choose, at most N.
+        count: Number of choices, at most N.
 
     Returns:
         (count,) int64, in the order of choosing.
@@ -113,7 +115,7 @@ def farthest_first(points: Tensor, count: int, progress: Progress = no_progress)
         for part, own, so_far in zip(*(t.split(ROWS_AT_ONCE) for t in (points, norms, nearest)), strict=True):
             distances = torch.addmm(norms[latest], part, points[latest].T, alpha=-2).amin(1) + own
             torch.minimum(so_far, distances, out=so_far)
-        nearest[latest] = -torch.inf  # rounding must not let a patch be chosen twice
+        nearest[latest] = -torch.inf  # despite rounding, no patch is chosen twice
         latest = _next_farthest(points, norms, nearest, count - done)
         chosen.append(latest)
         done += len(latest)
@@ -122,7 +124,7 @@ def farthest_first(points: Tensor, count: int, progress: Progress = no_progress)
 
 
 def _next_farthest(points: Tensor, norms: Tensor, nearest: Tensor, most: int) -> Tensor:
-    """Indices of the next ones that greedy chooses, at least one, as many as the farthest patches suffice for."""
+    """Indices of the next choices of greedy: at least one, and as many as the farthest points determine."""
     farthest = nearest.topk(min(FARTHEST, len(nearest))).indices.sort().values
     points, norms, nearest = points[farthest], norms[farthest], nearest[farthest]
     others = nearest.min() if len(farthest) == FARTHEST else nearest.new_tensor(-torch.inf)
@@ -138,7 +140,7 @@ def _next_farthest(points: Tensor, norms: Tensor, nearest: Tensor, most: int) ->
 
 
 def projection(width: int) -> Tensor:
-    """Random (width, ≤ 128) that keeps distances on average; the identity where the width is no more than that."""
+    """Random matrix (width, ≤ 128) that preserves distances on average; the identity up to a width of 128."""
     if width <= PROJECTED:
         return torch.eye(width)
     return torch.randn(width, PROJECTED) / math.sqrt(PROJECTED)

@@ -1,4 +1,4 @@
-"""k-means: points grouped around few centres."""
+"""k-means clustering."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ ROUNDS = 5
 
 
 def kmeans(points: Tensor, count: int, rounds: int = ROUNDS) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from random points; clusters that come out empty are dropped.
+    """Lloyd's algorithm from random points; empty clusters are dropped.
 
     The random numbers are torch's global ones.
 
     Args:
         points: (N, D).
-        count: Clusters asked for, at most N.
-        rounds: How often the centres move.
+        count: Number of clusters, at most N.
+        rounds: Number of iterations.
 
     Returns:
         Centres (K, D), K ≤ count, and each point's cluster (N,) int64.

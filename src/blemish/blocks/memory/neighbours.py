@@ -1,4 +1,4 @@
-"""The nearest of a fixed set of points: exact, whatever the way to it."""
+"""Exact nearest-neighbour search in a fixed set of points."""
 
 import torch
 from torch import Tensor, nn
@@ -7,16 +7,16 @@ from blemish.blocks.memory.pruned_search import Basis, PrunedSearch
 from blemish.blocks.memory.pruned_search_kernels import LIFTED
 
 BLOCK_NUMBERS = 2**22
-"""Numbers of one tensor when everything is compared: 16 MiB of float32."""
+"""Elements of the largest tensor of a brute-force comparison: 16 MiB of float32."""
 FEWEST_TO_PRUNE = 1024
-"""Fewer points are compared at once faster than any are ruled out."""
+"""With fewer points, comparing all of them is faster than pruning."""
 
 
 class NearestNeighbours(nn.Module):
-    """Points to be searched often.
+    """An index of points for many searches.
 
-    On a processor, many wide points are searched by `PrunedSearch`; else, and for queries that find no use in
-    pruning, everything is compared by matrix products. Both give the nearest point, or any of several at one distance.
+    On the CPU, many points of many dimensions are searched by `PrunedSearch`. Otherwise, and for queries for which
+    pruning does not pay, all points are compared by matrix products. Both find a nearest point; ties are arbitrary.
     """
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ class NearestNeighbours(nn.Module):
         self.pruned = PrunedSearch()
 
     def build(self, points: Tensor, basis: Basis | None = None) -> Tensor:
-        """Take in points (M, D), M ≥ 1; they are reordered, and the order (M,) is returned.
+        """Index points (M, D), M ≥ 1; they are reordered, and the order (M,) is returned.
 
-        The random numbers are torch's global ones. `basis` spares the search for one (`principal_basis`).
+        Draws from torch's global generator. `basis` is that of `principal_basis`; it is computed if not given.
         """
         self.pruned = PrunedSearch().to(points.device)
         if len(points) >= FEWEST_TO_PRUNE and points.shape[1] > LIFTED:
@@ -54,7 +54,7 @@ class NearestNeighbours(nn.Module):
         found = self._search(self.points, count)
         own = torch.arange(len(found), device=found.device)[:, None]
         others = found != own
-        others[:, -1] &= ~others.all(1)  # among many copies the point itself may not be listed
+        others[:, -1] &= ~others.all(1)  # among many copies the point itself may be missing
         return torch.cat([own, found[others].view(len(found), count - 1)], 1)
 
     def covers(self, queries: Tensor, radius: float) -> Tensor:
@@ -80,7 +80,7 @@ class NearestNeighbours(nn.Module):
         return queries.device.type == "cpu" and self.pruned.radii.numel() > 0
 
     def _all_nearest(self, queries: Tensor, count: int) -> Tensor:
-        """By |b|² − 2·q·b, which rounds badly for near ones: enough candidates are then compared by themselves."""
+        """By |b|² − 2·q·b, which is inaccurate for near points, so some more candidates are compared exactly."""
         candidates = min(count + SPARE, len(self.points))
         found = []
         width = max(len(self.points), candidates * queries.shape[1])
@@ -96,9 +96,9 @@ class NearestNeighbours(nn.Module):
         return torch.cat(least) < radius * radius
 
     def _less_query(self, queries: Tensor) -> Tensor:
-        """|b|² − 2·q·b: the squared distance up to |q|², which does not change which one is nearest."""
+        """|b|² − 2·q·b: the squared distance without |q|², which does not affect the order."""
         return torch.addmm(self.norms, queries, self.points.T, alpha=-2)
 
 
 SPARE = 3
-"""Candidates beyond those asked for, since the product's rounding may change their order."""
+"""Candidates beyond those asked for, since rounding of the product may change their order."""

@@ -1,7 +1,7 @@
-"""Procedural pictures: what stands in for photos and textures of other things where none are given.
+"""Procedural images: a substitute for photos and textures of other objects where none are given.
 
-Each function draws from `generator` (torch's global one if None), so a seed decides every pixel. Pictures are
-(3, H, W) in [0, 1]; no file is read.
+Each function draws from `generator` (torch's global one if None), so images are reproducible. Images are (3, H, W)
+in [0, 1]; no file is read.
 """
 
 import math
@@ -14,13 +14,13 @@ Generator = torch.Generator | None
 
 
 def procedural_images(count: int, size: Size, generator: Generator = None) -> Tensor:
-    """Pictures (count, 3, H, W) of four kinds in turn: clouds, cells, stripes, leaves."""
+    """Images (count, 3, H, W) of four kinds in turn: clouds, cells, stripes, leaves."""
     kinds = (clouds, cells, stripes, leaves)
     return torch.stack([kinds[i % len(kinds)](size, generator) for i in range(count)])
 
 
 def clouds(size: Size, generator: Generator = None) -> Tensor:
-    """Perlin noise of several octaves between two random colours, with noise of its own in every channel."""
+    """Perlin noise of several octaves between two random colours, partly independent in every channel."""
     shared = perlin_noise(size, generator)
     own = torch.stack([perlin_noise(size, generator) for _ in range(3)])
     level = (0.5 + shared + 0.3 * own).clamp(0, 1)
@@ -28,7 +28,7 @@ def clouds(size: Size, generator: Generator = None) -> Tensor:
 
 
 def cells(size: Size, generator: Generator = None) -> Tensor:
-    """A Voronoi diagram: every cell in a colour of its own, darker towards its border."""
+    """A Voronoi diagram of randomly coloured cells, darker towards their borders."""
     count = int(_uniform(8, 60, generator))
     sites = torch.rand(count, 2, generator=generator) * torch.tensor(size)
     rows, columns = _pixels(size)
@@ -38,12 +38,12 @@ def cells(size: Size, generator: Generator = None) -> Tensor:
     border = ((second - first) / _uniform(2, 12, generator)).clamp(0, 1)
     colours = torch.rand(count, 3, generator=generator)
     darkness = _uniform(0, 1, generator)
-    picture: Tensor = colours[nearest.indices[0]].permute(2, 0, 1) * (1 - darkness * (1 - border))
-    return picture
+    image: Tensor = colours[nearest.indices[0]].permute(2, 0, 1) * (1 - darkness * (1 - border))
+    return image
 
 
 def stripes(size: Size, generator: Generator = None) -> Tensor:
-    """Two gratings of random direction, period and sharpness, bent by noise, multiplied."""
+    """The product of two gratings of random direction, period and sharpness, distorted by noise."""
     rows, columns = _pixels(size)
     level = torch.ones(size)
     for _ in range(2):
@@ -59,9 +59,9 @@ def stripes(size: Size, generator: Generator = None) -> Tensor:
 
 
 def leaves(size: Size, generator: Generator = None, count: int = 120) -> Tensor:
-    """Dead leaves: discs and rectangles of power-law size, each over those before, each with a shading."""
+    """The dead-leaves model: overlapping shaded discs and rectangles with sizes of a power law."""
     rows, columns = _pixels(size)
-    picture = _colour(generator).expand(3, *size).clone()
+    image = _colour(generator).expand(3, *size).clone()
     largest = max(size) / 3
     for _ in range(count):
         radius = min(3 / math.sqrt(1 - _uniform(0, 0.999, generator)), largest)
@@ -76,12 +76,12 @@ def leaves(size: Size, generator: Generator = None, count: int = 120) -> Tensor:
             else (along.abs() < radius) & (across.abs() < radius / 2)
         )
         shading = 1 + _uniform(-0.3, 0.3, generator) * along / radius
-        picture = torch.where(inside, _colour(generator) * shading, picture)
-    return picture.clamp(0, 1)
+        image = torch.where(inside, _colour(generator) * shading, image)
+    return image.clamp(0, 1)
 
 
 def perlin_noise(size: Size, generator: Generator = None, octaves: int = 5) -> Tensor:
-    """Gradient noise (H, W), about -0.7 to 0.7; every octave is half as large and half as strong as the last."""
+    """Gradient noise (H, W), about -0.7 to 0.7; each octave has half the period and amplitude of the last."""
     noise = torch.zeros(size)
     period = _uniform(0.25, 1, generator) * max(size)
     strength = 0.5
@@ -118,12 +118,12 @@ def _faded(distance: Tensor) -> Tensor:
 
 
 def _between(level: Tensor, generator: Generator) -> Tensor:
-    """(3, H, W) in [0, 1] → from one random colour to another."""
+    """Map values (3, H, W) in [0, 1] to colours between two random ones."""
     return torch.lerp(_colour(generator).expand_as(level), _colour(generator).expand_as(level), level)
 
 
 def _colour(generator: Generator) -> Tensor:
-    """(3, 1, 1), grey as often as not."""
+    """A random colour (3, 1, 1), grey with probability 1/2."""
     colour = torch.rand(3, 1, 1, generator=generator)
     return colour[:1].expand(3, 1, 1) if _uniform(0, 1, generator) < 0.5 else colour
 
