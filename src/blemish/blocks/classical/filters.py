@@ -11,7 +11,7 @@ from blemish.blocks.anomaly_map import gaussian_blur
 WAVELENGTH = 6.0
 """Wavelength of the Gabor filters, in pixels of their pyramid level; the envelope's sigma is half of it."""
 NOISE = 5.1e-5
-"""Variance of camera noise in images of 0 to 1 (about two of 255 grey levels); added to energies before the logarithm."""
+"""Variance of camera noise in images of 0 to 1 (about two of 255 grey levels), added before the logarithm."""
 ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of rounding to 256 grey levels, in images of 0 to 1: a lower bound for deviations."""
 
