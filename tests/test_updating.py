@@ -113,9 +113,11 @@ def test_a_method_that_cannot_learn_on_says_so(tmp_path: Path) -> None:
 
     blemish.register_method("average", Average)
     model = tiny_model(tmp_path / "good")
-    with pytest.raises(MethodError, match=r"Average cannot learn on\. Fit it anew with the new images\."):
+    with pytest.raises(MethodError, match=r"Average cannot be updated\. Fit it again with the new images\."):
         blemish.update(model, written(tmp_path / "new", [variant(1)]))
-    with pytest.raises(MethodError, match=r"Average cannot forget\. Fit it anew without the bad images\."):
+    with pytest.raises(
+        MethodError, match=r"Average cannot forget a defect\. Fit it again without the images that show it\."
+    ):
         blemish.remove_like(model, written(tmp_path / "new", [variant(1)])[0])
 
 

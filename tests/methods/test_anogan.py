@@ -34,7 +34,7 @@ def learned() -> AnoGAN:
 
 
 def like(method: AnoGAN, **arguments: object) -> AnoGAN:
-    """The same networks, searched in another way."""
+    """The same networks with other arguments of the search."""
     other = build(**arguments)
     state = method.state_dict()
     state["starts"] = state["starts"][: other.restarts]
@@ -42,56 +42,58 @@ def like(method: AnoGAN, **arguments: object) -> AnoGAN:
     return other.eval()
 
 
-def made_pictures(method: AnoGAN) -> Tensor:
+def generated_images(method: AnoGAN) -> Tensor:
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
-        pictures: Tensor = method.generator(torch.rand(4, 8, 1, 1, generator=generator) * 2 - 1)
-    return pictures
+        images: Tensor = method.generator(torch.rand(4, 8, 1, 1, generator=generator) * 2 - 1)
+    return images
 
 
-def search_scores(method: AnoGAN, pictures: Tensor) -> Tensor:
-    scores = method.compare(pictures)[1]
+def search_scores(method: AnoGAN, images: Tensor) -> Tensor:
+    scores = method.compare(images)[1]
     assert scores is not None
     return scores
 
 
-def losses_at_the_start(method: AnoGAN, pictures: Tensor) -> Tensor:
+def losses_at_the_start(method: AnoGAN, images: Tensor) -> Tensor:
     with torch.no_grad():
-        features: Tensor = method.discriminator.features(pictures)
-        return method.search_losses(method.starts[:1].expand(len(pictures), -1, 1, 1), pictures, features)
+        features: Tensor = method.discriminator.features(images)
+        return method.search_losses(method.starts[:1].expand(len(images), -1, 1, 1), images, features)
 
 
-def test_what_the_generator_made_is_found_again(learned: AnoGAN) -> None:
+def test_the_search_finds_generated_images(learned: AnoGAN) -> None:
     method = like(learned, search_steps=150, restarts=1)
-    pictures = made_pictures(method)
-    first = losses_at_the_start(method, pictures)
-    assert float((search_scores(method, pictures) / first).max()) < 0.05
+    images = generated_images(method)
+    first = losses_at_the_start(method, images)
+    assert float((search_scores(method, images) / first).max()) < 0.05
 
 
-def test_control_what_it_did_not_make_is_not_found_nor_is_anything_in_two_steps(learned: AnoGAN) -> None:
+def test_the_search_finds_neither_noise_nor_anything_in_two_steps(learned: AnoGAN) -> None:
     method = like(learned, search_steps=150, restarts=1)
     noise = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert float((search_scores(method, noise) / losses_at_the_start(method, noise)).min()) > 0.5
-    hasty = like(learned, search_steps=2, restarts=1)
-    pictures = made_pictures(hasty)
-    assert float((search_scores(hasty, pictures) / losses_at_the_start(hasty, pictures)).min()) > 0.5
+    short = like(learned, search_steps=2, restarts=1)
+    images = generated_images(short)
+    assert float((search_scores(short, images) / losses_at_the_start(short, images)).min()) > 0.5
 
 
 def test_the_score_is_the_hand_summed_l1_terms(learned: AnoGAN) -> None:
     method = like(learned, restarts=1)
-    made: list[Tensor] = []
-    hook = method.generator.register_forward_hook(lambda module, given, result: made.append(result.detach()))
-    pictures = method.pictures(torch.from_numpy(normal_parts(3, seed=2)))
-    errors, scores = method.compare(pictures)
+    generated: list[Tensor] = []
+    hook = method.generator.register_forward_hook(
+        lambda module, given, result: generated.append(result.detach())
+    )
+    images = method.network_images(torch.from_numpy(normal_parts(3, seed=2)))
+    errors, scores = method.compare(images)
     hook.remove()
     assert scores is not None
-    found = made[-1]
+    found = generated[-1]
     with torch.no_grad():
         features, found_features = (
-            method.discriminator.features(p).double().numpy() for p in (pictures, found)
+            method.discriminator.features(p).double().numpy() for p in (images, found)
         )
     for row in range(3):
-        pixels = np.abs(pictures[row].double().numpy() - found[row].double().numpy())
+        pixels = np.abs(images[row].double().numpy() - found[row].double().numpy())
         others = np.abs(features[row] - found_features[row])
         assert pixels.size == 3 * 32 * 32
         assert others.size == 32 * 4 * 4
@@ -99,7 +101,7 @@ def test_the_score_is_the_hand_summed_l1_terms(learned: AnoGAN) -> None:
         np.testing.assert_allclose(errors[row].numpy(), pixels.mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_scoring_changes_nothing_to_the_bit_and_leaves_no_gradient(learned: AnoGAN) -> None:
+def test_scoring_changes_no_weight_and_leaves_no_gradient(learned: AnoGAN) -> None:
     before = {name: tensor.clone() for name, tensor in learned.state_dict().items()}
     learned.zero_grad()  # what training left
     images = normal_parts(2, seed=3)
@@ -118,31 +120,33 @@ def test_scoring_changes_nothing_to_the_bit_and_leaves_no_gradient(learned: AnoG
 
 
 def test_the_best_of_several_searches_counts(learned: AnoGAN) -> None:
-    pictures = learned.pictures(torch.from_numpy(normal_parts(3, seed=2)))
+    images = learned.network_images(torch.from_numpy(normal_parts(3, seed=2)))
     starts = torch.rand(3, 8, 1, 1, generator=torch.Generator().manual_seed(5)) * 2 - 1
     several = build(restarts=3)
     several.load_learned({**learned.state_dict(), "starts": starts})
-    errors, scores = several.eval().compare(pictures)
+    errors, scores = several.eval().compare(images)
     single = []
     for start in starts:
         method = build(restarts=1)
         method.load_learned({**learned.state_dict(), "starts": start[None]})
-        single.append(method.eval().compare(pictures))
-    each = torch.stack([s for _, s in single if s is not None])  # (restarts, pictures)
+        single.append(method.eval().compare(images))
+    each = torch.stack([s for _, s in single if s is not None])  # (restarts, images)
     assert scores is not None
     assert torch.allclose(scores, each.amin(0), rtol=1e-4)
     for row, best in enumerate(each.argmin(0).tolist()):
         assert torch.allclose(errors[row], single[best][0][row], rtol=1e-3, atol=1e-4)
 
 
-def test_the_discriminator_sees_everything_jostled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_and_generated_images_are_augmented_for_the_discriminator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[torch.Tensor] = []
 
-    def hidden(pictures: torch.Tensor) -> torch.Tensor:
-        seen.append(pictures)
-        return 0 * pictures
+    def blank(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return 0 * images
 
-    monkeypatch.setattr("blemish.methods.anogan.diff_augment", hidden)
+    monkeypatch.setattr("blemish.methods.anogan.diff_augment", blank)
     method = build()
     method.collect([])
     views = torch.rand(4, 3, 32, 32) * 2 - 1
@@ -154,12 +158,12 @@ def test_the_discriminator_sees_everything_jostled(monkeypatch: pytest.MonkeyPat
     assert seen[2].requires_grad
     assert float(losses["discriminator"].detach()) == pytest.approx(
         math.log(2), rel=0.2
-    )  # all look the same to it
+    )  # all images look the same to it
 
 
 def test_losses_are_the_cross_entropies_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.methods.anogan.mixed_precision", lambda device: nullcontext())
-    monkeypatch.setattr("blemish.methods.anogan.diff_augment", lambda pictures: pictures)
+    monkeypatch.setattr("blemish.methods.anogan.diff_augment", lambda images: images)
     torch.manual_seed(0)
     method = build()
     method.collect([])
@@ -167,8 +171,8 @@ def test_losses_are_the_cross_entropies_by_hand(monkeypatch: pytest.MonkeyPatch)
     method.train()
     torch.manual_seed(1)
     with torch.no_grad():
-        made = method.generator(torch.rand(4, 8, 1, 1) * 2 - 1)
-        real, fake = method.discriminator(views).sigmoid(), method.discriminator(made).sigmoid()
+        generated = method.generator(torch.rand(4, 8, 1, 1) * 2 - 1)
+        real, fake = method.discriminator(views).sigmoid(), method.discriminator(generated).sigmoid()
     torch.manual_seed(1)
     losses = method.training_loss(views)
     assert float(losses["generator"].detach()) == pytest.approx(-float(fake.log().mean()), rel=1e-5)
@@ -185,7 +189,7 @@ def gradients(loss: Tensor, network: nn.Module) -> list[float | None]:
     return [None if each is None else float(each.abs().max()) for each in found]
 
 
-def test_codes_are_evenly_distributed_and_starts_are_learned(learned: AnoGAN) -> None:
+def test_codes_are_uniformly_distributed_and_starts_are_saved(learned: AnoGAN) -> None:
     torch.manual_seed(0)
     codes = learned.random_codes(4000)
     assert codes.shape == (4000, 8, 1, 1)
@@ -196,7 +200,7 @@ def test_codes_are_evenly_distributed_and_starts_are_learned(learned: AnoGAN) ->
     assert float(learned.starts.abs().min()) > 0
 
 
-def test_batch_norms_hold_the_statistics_of_real_and_made_pictures(
+def test_batch_norms_hold_the_statistics_of_real_and_generated_images(
     learned: AnoGAN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[int, list[Tensor]] = {}
@@ -210,12 +214,12 @@ def test_batch_norms_hold_the_statistics_of_real_and_made_pictures(
         learned.finish([images[:4], images[4:]])
         codes, seen = given[id(learned.generator)], given[id(learned.discriminator)]
         assert [len(batch) for batch in codes] == [3, 3]
-        assert torch.equal(torch.cat(seen[:2]), learned.pictures(images))
+        assert torch.equal(torch.cat(seen[:2]), learned.network_images(images))
         assert torch.allclose(torch.cat(seen[2:]), learned.generator(torch.cat(codes)), atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_finishing_leaves_the_mode_of_every_network(training: bool) -> None:
+def test_finishing_keeps_the_mode_of_every_network(training: bool) -> None:
     method = build()
     method.collect([])
     with torch.no_grad():
@@ -223,7 +227,7 @@ def test_finishing_leaves_the_mode_of_every_network(training: bool) -> None:
     assert {module.training for module in method.modules()} == {training}
 
 
-def test_a_defective_part_stands_out_from_new_normal_ones(learned: AnoGAN) -> None:
+def test_a_defective_part_scores_above_new_normal_parts(learned: AnoGAN) -> None:
     images = np.concatenate([normal_parts(6, seed=9), defective_part(1.0)[None]])
     scores = TorchRuntime(like(learned, search_steps=30)).predict(images).score
     normal = scores[:-1]
@@ -236,7 +240,7 @@ def test_the_score_may_be_the_maps_maximum(learned: AnoGAN) -> None:
     np.testing.assert_array_equal(score, anomaly_map.max((1, 2)))
 
 
-def test_windows_are_learned_from_and_scored() -> None:
+def test_training_and_scoring_on_windows() -> None:
     method = build(patches=True, standardise=True, epochs=1)
     learn(method, normal_parts(3))
     score, anomaly_map = TorchRuntime(method).predict(normal_parts(2, seed=3))
@@ -244,6 +248,6 @@ def test_windows_are_learned_from_and_scored() -> None:
     assert anomaly_map.shape == (2, 64, 96)
 
 
-def test_learning_rates_fall_along_half_a_cosine() -> None:
+def test_learning_rates_follow_half_cosine_decay() -> None:
     factors = [AnoGAN().learning_rate_factor(done) for done in (0.0, 0.5, 1.0)]
     assert factors == pytest.approx([1.0, 0.5, 0.0])

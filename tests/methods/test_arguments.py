@@ -1,4 +1,4 @@
-"""Declared arguments: what they accept and refuse, in their own texts and over every method of the catalogue."""
+"""Declared arguments: accepted and refused values, error texts, and the declarations of all methods."""
 
 import inspect
 import math
@@ -41,7 +41,7 @@ def declared(name: str) -> type[Method]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_expected_is_said_in_words(name: str) -> None:
+def test_accepted_values_are_described_in_words(name: str) -> None:
     assert declared(name).declared.arguments[name].expected == KINDS[name][2]
 
 
@@ -85,7 +85,7 @@ def test_values_in_the_range_are_stored(name: str, good: list[Any]) -> None:
         ("kernels", [(3, 2)]),
     ],
 )
-def test_other_values_are_refused_in_one_pattern(name: str, bad: list[Any]) -> None:
+def test_other_values_are_refused_with_the_same_pattern(name: str, bad: list[Any]) -> None:
     default = KINDS[name][1].default
     for value in bad:
         text = f"Sample: {name} must be {KINDS[name][2]}, got {value!r}. The default is {default!r}."
@@ -93,7 +93,7 @@ def test_other_values_are_refused_in_one_pattern(name: str, bad: list[Any]) -> N
             declared(name)(**{name: value})
 
 
-def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
+def test_the_error_about_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(MethodError, match=r"^Sample has no argument 'counts'\. It has: count\.$"):
         declared("count")(counts=1)
 
@@ -165,7 +165,7 @@ VALUES = st.one_of(
 
 
 @pytest.mark.parametrize(("method", "one"), DECLARED)
-def test_every_argument_of_every_method_has_a_sound_declaration(method: type[Method], one: Argument) -> None:
+def test_every_argument_of_every_method_has_a_valid_declaration(method: type[Method], one: Argument) -> None:
     assert one.meaning.endswith((".", ")."))
     assert method.declared.check({one.name: one.default})[one.name] == one.default
     for wrong in (object(), b"bytes", {}):
@@ -175,7 +175,7 @@ def test_every_argument_of_every_method_has_a_sound_declaration(method: type[Met
 
 
 @given(value=VALUES)
-def test_whatever_is_given_is_stored_or_refused_with_a_sentence(value: Any) -> None:
+def test_any_value_is_stored_or_refused_with_an_error_of_the_pattern(value: Any) -> None:
     for name in CATALOGUE:
         method = find_method(name)
         for one in method.declared.arguments.values():
@@ -188,7 +188,7 @@ def test_whatever_is_given_is_stored_or_refused_with_a_sentence(value: Any) -> N
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_presets_hold_arguments_that_the_method_takes(name: str) -> None:
+def test_presets_hold_valid_arguments_of_the_method(name: str) -> None:
     method = find_method(name)
     for preset in method.presets.values():
         method.declared.check(preset.arguments)

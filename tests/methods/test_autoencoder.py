@@ -26,20 +26,23 @@ def method() -> AutoEncoder:
     return learned(normal_parts(8))
 
 
-def pictures(count: int) -> torch.Tensor:
+def random_views(count: int) -> torch.Tensor:
     torch.manual_seed(0)
     return torch.rand(count, 3, 32, 32)
 
 
 @torch.no_grad()
 def test_errors_are_those_of_the_loss(method: AutoEncoder) -> None:
-    views = pictures(3)
-    rebuilt = method.decoder(method.encoder(views))
+    views = random_views(3)
+    reconstruction = method.decoder(method.encoder(views))
     errors, scores = method.compare(views)
     assert scores is None
-    torch.testing.assert_close(errors, (views - rebuilt).square().mean(1))
-    structure = 1 - ssim_map(views, rebuilt).mean(1)
-    for loss, expected in {"ssim": structure, "l1+ssim": structure + (views - rebuilt).abs().mean(1)}.items():
+    torch.testing.assert_close(errors, (views - reconstruction).square().mean(1))
+    structure = 1 - ssim_map(views, reconstruction).mean(1)
+    for loss, expected in {
+        "ssim": structure,
+        "l1+ssim": structure + (views - reconstruction).abs().mean(1),
+    }.items():
         other = AutoEncoder(**{**TINY, "loss": loss})  # type: ignore[arg-type]
         other.load_learned(method.state_dict())
         torch.testing.assert_close(other.compare(views)[0], expected)
@@ -47,22 +50,22 @@ def test_errors_are_those_of_the_loss(method: AutoEncoder) -> None:
 
 @torch.no_grad()
 def test_the_loss_of_a_step_is_the_mean_error(method: AutoEncoder) -> None:
-    views = pictures(2)
+    views = random_views(2)
     torch.testing.assert_close(
         method.training_loss(views), method.compare(views)[0].mean(), rtol=0.02, atol=0
     )
 
 
-def test_what_is_rebuilt_perfectly_has_no_errors() -> None:
+def test_a_perfect_reconstruction_has_no_errors() -> None:
     method = AutoEncoder(size=32, code=3)
     method.encoder = method.decoder = nn.Identity()
-    errors, _ = method.compare(pictures(2))
+    errors, _ = method.compare(random_views(2))
     assert float(errors.abs().max()) == 0.0
 
 
 @torch.no_grad()
 def test_the_latent_score_compares_the_two_codes(method: AutoEncoder) -> None:
-    views = pictures(3)
+    views = random_views(3)
     other = AutoEncoder(**{**TINY, "score": "latent"})  # type: ignore[arg-type]
     other.load_learned(method.state_dict())
     _, scores = other.compare(views)
@@ -74,7 +77,7 @@ def test_the_latent_score_compares_the_two_codes(method: AutoEncoder) -> None:
     assert float(latent_distance(codes, codes).abs().max()) == 0
 
 
-def test_one_picture_can_be_learned_by_heart() -> None:
+def test_it_overfits_a_single_image() -> None:
     method = AutoEncoder(
         size=32,
         width=16,
@@ -89,19 +92,19 @@ def test_one_picture_can_be_learned_by_heart() -> None:
     assert history.losses[-1]["loss"] < 1e-4
 
 
-def test_the_defect_stands_out_less_for_one_taught_on_shuffled_pixels() -> None:
+def test_a_defect_is_localised_better_than_after_training_on_shuffled_pixels() -> None:
     parts = normal_parts(8)
     method = learned(parts, epochs=60)
     rng = np.random.default_rng(0)
-    places = rng.permutation(SIZE[0] * SIZE[1])
-    shuffled = parts.reshape(8, 3, -1)[:, :, places].reshape(parts.shape)
+    order = rng.permutation(SIZE[0] * SIZE[1])
+    shuffled = parts.reshape(8, 3, -1)[:, :, order].reshape(parts.shape)
     control = learned(np.ascontiguousarray(shuffled), epochs=60)
     assert auroc(method) > 0.9
     assert auroc(method) > auroc(control) + 0.1
 
 
 def auroc(method: AutoEncoder) -> float:
-    """Of the map's pixels against those of the defect."""
+    """AUROC of the anomaly map's pixels against the pixels of the defect."""
     inside = np.zeros(SIZE, bool)
     inside[DEFECT] = True
     with torch.no_grad():
@@ -109,14 +112,14 @@ def auroc(method: AutoEncoder) -> float:
     return float(roc_auc_score(inside.ravel(), anomaly_map.numpy().ravel()))
 
 
-def test_pictures_are_the_images_as_they_come_or_shrunk() -> None:
+def test_network_images_keep_their_size_or_are_resized() -> None:
     images = torch.rand(2, 3, 64, 96)
     assert torch.equal(AutoEncoder(patches=True).prepare(images)[0], images)
-    shrunk = AutoEncoder(size=32).prepare(images)[0]
-    torch.testing.assert_close(shrunk, images.view(2, 3, 32, 2, 32, 3).mean((3, 5)))
+    resized = AutoEncoder(size=32).prepare(images)[0]
+    torch.testing.assert_close(resized, images.view(2, 3, 32, 2, 32, 3).mean((3, 5)))
 
 
-def test_patches_train_on_windows_and_score_everywhere() -> None:
+def test_patches_trains_on_windows_and_scores_everywhere() -> None:
     method = learned(normal_parts(6), patches=True)
     whole = method.prepare(torch.from_numpy(normal_parts(2)))[0]
     assert whole.shape == (2, 3, *SIZE)
@@ -129,7 +132,7 @@ def test_patches_train_on_windows_and_score_everywhere() -> None:
     assert float(errors[0, ~elsewhere].mean()) > 2 * float(errors[0, elsewhere].mean())
 
 
-def test_standardised_errors_are_in_units_of_those_usual_at_their_place() -> None:
+def test_standardised_errors_are_in_standard_deviations_at_their_position() -> None:
     parts = torch.from_numpy(normal_parts(8))
     method = learned(parts.numpy(), standardise=True).requires_grad_(False)
     errors = torch.stack([method.errors(parts[i : i + 1])[0][0] for i in range(8)])
@@ -144,7 +147,7 @@ def test_standardised_errors_are_in_units_of_those_usual_at_their_place() -> Non
     assert not torch.allclose(plain(defective).anomaly_map, method(defective).anomaly_map)
 
 
-def test_one_image_does_not_tell_what_errors_are_usual_and_that_is_said_before_training() -> None:
+def test_standardising_with_one_image_is_refused_before_training() -> None:
     phases: list[str] = []
     with pytest.raises(
         MethodError, match=r"takes at least 2 training images, got 1\. Add good images, or set stand"

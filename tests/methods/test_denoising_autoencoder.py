@@ -9,7 +9,7 @@ from blemish.blocks.autoencoders.unet import UNet
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder
-from blemish.methods.reconstruction import TEXTURES
+from blemish.methods.reconstruction import MAX_TEXTURES
 from blemish.testing.parts import normal_parts
 from blemish.training import learn
 
@@ -30,13 +30,13 @@ def collected(**arguments: object) -> DenoisingAutoEncoder:
 
 
 def discs(count: int) -> Tensor:
-    """Normal pictures (count, 3, 32, 32) in 0…1: a soft disc, lighter or darker than the ground, along a line."""
+    """Normal images (count, 3, 32, 32) in 0…1: a soft disc on a line, lighter or darker than the background."""
     rng = np.random.default_rng(count)
     rows, columns = np.mgrid[:32, :32]
     middle = rng.uniform(8, 24, (count, 1, 1))
     disc = np.exp(-((columns - middle) ** 2 + (rows - 16) ** 2) / 60)
-    pictures = rng.uniform(0.35, 0.65, (count, 1, 1)) + 0.3 * rng.choice([-1, 1], (count, 1, 1)) * disc
-    return torch.from_numpy(pictures.astype(np.float32))[:, None].expand(-1, 3, -1, -1)
+    images = rng.uniform(0.35, 0.65, (count, 1, 1)) + 0.3 * rng.choice([-1, 1], (count, 1, 1)) * disc
+    return torch.from_numpy(images.astype(np.float32))[:, None].expand(-1, 3, -1, -1)
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
@@ -58,32 +58,32 @@ def test_without_corruption_it_is_the_autoencoder(corruption: str, patches: bool
 def test_strength_0_draws_no_random_number(corruption: str) -> None:
     method = collected(corruption=corruption, strength=0.0)
     before = torch.get_rng_state()
-    pictures = discs(3)
-    assert method.corrupted(pictures) is pictures
+    images = discs(3)
+    assert method.corrupted(images) is images
     assert torch.equal(torch.get_rng_state(), before)
     assert not method.defect_textures.numel()
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_the_network_sees_the_corrupted_pictures_and_aims_at_the_clean_ones(
+def test_the_input_is_the_corrupted_image_and_the_target_the_clean_one(
     corruption: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, pictures, seen = collected(corruption=corruption), discs(8), []
+    method, images, seen = collected(corruption=corruption), discs(8), []
 
-    def rebuilt(views: Tensor) -> Tensor:
+    def reconstruct(views: Tensor) -> Tensor:
         seen.append(views)
-        return pictures + 0.5
+        return images + 0.5
 
-    monkeypatch.setattr(method, "rebuilt", rebuilt)
-    assert float(method.training_loss(pictures)) == pytest.approx(0.25, rel=1e-4)
-    assert not torch.equal(seen[0], pictures)
+    monkeypatch.setattr(method, "reconstruct", reconstruct)
+    assert float(method.training_loss(images)) == pytest.approx(0.25, rel=1e-4)
+    assert not torch.equal(seen[0], images)
 
 
-def test_strength_is_the_deviation_of_noise() -> None:
+def test_strength_is_the_standard_deviation_of_the_noise() -> None:
     torch.manual_seed(0)
-    pictures = torch.full((40, 3, 32, 32), 0.5)
+    images = torch.full((40, 3, 32, 32), 0.5)
     fine, coarse = (
-        collected(corruption=kind, strength=0.2).corrupted(pictures) - pictures for kind in CORRUPTIONS[1:]
+        collected(corruption=kind, strength=0.2).corrupted(images) - images for kind in CORRUPTIONS[1:]
     )
     assert float(fine.std()) == pytest.approx(0.2, rel=0.02)
     neighbours = [float((n[..., 1:] * n[..., :-1]).mean() / n.square().mean()) for n in (fine, coarse)]
@@ -92,32 +92,32 @@ def test_strength_is_the_deviation_of_noise() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
-def test_strength_is_the_share_of_pictures_with_a_defect(strength: float) -> None:
+def test_strength_is_the_share_of_images_with_a_defect(strength: float) -> None:
     method = collected(strength=strength)
-    pictures = discs(4).repeat(100, 1, 1, 1)
-    changed = (method.corrupted(pictures) != pictures).flatten(1).any(1)
+    images = discs(4).repeat(100, 1, 1, 1)
+    changed = (method.corrupted(images) != images).flatten(1).any(1)
     assert float(changed.float().mean()) == pytest.approx(strength, abs=0.07)
 
 
-def test_auxiliary_images_make_the_defects() -> None:
+def test_auxiliary_images_are_the_textures_of_the_defects() -> None:
     method = built()
     red = torch.tensor([2.0, -2.0, -1.5]).view(1, 3, 1, 1).expand(4, 3, 40, 50)
     method.auxiliary = [red]
     method.collect([])
     assert method.defect_textures.shape == (4, 3, 32, 32)
-    assert torch.allclose(method.defect_textures, method.pictures(red), atol=1e-6)
+    assert torch.allclose(method.defect_textures, method.network_images(red), atol=1e-6)
 
 
-def test_textures_are_no_part_of_the_model() -> None:
+def test_textures_are_not_part_of_the_model() -> None:
     method = collected()
-    assert method.defect_textures.shape == (TEXTURES, 3, 32, 32)
+    assert method.defect_textures.shape == (MAX_TEXTURES, 3, 32, 32)
     assert not [name for name in method.state_dict() if "texture" in name]
     learn(method, normal_parts(2))
     assert not method.defect_textures.numel()
 
 
-def test_noise_on_a_normal_picture_stays_in_less_of_the_residual_than_the_autoencoders() -> None:
-    """From weights of unit gain, so that a short training shows it."""
+def test_it_removes_noise_from_normal_images_better_than_the_autoencoder() -> None:
+    """The weights start with unit gain, so that a short training suffices."""
     torch.manual_seed(1)
     clean = discs(16)
     noisy = clean + 0.2 * torch.randn(clean.shape)
@@ -128,13 +128,13 @@ def test_noise_on_a_normal_picture_stays_in_less_of_the_residual_than_the_autoen
     ):
         trained_on(method, discs(24), steps=150)
         with torch.no_grad():
-            wrong.append(float((method.rebuilt(noisy) - clean).square().mean()))
+            wrong.append(float((method.reconstruct(noisy) - clean).square().mean()))
             residuals.append(float(method.compare(noisy)[0].mean()))
     assert wrong[1] < 0.8 * wrong[0]
     assert residuals[1] < residuals[0]
 
 
-def trained_on(method: AutoEncoder, pictures: Tensor, steps: int) -> None:
+def trained_on(method: AutoEncoder, images: Tensor, steps: int) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         method.collect([])
@@ -144,11 +144,11 @@ def trained_on(method: AutoEncoder, pictures: Tensor, steps: int) -> None:
     optimizer = method.optimizers()
     for _ in range(steps):
         optimizer.zero_grad()
-        method.training_loss(pictures[torch.randint(len(pictures), (8,))]).backward()
+        method.training_loss(images[torch.randint(len(images), (8,))]).backward()
         optimizer.step()
 
 
-def test_with_skips_a_u_net_takes_the_codes_place() -> None:
+def test_with_skips_the_network_is_a_u_net() -> None:
     method = built(skips=True, width=4, epochs=15, learning_rate=1e-2, patience=0)
     losses = [epoch["loss"] for epoch in learn(method, normal_parts(12)).losses]
     assert isinstance(method.encoder, UNet)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.errors import MethodError
-from blemish.methods.efficientad import PENALTIES, EfficientAD
+from blemish.methods.efficientad import MAX_PENALTY_IMAGES, EfficientAD
 from blemish.testing.parts import defective_part, normal_parts
 from blemish.training import learn
 
@@ -19,8 +19,8 @@ MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
-class Pictures:
-    """Batches of given images."""
+class BatchesOfThree:
+    """Given images in batches of three."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -36,7 +36,7 @@ def collected(images: Tensor, **arguments: object) -> EfficientAD:
     method = EfficientAD(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]
     torch.manual_seed(0)
     with torch.no_grad():
-        method.eval().collect(Pictures(images))
+        method.eval().collect(BatchesOfThree(images))
     return method
 
 
@@ -48,30 +48,30 @@ def learned() -> EfficientAD:
 
 
 @torch.no_grad()
-def test_the_teacher_is_standardised_over_the_normal_images() -> None:
+def test_teacher_features_are_standardised_over_the_normal_images() -> None:
     images = torch.from_numpy(normal_parts(7))
-    described = collected(images).described(images)
-    values = described.transpose(0, 1).flatten(1)
-    alive = values.std(1) > 0.5  # a channel may be constant on these images
-    assert alive.float().mean() > 0.9
-    assert float(values[alive].mean(1).abs().max()) < 0.1
-    assert float((values[alive].std(1) - 1).abs().max()) < 0.1
+    features = collected(images).teacher_features(images)
+    values = features.transpose(0, 1).flatten(1)
+    varying = values.std(1) > 0.5  # a channel may be constant on these images
+    assert varying.float().mean() > 0.9
+    assert float(values[varying].mean(1).abs().max()) < 0.1
+    assert float((values[varying].std(1) - 1).abs().max()) < 0.1
 
 
 @torch.no_grad()
 def test_prepared_features_are_the_teachers() -> None:
     images = torch.from_numpy(normal_parts(2))
     method = collected(images)
-    kept, described = method.prepare(images)
+    kept, features = method.prepare(images)
     expected = (method.teacher(images) - method.mean) / method.deviation
     assert torch.equal(kept, images)
-    assert described.dtype == torch.float32
-    error = (described - expected).square().mean() / expected.square().mean()
+    assert features.dtype == torch.float32
+    error = (features - expected).square().mean() / expected.square().mean()
     assert float(error) < 1e-3  # computed in half precision where the processor does
 
 
 def test_the_loss_is_the_sum_of_its_four_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written out with whole passes, one network after the other, in evaluation mode and full precision."""
+    """Computed again with a full pass of each network, in evaluation mode and full precision."""
     monkeypatch.setattr("blemish.blocks.mixed_precision.torch.cpu._is_avx512_bf16_supported", lambda: False)
     images = torch.from_numpy(normal_parts(2))
     method = collected(images)
@@ -80,22 +80,22 @@ def test_the_loss_is_the_sum_of_its_four_parts(monkeypatch: pytest.MonkeyPatch) 
         torch.manual_seed(4)
         found = float(method.training_loss(*prepared))
         torch.manual_seed(4)
-        changed = colour_jitter(images, 0.2)
-        other = method._penalty(2)
-        normal = (method.teacher(images) - method.mean) / method.deviation
-        normal_changed = (method.teacher(changed) - method.mean) / method.deviation
-        images, changed, other = ((part - MEAN) / STD for part in (images, changed, other))
-        error = (normal - method.student(images)[:, :384]).square()
+        jittered = colour_jitter(images, 0.2)
+        other = method._penalty_crops(2)
+        teacher = (method.teacher(images) - method.mean) / method.deviation
+        teacher_jittered = (method.teacher(jittered) - method.mean) / method.deviation
+        images, jittered, other = ((part - MEAN) / STD for part in (images, jittered, other))
+        error = (teacher - method.student(images)[:, :384]).square()
         threshold = np.quantile(error.double().numpy(), 0.999)
         hard = error[error.double() >= threshold].mean()
         penalty = method.student(other)[:, :384].square().mean()
-        rebuilt = method.autoencoder(changed, (8, 16))
-        whole = (normal_changed - rebuilt).square().mean()
-        agreement = (rebuilt - method.student(changed)[:, 384:]).square().mean()
-    assert found == pytest.approx(float(hard + penalty + whole + agreement), rel=1e-4)
+        autoencoder = method.autoencoder(jittered, (8, 16))
+        autoencoder_loss = (teacher_jittered - autoencoder).square().mean()
+        second_head_loss = (autoencoder - method.student(jittered)[:, 384:]).square().mean()
+    assert found == pytest.approx(float(hard + penalty + autoencoder_loss + second_head_loss), rel=1e-4)
 
 
-def test_the_teacher_never_moves_and_the_others_do() -> None:
+def test_training_changes_student_and_autoencoder_but_not_the_teacher() -> None:
     images = torch.from_numpy(normal_parts(3))
     method = collected(images)
     before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
@@ -116,8 +116,10 @@ def test_the_teacher_never_moves_and_the_others_do() -> None:
 
 
 @torch.no_grad()
-def test_a_bright_pixel_peaks_where_it_is(learned: EfficientAD, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peak is that of the map of changes: 56 cells, 4 more on every side, enlarged to 256 pixels."""
+def test_the_map_of_a_bright_pixel_peaks_at_that_pixel(
+    learned: EfficientAD, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the map of the teacher's changes: 56 cells and a border of 4 on every side, enlarged to 256 pixels."""
     plain = torch.zeros(1, 3, 256, 256)
     method = copy.deepcopy(learned)
 
@@ -143,13 +145,13 @@ def test_a_bright_pixel_peaks_where_it_is(learned: EfficientAD, monkeypatch: pyt
 @torch.no_grad()
 def test_map_is_the_mean_of_both_calibrated_maps_with_a_zero_border(learned: EfficientAD) -> None:
     images = torch.from_numpy(np.stack([defective_part(1.0), defective_part(0.0)]))
-    described = (learned.teacher(images) - learned.mean) / learned.deviation
-    guess = learned.student((images - MEAN) / STD)
-    rebuilt = learned.autoencoder((images - MEAN) / STD, (8, 16))
+    teacher = (learned.teacher(images) - learned.mean) / learned.deviation
+    student = learned.student((images - MEAN) / STD)
+    autoencoder = learned.autoencoder((images - MEAN) / STD, (8, 16))
     grid = torch.zeros(2, 16, 24)
     for difference, scale in (
-        (described - guess[:, :384], learned.student_scale),
-        (rebuilt - guess[:, 384:], learned.autoencoder_scale),
+        (teacher - student[:, :384], learned.student_scale),
+        (autoencoder - student[:, 384:], learned.autoencoder_scale),
     ):
         low, high = scale.quantiles.tolist()
         grid[:, 4:12, 4:20] += 0.5 * 0.1 * (difference.square().mean(1) - low) / (high - low)
@@ -177,29 +179,29 @@ def test_dropout_only_in_training(learned: EfficientAD) -> None:
     assert not torch.equal(first, second)
 
 
-def test_penalties_are_crops_of_the_auxiliary_images() -> None:
+def test_the_penalty_uses_crops_of_the_auxiliary_images() -> None:
     method = EfficientAD(backbone=RANDOM)
-    method.auxiliary = Pictures(torch.arange(100.0).view(-1, 1, 1, 1).expand(100, 3, 80, 100))
+    method.auxiliary = BatchesOfThree(torch.arange(100.0).view(-1, 1, 1, 1).expand(100, 3, 80, 100))
     with torch.no_grad():
-        method.collect(Pictures(torch.from_numpy(normal_parts(2))))
-    assert method.penalties.shape[1:] == (3, 80, 100)
-    assert 1 < len(method.penalties) <= PENALTIES
-    crops = method._penalty(50)
+        method.collect(BatchesOfThree(torch.from_numpy(normal_parts(2))))
+    assert method.penalty_images.shape[1:] == (3, 80, 100)
+    assert 1 < len(method.penalty_images) <= MAX_PENALTY_IMAGES
+    crops = method._penalty_crops(50)
     assert crops.shape == (50, 3, 40, 50)
     assert len(crops[:, 0, 0, 0].unique()) > 10
     assert set(crops.unique().tolist()) <= set(range(100))
 
 
-def test_without_auxiliary_images_the_penalties_are_procedural_and_seeded() -> None:
+def test_without_auxiliary_images_the_penalty_images_are_procedural_and_seeded() -> None:
     images = torch.from_numpy(normal_parts(2))
-    first, second = collected(images).penalties, collected(images).penalties
+    first, second = collected(images).penalty_images, collected(images).penalty_images
     assert torch.equal(first, second)
-    assert first.shape == (PENALTIES, 3, 64, 96)
+    assert first.shape == (MAX_PENALTY_IMAGES, 3, 64, 96)
     assert float(first.min()) >= 0
     assert float(first.max()) <= 1
 
 
-def test_pictures_for_the_penalty_are_not_part_of_the_model(learned: EfficientAD) -> None:
+def test_penalty_images_are_not_part_of_the_model(learned: EfficientAD) -> None:
     assert not any("penalt" in name for name in learned.state_dict())
 
 

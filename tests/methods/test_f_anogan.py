@@ -1,4 +1,4 @@
-"""Both phases of f-AnoGAN: who learns when, what stays, and what the scores are."""
+"""f-AnoGAN: which networks are trained in which phase, resumed training, and the scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ Row = dict[str, dict[str, Tensor]]
 
 
 def built(**arguments: object) -> FAnoGAN:
-    """A method whose weights are drawn, not trained."""
+    """A method with random weights, without training."""
     method = FAnoGAN(**{**TINY, **arguments})
     torch.manual_seed(0)
     with torch.no_grad():
@@ -35,7 +35,7 @@ def built(**arguments: object) -> FAnoGAN:
 
 
 class Watched(FAnoGAN):
-    """Notes the state of all networks before each step, and the losses of each."""
+    """Records the state of all networks before each step, and the names of the losses of each step."""
 
     def build(self) -> None:
         super().build()
@@ -68,7 +68,7 @@ def watched() -> Watched:
     return method
 
 
-def test_the_generator_steps_once_in_so_many_steps_of_the_critic(watched: Watched) -> None:
+def test_the_generator_makes_one_step_per_critic_steps(watched: Watched) -> None:
     both = ["critic", "generator"]
     assert watched.losses == [["critic"], ["critic"], both, ["critic"], ["critic"], both, *[["encoder"]] * 4]
     changes = [
@@ -80,8 +80,8 @@ def test_the_generator_steps_once_in_so_many_steps_of_the_critic(watched: Watche
     assert [bool(count) for count in changes] == [False, False, True, False, False, True]
 
 
-def test_generator_and_critic_are_the_same_to_the_bit_while_the_encoder_learns(watched: Watched) -> None:
-    """Their batch norm's running statistics too."""
+def test_generator_and_critic_are_frozen_while_the_encoder_is_trained(watched: Watched) -> None:
+    """Including the running statistics of their batch norms."""
     first = watched.rows[6]
     assert any("running_mean" in name for name in first["generator"])
     for before, after in zip(watched.rows[6:], watched.rows[7:], strict=False):
@@ -93,16 +93,16 @@ def test_generator_and_critic_are_the_same_to_the_bit_while_the_encoder_learns(w
     assert not same(watched.rows[0]["generator"], first["generator"])
 
 
-def test_left_in_training_mode_the_generator_would_move() -> None:
-    """The control of the test above: its batch norm counts on unless it is told not to."""
+def test_in_training_mode_the_generators_batch_norms_would_change() -> None:
+    """The control of the test above."""
     method = built()
     before = state(method)
     method.train().generator(torch.randn(3, 6))
     assert not same(before["generator"], state(method)["generator"])
 
 
-class BrokenOff(FAnoGAN):
-    """Stops at a step."""
+class Interrupted(FAnoGAN):
+    """Is interrupted at a step."""
 
     stop_at = 0
 
@@ -113,11 +113,11 @@ class BrokenOff(FAnoGAN):
 
 
 @pytest.mark.parametrize("stop_at", [4, 6, 7, 9])
-def test_training_goes_on_where_it_was_left_in_either_phase(
+def test_resumed_training_gives_the_same_weights_in_either_phase(
     watched: Watched, tmp_path: Path, stop_at: int
 ) -> None:
     for stop in (stop_at, 0):
-        method = BrokenOff(**TINY, critic_steps=3)
+        method = Interrupted(**TINY, critic_steps=3)
         method.stop_at = stop
         checkpoint = Checkpoint(tmp_path / "state", {"seed": 0}, resume=True)
         checkpoint.kept_at = float("-inf")
@@ -132,7 +132,7 @@ def test_training_goes_on_where_it_was_left_in_either_phase(
     assert all(same(watched.rows[-1][name], found[name]) for name in found)
 
 
-def test_the_encoders_loss_is_zero_where_it_inverts_the_generator() -> None:
+def test_the_scores_are_zero_where_the_encoder_inverts_the_generator() -> None:
     method = built(code=3 * 16 * 16)
     views = torch.rand(2, 3, 16, 16) * 2 - 1
     method.encoder = nn.Flatten()  # type: ignore[assignment]
@@ -151,23 +151,24 @@ def test_the_encoders_loss_is_zero_where_it_inverts_the_generator() -> None:
     assert float(scores.min()) > 0
 
 
-def test_scores_and_map_are_the_formulas_summed_by_hand() -> None:
+def test_scores_and_errors_equal_the_formulas_by_hand() -> None:
     views = torch.rand(2, 3, 16, 16) * 2 - 1
     for score in ("combined", "pixels", "latent"):
         method = built(score=score).eval()
         with torch.no_grad():
             errors, scores = method.compare(views)
             codes = method.encoder(views)
-            rebuilt = method.generator(codes)
-            seen = [method.critic.body(p) for p in (views, rebuilt)]
-            again = method.encoder(rebuilt)
-        assert torch.allclose(errors, (views - rebuilt).abs().sum(1) / 3)
+            reconstruction = method.generator(codes)
+            features = [method.critic.body(p) for p in (views, reconstruction)]
+            second_codes = method.encoder(reconstruction)
+        assert torch.allclose(errors, (views - reconstruction).abs().sum(1) / 3)
         if score == "pixels":
             assert scores is None
             continue
-        pixels = ((views - rebuilt) ** 2).sum((1, 2, 3)) / (3 * 16 * 16)
-        features = ((seen[0] - seen[1]) ** 2).sum(1) / (16 * 8)
-        expected = pixels + features if score == "combined" else ((codes - again) ** 2).sum(1) / 6
+        by_pixels = ((views - reconstruction) ** 2).sum((1, 2, 3)) / (3 * 16 * 16)
+        by_features = ((features[0] - features[1]) ** 2).sum(1) / (16 * 8)
+        by_codes = ((codes - second_codes) ** 2).sum(1) / 6
+        expected = by_pixels + by_features if score == "combined" else by_codes
         assert scores is not None
         assert torch.allclose(scores, expected, rtol=1e-4)
 
@@ -175,13 +176,13 @@ def test_scores_and_map_are_the_formulas_summed_by_hand() -> None:
 def test_the_encoders_loss_is_the_mean_of_the_combined_score() -> None:
     method = built().eval()
     method.trained.fill_(6)
-    pictures = torch.rand(3, 3, 16, 16) * 2 - 1
+    images = torch.rand(3, 3, 16, 16) * 2 - 1
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "blemish.methods.f_anogan.mixed_precision", lambda device: torch.autocast("cpu", enabled=False)
         )
-        loss = method.training_loss(pictures)["encoder"]
-        scores = method.compare(pictures)[1]
+        loss = method.training_loss(images)["encoder"]
+        scores = method.compare(images)[1]
     assert scores is not None
     assert float(loss) == pytest.approx(float(scores.mean()), rel=1e-5)
 
@@ -208,7 +209,7 @@ def test_tanh_bounds_the_codes() -> None:
             assert (float(method.encoder(views).abs().max()) <= 1) == tanh
 
 
-def test_rates_fall_to_zero_in_each_phase_and_the_steps_are_the_sum() -> None:
+def test_learning_rates_fall_to_zero_in_each_phase_and_steps_are_the_sum() -> None:
     method = FAnoGAN(**{**TINY, "gan_steps": 20, "encoder_steps": 10})
     assert method.steps == 30
     factors = [method.learning_rate_factor(step / 30) for step in (0, 10, 19, 20, 25, 29)]
@@ -216,20 +217,20 @@ def test_rates_fall_to_zero_in_each_phase_and_the_steps_are_the_sum() -> None:
 
 
 def test_bfloat16_changes_the_penaltys_gradient_little() -> None:
-    """So little that nothing has to be kept in float32 for the second derivative."""
+    """So the second derivative needs no float32."""
     method = built(size=32, width=8)
     real, fake = torch.rand(2, 4, 3, 32, 32) * 2 - 1
     gradients = []
     for enabled in (False, True):
 
-        def judge(pictures: Tensor, enabled: bool = enabled) -> Tensor:
+        def critic_scores(images: Tensor, enabled: bool = enabled) -> Tensor:
             with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-                scores: Tensor = method.critic(pictures)
+                scores: Tensor = method.critic(images)
             return scores.float()
 
         torch.manual_seed(1)
         weights = [p for p in method.critic.parameters() if p.ndim > 1]
-        found = torch.autograd.grad(gradient_penalty(judge, real, fake), weights)
+        found = torch.autograd.grad(gradient_penalty(critic_scores, real, fake), weights)
         gradients.append(torch.cat([gradient.flatten() for gradient in found]))
     exact, rough = gradients
     assert 0 < float((rough - exact).norm() / exact.norm()) < 0.05

@@ -13,7 +13,7 @@ RANDOM = "resnet18:random"
 
 
 def learned(images: Tensor, epochs: int, **arguments: Any) -> tuple[FastFlow, list[float]]:
-    """A method taken through its hooks by hand, and the loss of each epoch."""
+    """A method trained by calling its hooks, and the loss of each epoch."""
     torch.manual_seed(0)
     method = FastFlow(**{"backbone": RANDOM, "layers": (1, 2), "flow_steps": 2, **arguments}).eval()
     with torch.no_grad():
@@ -38,12 +38,12 @@ DEFECTIVE = torch.from_numpy(defective_part(1.0))[None]
 
 @torch.no_grad()
 def latent(method: FastFlow, images: Tensor) -> list[Tensor]:
-    """z of every layer, by the parts of the method."""
-    found = []
+    """z of every layer, computed from the parts of the method."""
+    outputs = []
     for norm, flow, x in zip(method.norms, method.flows, Backbone(RANDOM, (1, 2))(images), strict=True):
         normed = functional.layer_norm(x, x.shape[1:], norm.weight, norm.bias)  # type: ignore[arg-type]
-        found.append(flow(normed)[0])
-    return found
+        outputs.append(flow(normed)[0])
+    return outputs
 
 
 def enlarged_mean(grids: list[Tensor]) -> Tensor:
@@ -70,7 +70,7 @@ def test_the_map_of_the_public_code_is_minus_p() -> None:
 
 
 def test_the_first_loss_is_that_of_each_channels_own_normal_distribution() -> None:
-    """Flows start as permutations; half a nat for each dimension, less what the channels differ in width."""
+    """Flows start as permutations, so the loss is that of independent normal distributions of the channels."""
     _, losses = learned(PARTS, 1)
     total, numbers = 0.0, 0
     for x in Backbone(RANDOM, (1, 2))(PARTS):
@@ -83,8 +83,8 @@ def test_the_first_loss_is_that_of_each_channels_own_normal_distribution() -> No
     assert losses[0] == pytest.approx(total / numbers, rel=1e-3)
 
 
-def test_the_loss_counts_what_the_norm_multiplies_with() -> None:
-    """Smaller numbers are likelier, but not if they were made small."""
+def test_the_loss_includes_the_weights_of_the_norm() -> None:
+    """Otherwise scaling all values down would lower the loss."""
     method, _ = learned(PARTS, 0)
     with torch.no_grad():
         prepared = method.prepare(PARTS)
@@ -95,7 +95,7 @@ def test_the_loss_counts_what_the_norm_multiplies_with() -> None:
     assert found == pytest.approx(0.5 * 0.25 + 0.6931, rel=1e-3)
 
 
-def test_training_lowers_the_loss_and_raises_a_defect() -> None:
+def test_training_lowers_the_loss_and_scores_grow_with_the_defect() -> None:
     method, losses = learned(PARTS, 25)
     assert losses[-1] < losses[0] - 0.2
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_training_lowers_the_loss_and_raises_a_defect() -> None:
     assert scores[0] < scores[1] < scores[2]
 
 
-def test_learned_weights_are_parameters_and_permutations_are_saved() -> None:
+def test_all_parameters_are_trained_and_permutations_are_saved() -> None:
     method, _ = learned(PARTS, 1)
     state = method.state_dict()
     again = FastFlow(**method.arguments)
@@ -116,7 +116,7 @@ def test_learned_weights_are_parameters_and_permutations_are_saved() -> None:
     assert moved == {id(p) for p in method.parameters() if p.requires_grad}
 
 
-def test_kernels_take_turns() -> None:
+def test_kernels_alternate() -> None:
     method = FastFlow(backbone=RANDOM, layers=(1,), flow_steps=3, kernels=(3, 1))
     sides = [p.shape[-1] for name, p in method.flows.named_parameters() if name.endswith("subnet.0.weight")]
     assert sides == [3, 1, 3]

@@ -25,7 +25,7 @@ def learned() -> GANomaly:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> GANomaly:
-    """With weights far from those that training starts with, and numbers of 32 bits."""
+    """With large random weights and in float32."""
     monkeypatch.setattr("blemish.methods.ganomaly.mixed_precision", lambda device: nullcontext())
     torch.manual_seed(0)
     method = GANomaly(size=32, width=8, code=8)
@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> GANomaly:
     return method
 
 
-def pictures(count: int = 3) -> Tensor:
+def random_views(count: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
 
@@ -54,7 +54,7 @@ def normed(values: Tensor, weights: Iterator[Tensor], training: bool) -> Tensor:
 
 
 def encoded(network: nn.Module, given: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-    """The official encoder at 32 × 32, from the weights in their order: its features and its codes."""
+    """Features and codes of the official encoder at 32 × 32, from the weights in their order."""
     weights = iter(list(network.state_dict(keep_vars=True).values()))
     given = leaky(functional.conv2d(given, next(weights), stride=2, padding=1))
     for _ in range(2):
@@ -72,17 +72,17 @@ def decoded(network: nn.Module, codes: Tensor, training: bool) -> Tensor:
     return given.tanh()
 
 
-def test_losses_are_those_of_the_paper_by_hand(started: GANomaly) -> None:
-    views = pictures()
+def test_losses_equal_those_of_the_paper_by_hand(started: GANomaly) -> None:
+    views = random_views()
     codes = encoded(started.encoder, views, True)[1]
-    rebuilt = decoded(started.decoder, codes, True)
-    second = encoded(started.second_encoder, rebuilt, True)[1]
+    reconstruction = decoded(started.decoder, codes, True)
+    second = encoded(started.second_encoder, reconstruction, True)[1]
     (real, real_logits), (fake, fake_logits) = (
-        encoded(started.discriminator, v, True) for v in (views, rebuilt)
+        encoded(started.discriminator, v, True) for v in (views, reconstruction)
     )
     terms = [
         (real - fake).square().mean(),
-        (views - rebuilt).abs().mean(),
+        (views - reconstruction).abs().mean(),
         (codes - second).square().mean(),
     ]
     assert min(float(term.detach()) for term in terms) > 1e-3
@@ -99,20 +99,20 @@ def gradient(loss: Tensor, parameter: Tensor) -> float:
     return 0.0 if found is None else float(found.abs().max())
 
 
-def test_the_generator_matches_features_not_the_discriminators_verdict(started: GANomaly) -> None:
-    views = pictures()
+def test_the_generator_is_trained_on_the_discriminators_features_not_its_output(started: GANomaly) -> None:
+    views = random_views()
     losses = started.train().training_loss(views)
     head = started.discriminator.head.get_parameter("weight")
     before_it = started.discriminator.features[-3].get_parameter("weight")  # type: ignore[index]
     assert gradient(losses["generator"], head) == 0.0
     assert gradient(losses["generator"], before_it) > 0
     assert gradient(losses["discriminator"], head) > 0
-    verdicts = [started.discriminator(v).sigmoid() for v in (views, started.decoder(started.encoder(views)))]
-    assert gradient(functional.mse_loss(*verdicts), head) > 0, "the control: verdicts instead of features"
+    outputs = [started.discriminator(v).sigmoid() for v in (views, started.decoder(started.encoder(views)))]
+    assert gradient(functional.mse_loss(*outputs), head) > 0, "the control: outputs instead of features"
 
 
-def test_the_discriminators_loss_leaves_the_generator_alone(started: GANomaly) -> None:
-    losses = started.train().training_loss(pictures())
+def test_the_discriminators_loss_has_no_gradient_for_the_generator(started: GANomaly) -> None:
+    losses = started.train().training_loss(random_views())
     for parameter in started.generator.parameters():
         assert gradient(losses["discriminator"], parameter) == 0.0
         assert gradient(losses["generator"], parameter) > 0
@@ -122,16 +122,16 @@ def test_the_discriminators_loss_leaves_the_generator_alone(started: GANomaly) -
     assert {id(p) for p in groups["discriminator"]} == {id(p) for p in started.discriminator.parameters()}
 
 
-def test_scores_and_map_equal_those_of_the_networks_written_out(learned: GANomaly) -> None:
-    views = pictures()
+def test_scores_and_errors_equal_those_by_hand(learned: GANomaly) -> None:
+    views = random_views()
     with torch.no_grad():
         codes = encoded(learned.encoder, views, False)[1]
-        rebuilt = decoded(learned.decoder, codes, False)
-        second = encoded(learned.second_encoder, rebuilt, False)[1]
+        reconstruction = decoded(learned.decoder, codes, False)
+        second = encoded(learned.second_encoder, reconstruction, False)[1]
         errors, scores = learned.compare(views)
     assert scores is not None
     assert torch.allclose(scores, (codes - second).square().mean((1, 2, 3)), rtol=1e-4)
-    assert torch.allclose(errors, (views - rebuilt).abs().mean(1), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(errors, (views - reconstruction).abs().mean(1), rtol=1e-4, atol=1e-5)
 
 
 def test_the_score_is_latent_or_the_maps_maximum(learned: GANomaly) -> None:
@@ -146,7 +146,7 @@ def test_the_score_is_latent_or_the_maps_maximum(learned: GANomaly) -> None:
     assert not torch.allclose(score, latent_score, rtol=0.1)
 
 
-def test_batch_norms_hold_the_statistics_of_all_training_pictures(learned: GANomaly) -> None:
+def test_batch_norms_hold_the_statistics_of_all_training_images(learned: GANomaly) -> None:
     (views,) = learned.prepare(torch.from_numpy(normal_parts(6)))
     layers = list(learned.encoder.features.children())
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_batch_norms_hold_the_statistics_of_all_training_pictures(learned: GANom
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_finishing_leaves_the_mode_of_every_network(training: bool) -> None:
+def test_finishing_keeps_the_mode_of_every_network(training: bool) -> None:
     method = GANomaly(**TINY)  # type: ignore[arg-type]
     method.collect([])
     with torch.no_grad():
@@ -171,19 +171,19 @@ def test_finishing_leaves_the_mode_of_every_network(training: bool) -> None:
 
 
 def scores_of(method: GANomaly) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], float]:
-    """Of six new normal parts, and of a defective one."""
+    """Scores of six new normal parts, and of a defective one."""
     images = np.concatenate([normal_parts(6, seed=9), defective_part(1.0)[None]])
     with torch.no_grad():
         scores = method.eval()(torch.from_numpy(images)).score.numpy()
     return scores[:-1], float(scores[-1])
 
 
-def test_a_defective_part_stands_out_from_new_normal_ones(learned: GANomaly) -> None:
+def test_a_defective_part_scores_above_new_normal_parts(learned: GANomaly) -> None:
     normal, defective = scores_of(learned)
     assert defective > normal.mean() + 10 * normal.std()
 
 
-def test_without_recalibration_normal_parts_are_not_told_apart_so_well(
+def test_measured_batch_norm_statistics_separate_defects_better(
     learned: GANomaly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blemish.methods.ganomaly.update_bn", lambda batches, network: None)
@@ -193,7 +193,7 @@ def test_without_recalibration_normal_parts_are_not_told_apart_so_well(
     assert ratios[0] < 0.5 * ratios[1]
 
 
-def test_windows_are_learned_from_and_scored() -> None:
+def test_training_and_scoring_on_windows() -> None:
     method = GANomaly(**{**TINY, "patches": True, "standardise": True})  # type: ignore[arg-type]
     learn(method, normal_parts(4))
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_windows_are_learned_from_and_scored() -> None:
     assert anomaly_map.shape == (2, 64, 96)
 
 
-def test_learning_rates_fall_along_half_a_cosine() -> None:
+def test_learning_rates_follow_half_cosine_decay() -> None:
     factors = [GANomaly().learning_rate_factor(done) for done in (0.0, 0.5, 1.0)]
     assert factors == pytest.approx([1.0, 0.5, 0.0])
 

@@ -17,7 +17,7 @@ DEFECTIVE = torch.from_numpy(defective_part(1.0))[None]
 
 
 def learned(epochs: int, **arguments: Any) -> tuple[MSFlow, list[float]]:
-    """A method taken through its hooks by hand, and the loss of each epoch."""
+    """A method trained by calling its hooks, and the loss of each epoch."""
     torch.manual_seed(0)
     method = MSFlow(
         **{"backbone": RANDOM, "layers": (1, 2), "flow_steps": (1, 2), "learning_rate": 1e-3, **arguments}
@@ -39,8 +39,8 @@ def learned(epochs: int, **arguments: Any) -> tuple[MSFlow, list[float]]:
 
 
 @torch.no_grad()
-def unlikely(method: MSFlow, images: Tensor) -> list[Tensor]:
-    """−log p of each cell of each layer (N, h, w), by the parts of the method."""
+def negative_log_p(method: MSFlow, images: Tensor) -> list[Tensor]:
+    """−log p of each cell of each layer (N, h, w), computed from the parts of the method."""
     maps = []
     for flow, x in zip(method.flows, Backbone(RANDOM, (1, 2))(images), strict=True):
         pooled = functional.avg_pool2d(x, 3, 2, 1)
@@ -60,7 +60,7 @@ def enlarged(grid: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-def worst(anomaly_map: Tensor) -> list[float]:
+def top_mean(anomaly_map: Tensor) -> list[float]:
     """Mean of the highest 3 % of the pixels."""
     count = int(0.03 * 64 * 96)
     return [float(pixels.flatten().sort(descending=True).values[:count].mean()) for pixels in anomaly_map]
@@ -68,10 +68,10 @@ def worst(anomaly_map: Tensor) -> list[float]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["nll", "mul", "add"])
-def test_maps_and_scores_by_the_formulas(kind: str) -> None:
+def test_maps_and_scores_equal_the_formulas(kind: str) -> None:
     method, _ = learned(3, map=kind)
     images = torch.cat([PARTS[:1], DEFECTIVE])
-    grids = unlikely(method, images)
+    grids = negative_log_p(method, images)
     summed = sum(enlarged(grid) for grid in grids)
     assert isinstance(summed, Tensor)
     log_p = -summed
@@ -80,13 +80,13 @@ def test_maps_and_scores_by_the_formulas(kind: str) -> None:
     added = sum(enlarged(torch.stack([(one.min() - one).exp() for one in grid])) for grid in grids)
     assert isinstance(added, Tensor)
     add = torch.stack([one.max() - one for one in added])
-    likely = sum(enlarged((-grid).exp()) for grid in grids)
-    assert isinstance(likely, Tensor)
-    nll = -(likely / 2).log()
+    likelihood = sum(enlarged((-grid).exp()) for grid in grids)
+    assert isinstance(likelihood, Tensor)
+    nll = -(likelihood / 2).log()
     expected = {"nll": nll, "mul": mul, "add": add}[kind]
     score, anomaly_map = method(images)
     assert torch.allclose(anomaly_map, expected, rtol=1e-3, atol=1e-4)
-    assert score.tolist() == pytest.approx(worst(nll if kind == "nll" else mul), rel=1e-3, abs=1e-4)
+    assert score.tolist() == pytest.approx(top_mean(nll if kind == "nll" else mul), rel=1e-3, abs=1e-4)
 
 
 def test_the_first_loss_is_half_the_squares_of_the_pooled_features() -> None:
@@ -97,7 +97,7 @@ def test_the_first_loss_is_half_the_squares_of_the_pooled_features() -> None:
     assert losses[0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_training_lowers_the_loss_and_raises_a_defect() -> None:
+def test_training_lowers_the_loss_and_scores_grow_with_the_defect() -> None:
     method, losses = learned(25)
     assert losses[-1] < losses[0] - 0.5 * abs(losses[0])
     with torch.no_grad():
@@ -106,8 +106,8 @@ def test_training_lowers_the_loss_and_raises_a_defect() -> None:
     assert scores[0] < scores[1] < scores[2]
 
 
-def test_flows_know_their_place() -> None:
-    """The same cell everywhere, away from the borders' zeros, is told apart by the position code alone."""
+def test_flows_depend_on_the_position() -> None:
+    """Equal cells, away from the zero padding at the borders, differ only by their positional encoding."""
     method, _ = learned(5)
     flat = torch.ones(1, 64, 12, 12)
     code = positional_encoding(64, 12, 12, like=flat)
@@ -118,14 +118,14 @@ def test_flows_know_their_place() -> None:
     assert float(with_code.std(1).max()) > 1e-3
 
 
-def test_the_learning_rate_warms_up_and_falls_twice() -> None:
+def test_the_learning_rate_warms_up_and_decays_twice() -> None:
     method = MSFlow(backbone=RANDOM)
     factors = [method.learning_rate_factor(done) for done in (0.0, 0.06, 0.12, 0.69, 0.7, 0.9, 0.99)]
     assert factors == pytest.approx([0.1, 0.55, 1, 1, 0.33, 0.1089, 0.1089])
     assert method.clip_norm == 2
 
 
-def test_fewer_layers_leave_out_the_first_depths() -> None:
+def test_with_fewer_layers_the_first_depths_are_unused() -> None:
     def depths(layers: tuple[int, ...]) -> list[int]:
         return [len(flow.steps) for flow in MSFlow(backbone=RANDOM, layers=layers).flows]  # type: ignore[arg-type]
 
@@ -134,7 +134,7 @@ def test_fewer_layers_leave_out_the_first_depths() -> None:
     assert depths((2,)) == [8]
 
 
-def test_what_was_learned_loads_and_all_of_it_is_trained() -> None:
+def test_a_saved_state_loads_and_all_parameters_are_trained() -> None:
     method, _ = learned(1)
     again = MSFlow(**method.arguments)
     again.load_learned(method.state_dict())
@@ -144,7 +144,7 @@ def test_what_was_learned_loads_and_all_of_it_is_trained() -> None:
     assert moved == {id(p) for p in method.parameters() if p.requires_grad}
 
 
-def test_every_layer_needs_a_number_of_steps() -> None:
+def test_too_few_numbers_of_steps_are_refused() -> None:
     with pytest.raises(
         MethodError, match=r"a number for each of the 2 layers, got \(5,\)\. The default is \(2, 5, 8\)"
     ):

@@ -41,14 +41,14 @@ def test_map_is_the_mahalanobis_distance_of_the_drawn_channels() -> None:
     assert float(prediction.score) == pytest.approx(float(expected.max()), rel=5e-3)
 
 
-def test_channels_are_drawn_once_by_the_seed_and_kept_with_the_model() -> None:
+def test_channels_are_drawn_by_the_seed_and_saved_with_the_model() -> None:
     first, second = learned(), learned()
     assert torch.equal(first.channels, second.channels)
     assert len(first.channels.unique()) == 12
     assert "channels" in first.state_dict()
 
 
-def test_asking_for_more_dimensions_than_there_are_takes_all() -> None:
+def test_more_dimensions_than_channels_use_all_channels() -> None:
     assert learned(dimensions=10_000).channels.tolist() == list(range(64 + 128))
 
 

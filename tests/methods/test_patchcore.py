@@ -58,7 +58,7 @@ def test_map_is_the_enlarged_and_blurred_distance_to_the_nearest_bank_patch() ->
     assert torch.allclose(found, upsample(grid, (64, 96), SIGMA), rtol=1e-3, atol=1e-3)
 
 
-def test_amazon_way_is_the_squared_distance_and_the_plain_maximum() -> None:
+def test_arguments_of_the_amazon_preset_give_the_squared_maximum() -> None:
     method = learned(squared=True, neighbours=1, mean_mapped=64)
     image = torch.from_numpy(defective_part(1.0))
     patches = patches_of(method, image)
@@ -69,7 +69,7 @@ def test_amazon_way_is_the_squared_distance_and_the_plain_maximum() -> None:
     assert float(prediction.score) == pytest.approx(float(squared.max()), rel=1e-3)
 
 
-def test_bank_holds_the_share_of_training_patches_and_only_those() -> None:
+def test_bank_holds_its_share_of_the_training_patches_and_nothing_else() -> None:
     method = learned(coreset_ratio=0.1)
     with torch.no_grad():
         every = method.embed(torch.from_numpy(normal_parts(6))).flatten(0, 2)
@@ -96,30 +96,34 @@ def test_padding_does_not_enter_the_bank() -> None:
     ("coreset", "limits", "selection"),
     [
         ("auto", {}, GreedyCoreset),
-        ("auto", {"MOST_PATCHES": 767}, StreamingCoreset),
-        ("auto", {"MOST_CHOICES": 19}, StreamingCoreset),
+        ("auto", {"MAX_GREEDY_PATCHES": 767}, StreamingCoreset),
+        ("auto", {"MAX_GREEDY_CHOICES": 19}, StreamingCoreset),
         ("auto", {"free_disk": lambda: 983_039.0}, StreamingCoreset),
-        ("auto", {"MOST_PATCHES": 768, "MOST_CHOICES": 20, "free_disk": lambda: 983_040.0}, GreedyCoreset),
-        ("greedy", {"MOST_PATCHES": 0, "free_disk": lambda: 0.0}, GreedyCoreset),
+        (
+            "auto",
+            {"MAX_GREEDY_PATCHES": 768, "MAX_GREEDY_CHOICES": 20, "free_disk": lambda: 983_040.0},
+            GreedyCoreset,
+        ),
+        ("greedy", {"MAX_GREEDY_PATCHES": 0, "free_disk": lambda: 0.0}, GreedyCoreset),
         ("streaming", {}, StreamingCoreset),
     ],
 )
-def test_greedy_chooses_as_long_as_it_is_quick(
+def test_auto_uses_greedy_within_its_limits(
     coreset: Coreset, limits: dict[str, object], selection: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in limits.items():
         monkeypatch.setattr(memory_bank, name, value)
-    made = []
+    used = []
     for kind in (GreedyCoreset, StreamingCoreset):
 
         def finish(self: Any, finish: Any = kind.finish) -> Any:
-            made.append(type(self))
+            used.append(type(self))
             return finish(self)
 
         monkeypatch.setattr(kind, "finish", finish)
     method = PatchCore(backbone=RANDOM, bank_size=20, coreset=coreset)
     learn(method, normal_parts(6))  # two batches of 4 · 96 patches of 320 numbers expected
-    assert made == [selection]
+    assert used == [selection]
 
 
 @pytest.mark.parametrize("preset", ["paper", "amazon"])
@@ -133,7 +137,7 @@ def test_presets_build_on_random_weights(preset: str) -> None:
     assert chosen.preprocess == {"size": (256, 256), "crop": (224, 224)}
 
 
-def test_an_update_gives_the_same_where_it_must_embed_the_images_twice(
+def test_an_update_that_embeds_the_images_twice_gives_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = []

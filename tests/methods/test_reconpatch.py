@@ -18,7 +18,7 @@ def built(**arguments: object) -> ReConPatch:
 
 
 def started(**arguments: object) -> ReConPatch:
-    """A method as training finds it."""
+    """A method before its first training step."""
     method = built(**arguments)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_before_training_the_representation_keeps_distances() -> None:
 
 def test_a_narrower_representation_keeps_lengths_on_average() -> None:
     method = started(dimensions=64)
-    generator = torch.Generator().manual_seed(1)  # another than that of the weights
+    generator = torch.Generator().manual_seed(1)  # not the one that draws the weights
     vectors = torch.randn(500, 320, generator=generator)
     with torch.no_grad():
         shares = (vectors @ method.represent.T).square().sum(1) / vectors.square().sum(1)
@@ -63,7 +63,7 @@ def test_untrained_scores_equal_patchcore_when_every_patch_is_kept() -> None:
     assert torch.allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-2, atol=1e-3)
 
 
-def test_averages_follow_by_one_part_in_a_hundred() -> None:
+def test_moving_averages_take_one_hundredth_of_the_trained_weights() -> None:
     method = started(momentum=0.99)
     with torch.no_grad():
         method.represent.add_(1.0)
@@ -77,11 +77,11 @@ def test_averages_follow_by_one_part_in_a_hundred() -> None:
     assert torch.allclose(method.averaged_represent, expected[0], atol=1e-6)
     assert torch.allclose(method.averaged_project, expected[1], atol=1e-6)
     held_out = method.averaged_represent.clone()
-    method.eval().training_loss(*prepared(method))  # a look at held-out images is no step
+    method.eval().training_loss(*prepared(method))  # the loss of held-out images changes no average
     assert torch.equal(method.averaged_represent, held_out)
 
 
-def test_the_similarity_mixes_both_and_alpha_one_is_the_pairwise_one_only() -> None:
+def test_the_similarity_is_the_weighted_mean_of_both() -> None:
     points = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
     squared = squared_distances(points)
     by_distance = pairwise_similarity(squared, 0.3 * squared.mean())
@@ -93,7 +93,7 @@ def test_the_similarity_mixes_both_and_alpha_one_is_the_pairwise_one_only() -> N
     assert torch.allclose(built().similarity(100 * points), built().similarity(points), atol=1e-5)
 
 
-def test_both_layers_learn_and_the_averages_get_no_gradient() -> None:
+def test_both_layers_are_trained_and_the_averages_get_no_gradient() -> None:
     method = started().train()
     loss = method.training_loss(*prepared(method))
     loss.backward()
@@ -104,18 +104,18 @@ def test_both_layers_learn_and_the_averages_get_no_gradient() -> None:
     assert not method.averaged_project.requires_grad
 
 
-def test_samples_are_the_same_places_of_all_images_and_never_padding() -> None:
+def test_samples_are_from_the_same_positions_in_all_images_and_never_padding() -> None:
     method = built(sampled=20)
-    image, place = torch.meshgrid(torch.arange(4), torch.arange(30), indexing="ij")
-    patches = torch.stack([image, place], 2).float()
+    image, position = torch.meshgrid(torch.arange(4), torch.arange(30), indexing="ij")
+    patches = torch.stack([image, position], 2).float()
     inside = torch.ones(4, 30, dtype=torch.bool)
     inside[:, 10:] = False
     inside[2, :5] = False
     found = method._sample(patches, inside)
-    places = {i: set(found[found[:, 0] == i, 1].tolist()) for i in range(4)}
-    assert len(places[0]) == 5
-    assert places[0] == places[1] == places[3] <= set(range(10))
-    assert places[2] == {p for p in places[0] if p >= 5}
+    positions = {i: set(found[found[:, 0] == i, 1].tolist()) for i in range(4)}
+    assert len(positions[0]) == 5
+    assert positions[0] == positions[1] == positions[3] <= set(range(10))
+    assert positions[2] == {p for p in positions[0] if p >= 5}
 
 
 def test_training_lowers_the_loss() -> None:
@@ -124,7 +124,7 @@ def test_training_lowers_the_loss() -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_the_learning_rate_falls_along_half_a_cosine() -> None:
+def test_the_learning_rate_follows_half_cosine_decay() -> None:
     factors = [built().learning_rate_factor(done) for done in (0.0, 0.5, 1.0)]
     assert factors == pytest.approx([1.0, 0.5, 0.0])
 
@@ -139,7 +139,7 @@ def test_the_bank_holds_learned_representations() -> None:
     assert float(torch.cdist(bank, every).amin(1).max()) < 1e-4
     assert (
         float((method.represent @ method.represent.T - torch.eye(320)).detach().abs().max()) > 1e-5
-    )  # it learned
+    )  # training changed the weights
 
 
 def test_padding_does_not_enter_the_bank() -> None:

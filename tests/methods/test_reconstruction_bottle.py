@@ -1,4 +1,4 @@
-"""What learns by reconstruction, on real images: small and short, but each finds defects and its control does not."""
+"""Reconstruction methods on real images: small networks and short training, compared with a control."""
 
 import os
 from pathlib import Path
@@ -62,14 +62,14 @@ def pixel_auroc(bottle: Bottle, prediction: Prediction[Arrays]) -> float:
     return float(roc_auc_score(bottle.masks.ravel(), prediction.anomaly_map.ravel()))
 
 
-def test_autoencoder_finds_pixels_that_one_taught_on_shuffled_pixels_does_not(bottle: Bottle) -> None:
-    def made() -> Method:
+def test_autoencoder_localises_defects_better_than_after_training_on_shuffled_pixels(bottle: Bottle) -> None:
+    def build() -> Method:
         return blemish.AutoEncoder(**SMALL, width=16, epochs=15, patience=0)
 
-    places = np.random.default_rng(0).permutation(SIDE**2)
-    shuffled = bottle.train.reshape(len(bottle.train), 3, -1)[:, :, places].reshape(bottle.train.shape)
+    order = np.random.default_rng(0).permutation(SIDE**2)
+    shuffled = bottle.train.reshape(len(bottle.train), 3, -1)[:, :, order].reshape(bottle.train.shape)
     real, control = (
-        pixel_auroc(bottle, found(made(), bottle, images))
+        pixel_auroc(bottle, found(build(), bottle, images))
         for images in (bottle.train, np.ascontiguousarray(shuffled))
     )
     assert real >= 0.80
@@ -77,6 +77,6 @@ def test_autoencoder_finds_pixels_that_one_taught_on_shuffled_pixels_does_not(bo
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ganomaly_ranks_images_the_right_way_round(bottle: Bottle, seed: int) -> None:
+def test_ganomaly_ranks_defective_images_higher(bottle: Bottle, seed: int) -> None:
     method = blemish.GANomaly(**SMALL, width=16, epochs=12, learning_rate=1e-3)
     assert image_auroc(bottle, found(method, bottle, seed=seed)) > 0.6

@@ -29,11 +29,11 @@ def learned(**arguments: object) -> SimpleNet:
     return method.eval()
 
 
-def unfolded(method: SimpleNet) -> nn.Sequential:
+def separate_layers(method: SimpleNet) -> nn.Sequential:
     return nn.Sequential(method.adaptor, method.first, method.norm, nn.LeakyReLU(0.2), method.last).eval()
 
 
-def test_loss_is_zero_from_the_margin_on_and_grows_with_slope_one_below_it() -> None:
+def test_the_truncated_loss_is_zero_above_the_margin_and_linear_below_it() -> None:
     assert float(truncated_l1(torch.tensor([0.5, 0.75, 3.0]), 0.5)) == 0.0
     assert float(truncated_l1(torch.tensor([0.5, -0.5]), 0.5)) == 0.5
     assert float(truncated_l1(torch.tensor([0.0, -1.0, 9.0]), 0.5)) == pytest.approx(2.0 / 3)
@@ -42,7 +42,7 @@ def test_loss_is_zero_from_the_margin_on_and_grows_with_slope_one_below_it() -> 
 @pytest.mark.parametrize(
     ("normal", "noisy", "expected"), [(0.5, -0.5, 0.0), (-0.5, 0.5, 2.0), (0.0, 0.0, 1.0)]
 )
-def test_training_loss_wants_normal_patches_above_and_noisy_ones_below(
+def test_the_loss_is_zero_for_normal_patches_above_and_noisy_ones_below(
     method: SimpleNet, monkeypatch: pytest.MonkeyPatch, normal: float, noisy: float, expected: float
 ) -> None:
     def discriminate(adapted: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def test_training_loss_wants_normal_patches_above_and_noisy_ones_below(
         assert float(method.training_loss(*prepared)) == pytest.approx(expected)
 
 
-def test_noise_has_the_width_asked_for_in_units_of_the_features(
+def test_noise_is_relative_to_the_scale_of_the_features(
     method: SimpleNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
@@ -77,7 +77,7 @@ def test_noise_has_the_width_asked_for_in_units_of_the_features(
     assert torch.equal(normal, method.adaptor(patches.flatten(0, 2)))
 
 
-def test_scoring_draws_no_noise(method: SimpleNet) -> None:
+def test_scoring_adds_no_noise(method: SimpleNet) -> None:
     images = torch.from_numpy(normal_parts(2, seed=3))
     before = torch.get_rng_state()
     with torch.no_grad():
@@ -85,16 +85,16 @@ def test_scoring_draws_no_noise(method: SimpleNet) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_scores_equal_those_of_the_layers_one_after_the_other(method: SimpleNet) -> None:
+def test_scores_equal_those_of_the_separate_layers(method: SimpleNet) -> None:
     images = torch.from_numpy(np.stack([normal_parts(1, seed=4)[0], defective_part(1.0)]))
     with torch.no_grad():
-        grid = -unfolded(method)(method.embed(images).flatten(0, 2)).view(2, 8, 12)
+        grid = -separate_layers(method)(method.embed(images).flatten(0, 2)).view(2, 8, 12)
         score, anomaly_map = method(images)
     assert torch.allclose(score, grid.amax((1, 2)), rtol=1e-4, atol=1e-4)
     assert torch.allclose(anomaly_map, upsample(grid, (64, 96), SIGMA), rtol=1e-4, atol=1e-4)
 
 
-def test_a_training_patch_scores_below_itself_with_ten_times_the_noise(method: SimpleNet) -> None:
+def test_training_patches_score_below_the_same_patches_with_ten_times_the_noise(method: SimpleNet) -> None:
     with torch.no_grad():
         adapted = method.adaptor(method.embed(torch.from_numpy(normal_parts(6))).flatten(0, 2))
         noise = torch.randn(adapted.shape, generator=torch.Generator().manual_seed(0))
@@ -111,13 +111,13 @@ def test_training_lowers_the_loss() -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_learning_rates_fall_along_half_a_cosine(method: SimpleNet) -> None:
+def test_learning_rates_follow_half_cosine_decay(method: SimpleNet) -> None:
     assert [method.learning_rate_factor(done) for done in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.5, 0.0])
     groups = method.optimizers().param_groups
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(2e-3, 1e-2), (4e-3, 1e-5)]
 
 
-def test_batch_norm_has_seen_normal_and_noisy_patches_together(method: SimpleNet) -> None:
+def test_batch_norm_gets_normal_and_noisy_patches_in_one_batch(method: SimpleNet) -> None:
     again = SimpleNet(**{**TINY, "epochs": 1, "batch_size": 6})  # type: ignore[arg-type]
     learn(again, normal_parts(6))
     assert again.norm.num_batches_tracked is not None
@@ -133,7 +133,7 @@ def test_building_draws_no_random_numbers() -> None:
 
 
 def test_padding_is_not_learned_from() -> None:
-    """What the padding's cells hold changes neither the scale nor the loss."""
+    """The values of cells in the padding change neither the scale nor the loss."""
     images = normal_parts(4)
     images[:, :, :32] = np.nan
     method = SimpleNet(**TINY)  # type: ignore[arg-type]
@@ -141,9 +141,9 @@ def test_padding_is_not_learned_from() -> None:
         method.collect([torch.from_numpy(images)])
         patches, inside = method.prepare(torch.from_numpy(images))
         assert int(inside.sum()) == 4 * 4 * 12
-        spoilt = torch.where(inside[..., None], patches, 1e9)
+        changed = torch.where(inside[..., None], patches, 1e9)
         losses = []
-        for prepared in (patches, spoilt):
+        for prepared in (patches, changed):
             torch.manual_seed(0)
             losses.append(float(method.training_loss(prepared, inside.float())))
     assert losses[0] == losses[1]

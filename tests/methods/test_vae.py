@@ -41,67 +41,67 @@ def test_divergence_is_zero_for_the_standard_code_only() -> None:
 
 
 def test_bound_of_a_linear_gaussian_model_is_its_log_likelihood() -> None:
-    """Probabilistic PCA with orthogonal axes: the code's distribution given the picture is known and diagonal."""
+    """Probabilistic PCA with orthogonal axes: the code's distribution given the image is known and diagonal."""
     torch.manual_seed(0)
     method = VAE(size=32, deviation=0.7)
     axes = torch.linalg.qr(torch.randn(12, 3, dtype=torch.float64))[0] * torch.tensor([2.0, 1.0, 0.5])
-    picture = torch.randn(12, dtype=torch.float64)
+    image = torch.randn(12, dtype=torch.float64)
     noise = 0.7**2
     likelihood = MultivariateNormal(
         torch.zeros(12).double(), axes @ axes.T + noise * torch.eye(12).double()
-    ).log_prob(picture)
+    ).log_prob(image)
 
     strengths = axes.square().sum(0)
-    mean = (axes.T @ picture) / (strengths + noise)
+    mean = (axes.T @ image) / (strengths + noise)
     log_variance = (noise / (strengths + noise)).log()
     draws = mean + torch.randn(200_000, 3, dtype=torch.float64) * (log_variance / 2).exp()
-    views = picture.view(1, 3, 2, 2).expand(len(draws), 3, 2, 2)
-    rebuilt = (draws @ axes.T).view(-1, 3, 2, 2)
+    views = image.view(1, 3, 2, 2).expand(len(draws), 3, 2, 2)
+    reconstruction = (draws @ axes.T).view(-1, 3, 2, 2)
     codes = (v.expand(len(draws), 3) for v in (mean, log_variance))
-    bound = method.negative_elbo(views, rebuilt, *codes).mean()
+    bound = method.negative_elbo(views, reconstruction, *codes).mean()
     assert float(bound) == pytest.approx(-float(likelihood), rel=3e-3)
 
-    worse = log_variance + 1.0  # any other distribution of the code bounds from farther away
+    worse = log_variance + 1.0  # any other distribution of the code gives a looser bound
     draws = mean + torch.randn(200_000, 3, dtype=torch.float64) * (worse / 2).exp()
-    rebuilt = (draws @ axes.T).view(-1, 3, 2, 2)
+    reconstruction = (draws @ axes.T).view(-1, 3, 2, 2)
     codes = (v.expand(len(draws), 3) for v in (mean, worse))
-    assert float(method.negative_elbo(views, rebuilt, *codes).mean()) > float(bound) + 0.1
+    assert float(method.negative_elbo(views, reconstruction, *codes).mean()) > float(bound) + 0.1
 
 
 def test_the_loss_is_the_bound_per_value(method: VAE) -> None:
-    """By hand from a code whose distribution has next to no width, so that little is left to chance."""
+    """By hand, from codes with a very small variance, so that the random draw hardly matters."""
     views = torch.rand(2, 3, 32, 32)
 
-    class Sure(nn.Module):
+    class ConstantEncoder(nn.Module):
         def forward(self, views: Tensor) -> Tensor:
             return torch.cat(
                 [torch.full((len(views), 8, 1, 1), 0.5), torch.full((len(views), 8, 1, 1), -10.0)], 1
             )
 
-    sure = VAE(**TINY)  # type: ignore[arg-type]
-    sure.load_learned(method.state_dict())
-    sure.encoder = Sure()
+    certain = VAE(**TINY)  # type: ignore[arg-type]
+    certain.load_learned(method.state_dict())
+    certain.encoder = ConstantEncoder()
     with torch.no_grad():
-        loss = sure.training_loss(views)
-        rebuilt = sure.decoder(torch.full((2, 8, 1, 1), 0.5))
+        loss = certain.training_loss(views)
+        reconstruction = certain.decoder(torch.full((2, 8, 1, 1), 0.5))
     values = 3 * 32 * 32
-    squares = (views - rebuilt).square().sum() / 2 / (2 * 0.1**2)
+    squares = (views - reconstruction).square().sum() / 2 / (2 * 0.1**2)
     code = 8 * 0.5 * (0.25 + math.exp(-10) + 10 - 1)
     expected = (float(squares) + code) / values + math.log(0.1 * math.sqrt(2 * math.pi))
     assert float(loss) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("score", ["elbo", "pixels", "latent", "gradient"])
-def test_every_score_ranks_the_far_above_the_near(method: VAE, score: str) -> None:
+def test_every_score_ranks_a_defective_part_above_a_normal_one(method: VAE, score: str) -> None:
     other = VAE(**{**TINY, "score": score})  # type: ignore[arg-type]
     other.load_learned(method.state_dict())
-    near, far = torch.from_numpy(normal_parts(1, seed=7)), torch.from_numpy(defective_part(1.0)[None])
+    normal, defective = torch.from_numpy(normal_parts(1, seed=7)), torch.from_numpy(defective_part(1.0)[None])
     with torch.inference_mode():
-        scores = other.eval()(torch.cat([near, far])).score
+        scores = other.eval()(torch.cat([normal, defective])).score
     assert float(scores[1]) > float(scores[0])
 
 
-def test_the_gradient_map_is_the_bounds_slope(method: VAE) -> None:
+def test_the_gradient_map_equals_finite_differences_of_the_bound(method: VAE) -> None:
     other = VAE(**{**TINY, "score": "gradient"})  # type: ignore[arg-type]
     other.load_learned(method.state_dict())
     other.double()
@@ -126,7 +126,7 @@ def test_the_gradient_map_is_not_exported_and_the_others_are() -> None:
     assert VAE(score="elbo").exports
 
 
-def test_training_learns_and_the_code_stays_near_the_standard_one(method: VAE) -> None:
+def test_training_lowers_the_loss_and_keeps_codes_near_the_standard_distribution(method: VAE) -> None:
     history = learn(VAE(**{**TINY, "epochs": 60}), normal_parts(8)).losses  # type: ignore[arg-type]
     assert history[-1]["loss"] < history[0]["loss"] - 0.1
     with torch.no_grad():

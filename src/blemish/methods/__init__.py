@@ -1,4 +1,4 @@
-"""The catalogue: every method that comes with blemish, by its name in the CLI, the manifest and the docs."""
+"""The catalogue: all methods of blemish by their names in the command line, the manifest and the docs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

@@ -1,10 +1,11 @@
-"""AnoGAN: of all pictures that a generator of normal ones can make, the most similar one is searched for.
+"""AnoGAN: latent search for the generated image that is most similar to the input.
 
 Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery",
-IPMI 2017. Differs from the paper: colour pictures; all windows and restarts of a batch are searched at once, from
-starts drawn once, in fewer steps; what the discriminator sees is augmented (DiffAugment), and it learns more slowly;
-batch norms are recalibrated after training; more epochs, with learning rates that fall along half a cosine; by
-default the whole product, with half the channels.
+IPMI 2017.
+Differs from the paper: colour images; the start codes of the latent search are drawn once and all searches of a batch
+run together, in fewer steps; the discriminator's inputs are augmented (DiffAugment) and its learning rate is lower;
+batch-norm statistics are measured after training; more epochs, with half-cosine decay of the learning rates; by
+default the whole product and half the channels.
 """
 
 import math
@@ -24,16 +25,16 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import SIZE, Reconstruction
 
-FEATURES = 0.1
-"""Share of the discriminator's features in what the search lowers, the paper's λ; the rest is the pixels'."""
-MOST = 512
-"""Channels at most."""
+FEATURE_WEIGHT = 0.1
+"""Weight λ of the discriminator's features in the loss of the latent search; the weight of the pixels is 1 − λ."""
+MAX_CHANNELS = 512
+"""Maximum number of channels of a layer."""
 PAPER: dict[str, float] = {"patches": True, "width": 64, "search_steps": 500, "restarts": 1, "epochs": 20}
 PAPER |= {"steps": 0, "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4, "batch_size": 64}
 
 
 class AnoGAN(Reconstruction):
-    """Searches the generator's codes for the most similar picture; what remains different is anomalous."""
+    """Finds the most similar generated image by a latent search; the anomaly map is the difference that remains."""
 
     size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
     width: int = argument(
@@ -60,17 +61,17 @@ class AnoGAN(Reconstruction):
     steps: int = arguments.steps(4800)
 
     exports = False
-    exports_reason: ClassVar[str] = "It scores by descending gradients, which a graph does not have."
-    darkest: ClassVar[float] = -1.0
+    exports_reason: ClassVar[str] = "It scores by gradient descent, which an exported graph cannot run."
+    lowest_value: ClassVar[float] = -1.0
     presets: ClassVar = {"paper": Preset(PAPER)}
 
     def build(self) -> None:
         super().build()
         with torch.device("meta"):  # weights are initialised in `collect`
-            self.generator = Generator(self.size, self.width, MOST, self.code)
-            self.discriminator = Discriminator(self.size, self.width, MOST)
+            self.generator = Generator(self.size, self.width, MAX_CHANNELS, self.code)
+            self.discriminator = Discriminator(self.size, self.width, MAX_CHANNELS)
         self.to_empty(device="cpu")
-        self.starts: Tensor
+        self.starts: Tensor  # (restarts, code, 1, 1): start codes of the latent search
         self.register_buffer("starts", torch.zeros(self.restarts, self.code, 1, 1))
 
     def collect(self, batches: Batches) -> None:
@@ -82,12 +83,12 @@ class AnoGAN(Reconstruction):
     def training_loss(self, *prepared: Tensor) -> dict[str, Tensor]:
         views = self.views(*prepared)
         with mixed_precision(views.device):
-            made = self.generator(self.random_codes(len(views)))
-            shown = [diff_augment(pictures) for pictures in (views, made.detach(), made)]
-            real, fake, believed = map(self.discriminator, shown)
+            generated = self.generator(self.random_codes(len(views)))
+            augmented = [diff_augment(images) for images in (views, generated.detach(), generated)]
+            real_logits, detached_logits, generated_logits = map(self.discriminator, augmented)
         return {
-            "generator": bce_generator_loss(believed.float()),
-            "discriminator": bce_discriminator_loss(real.float(), fake.float()),
+            "generator": bce_generator_loss(generated_logits.float()),
+            "discriminator": bce_discriminator_loss(real_logits.float(), detached_logits.float()),
         }
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -104,10 +105,8 @@ class AnoGAN(Reconstruction):
         super().finish(batches)
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # inference mode would forbid the search's gradients
+        # Inference mode would forbid the gradients of the latent search.
+        with torch.inference_mode(False), torch.no_grad():
             views = views.clone()
             targets = views.repeat_interleave(self.restarts, 0)
             features = self.discriminator.features(views).repeat_interleave(self.restarts, 0)
@@ -119,13 +118,13 @@ class AnoGAN(Reconstruction):
             errors = (views - self.generator(codes)).abs().mean(1)
         return errors, lowest if self.score == "search" else None
 
-    def search_losses(self, codes: Tensor, pictures: Tensor, features: Tensor) -> Tensor:
-        """How far what is made of each code is from a picture and from the discriminator's features of it: (N,)."""
-        made = self.generator(codes)
-        pixel_terms = (pictures - made).abs().flatten(1).sum(1)
-        feature_terms = (features - self.discriminator.features(made)).abs().flatten(1).sum(1)
-        return torch.lerp(pixel_terms, feature_terms, FEATURES)
+    def search_losses(self, codes: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+        """Differences (N,) between the images generated from codes and their targets, whose features are given."""
+        generated = self.generator(codes)
+        pixel_terms = (targets - generated).abs().flatten(1).sum(1)
+        feature_terms = (features - self.discriminator.features(generated)).abs().flatten(1).sum(1)
+        return torch.lerp(pixel_terms, feature_terms, FEATURE_WEIGHT)
 
     def random_codes(self, count: int) -> Tensor:
-        """Codes (count, code, 1, 1), evenly distributed from -1 to 1."""
+        """Codes (count, code, 1, 1), uniformly distributed from -1 to 1."""
         return 2 * torch.rand(count, self.code, 1, 1, device=self.learned.device) - 1

@@ -1,7 +1,7 @@
 """Arguments of methods, each declared once in the class body: name, type, range, default and meaning.
 
-The declaration is the only place: the constructor and its checks, `blemish methods`, the tables of the docs and the
-JSON schema that a form can be made from are all derived from it.
+The constructor and its checks, `blemish methods`, the tables of the docs and the JSON schema are derived from the
+declaration.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Argument:
     default: Any
     meaning: str
     limits: Mapping[str, float]
-    """Bounds as pydantic names them (gt, ge, lt, le, multiple_of); of a list, those of its items."""
+    """Bounds under pydantic's names (gt, ge, lt, le, multiple_of); for a list, the bounds of its items."""
     shape: Literal["", "odd", "power of two"]
     name: str = ""
     kind: Any = None
@@ -32,13 +32,13 @@ class Argument:
 
     @property
     def expected(self) -> str:
-        """What a value must be, to be read after "must be"."""
+        """The values that are accepted, as words that follow "must be"."""
         options = [self._wanted(part) for part in _options(self.kind) if part is not NoneType]
         return " or ".join(options + ["None"] * (NoneType in _options(self.kind)))
 
     @property
     def type(self) -> Any:
-        """The annotation with the limits, as pydantic checks them; lists are taken for tuples."""
+        """The annotation with the limits, for pydantic; lists are accepted as tuples."""
         checked = [self._checked(part) for part in _options(self.kind)]
         union = checked[0]
         for other in checked[1:]:
@@ -108,7 +108,7 @@ def argument(
 
     Args:
         default: Value if none is given.
-        meaning: One sentence for the docs and the help: what it is, its unit.
+        meaning: One phrase for the docs and the help, with the unit.
         odd: Whether whole numbers must be odd.
         power_of_two: Whether whole numbers must be powers of two.
         gt: Values must be greater.
@@ -123,11 +123,11 @@ def argument(
 
 
 class Declared:
-    """The arguments of one class, in their order.
+    """The declared arguments of one class, in order of declaration.
 
     Args:
         owner: Name of the class.
-        arguments: Inherited and own ones by name.
+        arguments: Its arguments by name, inherited ones first.
     """
 
     def __init__(self, owner: str, arguments: Mapping[str, Argument]) -> None:
@@ -136,7 +136,10 @@ class Declared:
         self._model: type[BaseModel] | None = None
 
     def extended(self, cls: type) -> "Declared":
-        """With what a subclass declares anew or gives another default; its declarations become their defaults."""
+        """The arguments of a subclass: these, its own, and the defaults that it changes.
+
+        In the class body, each declaration is replaced by its default value.
+        """
         arguments = dict(self.arguments)
         kinds = get_type_hints(cls)
         for name, value in list(vars(cls).items()):
@@ -149,7 +152,7 @@ class Declared:
 
     @property
     def model(self) -> type[BaseModel]:
-        """A pydantic model with one field per argument; its JSON schema describes them to other programs."""
+        """A pydantic model with one field per argument; its JSON schema describes the arguments to other programs."""
         if self._model is None:
             fields: Any = {
                 a.name: (a.type, Field(a.default, description=a.meaning)) for a in self.arguments.values()
@@ -168,7 +171,7 @@ class Declared:
         return Signature(parameters)
 
     def documented(self, doc: str | None) -> str | None:
-        """A class docstring with a section about the arguments."""
+        """The class docstring with a section about the arguments."""
         if not doc or not self.arguments:
             return doc
         lines = [
@@ -178,7 +181,7 @@ class Declared:
         return "\n".join([cleandoc(doc), "", "Args:", *lines])
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """All arguments, those that are not given by their defaults.
+        """The values of all arguments; those that are not given have their defaults.
 
         Raises:
             MethodError: If an argument is unknown, or a value is of another type or outside the range.
@@ -199,7 +202,7 @@ class Declared:
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
-    """The alternatives of `int | None`; anything else alone."""
+    """The alternatives of an annotation such as `int | None`; any other annotation is its only one."""
     arguments = get_args(kind)
     return arguments if NoneType in arguments else (kind,)
 
@@ -255,7 +258,7 @@ def backbone(default: str = "compact") -> Any:
 
 def layers(default: tuple[int, ...] = (2, 3)) -> Any:
     """Declare `layers` of the backbone."""
-    return argument(default, "Feature maps of the backbone that are used, finest first.", ge=1)
+    return argument(default, "Numbers of the backbone's feature maps that are used, finest first.", ge=1)
 
 
 def patch_size(default: int = 3) -> Any:

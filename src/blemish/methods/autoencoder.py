@@ -1,8 +1,9 @@
-"""AutoEncoder: a picture squeezed through a narrow code; what does not come out again is anomalous.
+"""AutoEncoder: reconstruction error of an autoencoder with a short latent code.
 
 Bergmann et al., "Improving Unsupervised Defect Segmentation by Applying Structural Similarity to Autoencoders",
-VISAPP 2019. Differs from the paper: colour pictures; an image score; the loss may add L1 and SSIM; by default smaller
-pictures of the whole product and a schedule of minutes, with a learning rate that falls along half a cosine.
+VISAPP 2019.
+Differs from the paper: colour images; an image score; a loss that adds L1 and SSIM is available; by default the whole
+product at a smaller size, standardised errors, and a training of minutes with half-cosine decay of the learning rate.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,19 +27,19 @@ from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
 
 Errors = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Mapping[str, Errors] = {
-    "l2": lambda views, rebuilt: (views - rebuilt).square().mean(1),
-    "ssim": lambda views, rebuilt: 1 - ssim_map(views, rebuilt).mean(1),
-    "l1+ssim": lambda views, rebuilt: (views - rebuilt).abs().mean(1) + 1 - ssim_map(views, rebuilt).mean(1),
+    "l2": lambda views, output: (views - output).square().mean(1),
+    "ssim": lambda views, output: 1 - ssim_map(views, output).mean(1),
+    "l1+ssim": lambda views, output: (views - output).abs().mean(1) + 1 - ssim_map(views, output).mean(1),
 }
-"""Errors (N, H, W) of pictures (N, C, H, W); their mean is what training lowers."""
+"""Errors (N, H, W) of views and their reconstructions (N, C, H, W); the training loss is their mean."""
 
 
 class ConvAutoEncoder(Reconstruction):
-    """Convolutional encoder and decoder with a narrow code between them."""
+    """Convolutional encoder and decoder with a short latent code between them."""
 
     size: int = argument(128, SIZE, ge=SMALLEST, power_of_two=True)
     width: int = argument(32, "Number of channels of the layers next to the image and to the code.", ge=1)
-    code: int = argument(128, "Number of values of the code.", ge=1)
+    code: int = argument(128, "Number of values of the latent code.", ge=1)
     standardise = True
     learning_rate: float = arguments.learning_rate(
         1e-3, "Initial learning rate of Adam (half-cosine decay to 0)."
@@ -58,7 +59,7 @@ class ConvAutoEncoder(Reconstruction):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
 
     def make_encoder(self) -> nn.Module:
-        """The network from images to codes, without weights."""
+        """The network from views to codes; its weights are initialised in `collect`."""
         return ConvEncoder(self.size, self.width, self.code)
 
     def collect(self, batches: Batches) -> None:
@@ -72,7 +73,7 @@ class ConvAutoEncoder(Reconstruction):
 
 
 class AutoEncoder(ConvAutoEncoder):
-    """Rebuilds images through a narrow code; the anomaly map is the reconstruction error of each pixel."""
+    """Reconstructs images from a short latent code; the anomaly map is the reconstruction error of each pixel."""
 
     loss: Literal["l2", "ssim", "l1+ssim"] = argument(
         "l2", "Reconstruction error, of the training loss and of the anomaly map."
@@ -103,20 +104,20 @@ class AutoEncoder(ConvAutoEncoder):
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         views = self.views(*prepared)
-        return self.pixel_errors(views, self.rebuilt(views)).mean()
+        return self.pixel_errors(views, self.reconstruct(views)).mean()
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         codes = self.encoder(views)
-        rebuilt = self.decoder(codes)
-        distance = latent_distance(codes, self.encoder(rebuilt)) if self.score == "latent" else None
-        return self.pixel_errors(views, rebuilt), distance
+        reconstruction = self.decoder(codes)
+        distance = latent_distance(codes, self.encoder(reconstruction)) if self.score == "latent" else None
+        return self.pixel_errors(views, reconstruction), distance
 
-    def rebuilt(self, views: Tensor) -> Tensor:
-        """Views (N, 3, size, size) through the code and back."""
+    def reconstruct(self, views: Tensor) -> Tensor:
+        """Reconstructions of views, (N, 3, size, size) both, in mixed precision."""
         with mixed_precision(views.device):
-            rebuilt: Tensor = self.decoder(self.encoder(views))
-        return rebuilt.float()
+            reconstruction: Tensor = self.decoder(self.encoder(views))
+        return reconstruction.float()
 
-    def pixel_errors(self, views: Tensor, rebuilt: Tensor) -> Tensor:
-        """What the loss says of each pixel: (N, size, size)."""
-        return LOSSES[self.loss](views, rebuilt)
+    def pixel_errors(self, views: Tensor, reconstruction: Tensor) -> Tensor:
+        """The reconstruction error at each pixel (N, size, size), as `loss` defines it."""
+        return LOSSES[self.loss](views, reconstruction)

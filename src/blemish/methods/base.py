@@ -1,4 +1,4 @@
-"""The contract of a method: what it must say of itself, what it may learn through, how it scores."""
+"""The contract of a method: what it declares, the hooks through which it learns, how it scores."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from blemish.types import Prediction, Progress, no_progress
 
 
 class Batches(Protocol):
-    """Image batches (N, 3, H, W), as many as `len` says; all but the last hold equally many images."""
+    """`len` image batches (N, 3, H, W); all but the last hold the same number of images."""
 
     def __iter__(self) -> Iterator[Tensor]: ...
 
@@ -37,36 +37,33 @@ class Method(nn.Module):
     A subclass declares its arguments in the class body (`ratio: float = argument(0.1, "Share kept.", gt=0)`, see
     `blemish.methods.arguments`). The constructor is derived from them: it takes keywords only, checks them, stores
     each under its own name and calls `build`, which makes networks and buffers. What a method learns MUST be a
-    parameter or a buffer; one whose shape is known only after learning starts with no elements.
+    parameter or a buffer; a tensor whose shape is known only after learning starts without elements.
 
-    It learns through the hooks below, called in their order with images (N, 3, H, W), RGB in [0, 1], or what `prepare`
-    made of them, and nothing else. Random initial weights MUST be drawn in `collect`, where the seed rules, not in
-    `build`.
+    A method learns through the hooks below, which are called in this order with images (N, 3, H, W), RGB in [0, 1],
+    or with the tensors of `prepare`, and with nothing else. Random initial weights MUST be drawn in `collect`, which
+    runs under the seed, not in `build`.
     `forward` MUST be pure: no state, no randomness, any batch size. Pixels outside the image (padding) are NaN
     in every channel; no score may come from them (see `blemish.blocks.padding.split_padding`).
     """
 
     declared: ClassVar[Declared] = Declared("Method", {})
-    """Arguments of the class, its own and inherited ones."""
+    """Arguments of the class, inherited ones included."""
     presets: ClassVar[Mapping[str, Preset]] = {}
     exports: bool = True
     """Whether `forward` can be exported to ONNX; if not, `exports_reason` says why."""
     exports_reason: ClassVar[str] = ""
     epochs: int = 0
-    """Passes of `training_loss` over the training images; 0 for methods without gradients."""
+    """Number of passes of `training_loss` over the training images; 0 for methods without gradients."""
     steps: int = 0
-    """Calls of `training_loss` at most, so that many images take no longer; 0: as many as the epochs need.
-
-    Without epochs it is the number of calls.
-    """
+    """Maximum number of calls of `training_loss` (0: no limit); if `epochs` is 0, the number of calls."""
     batch_size: int = 32
-    """Images per call of `training_loss`; few less where they do not divide."""
+    """Number of images per call of `training_loss`; a few less if the number of images is not divisible by it."""
     patience: int = 0
-    """Epochs without a lower loss on held-out normal images after which training ends; 0: it goes to its end."""
+    """Number of epochs without a lower loss on held-out normal images after which training stops (0: never)."""
     clip_norm: float = 0.0
-    """Largest norm of a step's gradient over all of an optimizer's parameters; 0: no limit."""
+    """Maximum norm of the gradient over all parameters of an optimizer (0: no limit)."""
     auxiliary_use: ClassVar[str] = ""
-    """What images of other things than the product are good for, if the method can use them."""
+    """What the method uses auxiliary images for, as a noun phrase; empty if it cannot use them."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -84,27 +81,27 @@ class Method(nn.Module):
         for name, value in self.declared.check(arguments).items():
             setattr(self, name, value)
         self.progress: Progress = no_progress
-        """Where a hook that lasts may report; set by whoever runs the hooks."""
+        """Callback for the progress of long hooks; set by the caller of the hooks."""
         self.auxiliary: Batches | None = None
-        """Images of other things, set before `collect` if some were given; else the method has its substitute."""
+        """Images of other things than the product, set before `collect` if there are any; else None."""
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
         self.build()
 
     def build(self) -> None:
-        """Make the networks and buffers that the arguments ask for.
+        """Make the networks and buffers, as the arguments require.
 
         Raises:
             MethodError: If arguments contradict each other.
         """
 
     def collect(self, batches: Batches) -> None:
-        """Look once at all training images, without gradients, before any training."""
+        """Pass once over all training images before training, without gradients."""
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What training reads of a batch, without gradients: frozen features, say; computed once and kept.
+        """The tensors that training needs of a batch, for example frozen features; computed once, without gradients.
 
-        Each tensor has one entry per image. If training changes images anew in each step, they are what is kept.
+        Each tensor has one entry per image. A method that augments images in every step returns the images.
         """
         return (images,)
 
@@ -112,50 +109,52 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} trains but has no training_loss.")
 
     training_loss: Callable[..., Tensor | Mapping[str, Tensor]] = _no_training_loss
-    """The loss of a batch, given the tensors of `prepare`; with several optimizers, a loss under the name of each.
+    """The loss of a batch from the tensors of `prepare`; with several optimizers, a loss under the name of each.
 
-    An optimizer whose loss is left out makes no step: a critic may so take several to a generator's one. All losses
-    are computed before the first step, and each changes its own optimizer's parameters only.
+    An optimizer whose loss is left out makes no step, so a critic can take several steps per generator step. All losses
+    are computed before the first step, and each loss changes the parameters of its own optimizer only.
 
-    Where `patience` is set it is also asked, in evaluation mode, for the loss of held-out images.
+    If `patience` is set, the loss of held-out images is computed too, in evaluation mode.
     """
 
     def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
-        """What lowers the training loss; Adam at 1e-3 unless overridden."""
+        """The optimizer, or several by name; Adam with a learning rate of 1e-3 unless overridden."""
         return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=1e-3)
 
     def learning_rate_factor(self, done: float) -> float:
-        """What the optimizers' learning rates are multiplied with when this share of the training is done."""
+        """The factor of the optimizers' learning rates when the share `done` (0 to 1) of the training is done."""
         return 1.0
 
     def finish(self, batches: Batches) -> None:
-        """Look once more at all training images, without gradients, after training."""
+        """Pass once over all training images after training, without gradients."""
 
     def update(self, batches: Batches) -> Prediction[Tensor]:
-        """Look at new normal images after learning, without gradients.
+        """Learn from additional normal images after training, without gradients.
 
         Returns:
-            What each new image scores as long as it alone is not learned from; thresholds rest on it.
+            The prediction for each new image by the method without that image; thresholds are computed from it.
 
         Raises:
-            MethodError: If the method cannot learn on, as most cannot.
+            MethodError: If the method does not support it; most do not.
         """
-        raise MethodError(f"{type(self).__name__} cannot learn on. Fit it anew with the new images.")
+        raise MethodError(f"{type(self).__name__} cannot be updated. Fit it again with the new images.")
 
     def forget(self, image: Tensor, where: Tensor) -> Tensor:
-        """Take out what lets a defect pass for normal, because training images showed it.
+        """Remove what was learned from a defect in the training images, so that the defect is found.
 
         Args:
-            image: (1, 3, H, W), showing the defect.
-            where: (H, W) bool, its pixels; none if that is not known.
+            image: (1, 3, H, W), an image with the defect.
+            where: (H, W) bool, the pixels of the defect; all false if they are not known.
 
         Returns:
-            Training image, x and y of each thing taken out (K, 3); x and y as shares of the width and height.
+            Number of the training image, x and y of each removed patch (K, 3); x and y as shares of width and height.
 
         Raises:
-            MethodError: If the method cannot forget, as most cannot, or nothing would be left.
+            MethodError: If the method does not support it, as most do not, or if nothing would be left.
         """
-        raise MethodError(f"{type(self).__name__} cannot forget. Fit it anew without the bad images.")
+        raise MethodError(
+            f"{type(self).__name__} cannot forget a defect. Fit it again without the images that show it."
+        )
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         """Score images (N, 3, H, W), RGB in [0, 1]; the map has the input's height and width."""
@@ -177,14 +176,14 @@ class Method(nn.Module):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, from which an equal method can be built."""
+        """The constructor's arguments, from which the same method can be built."""
         return {name: getattr(self, name) for name in self.declared.arguments}
 
     def load_learned(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what an equal method has learned (its `state_dict`).
+        """Load the `state_dict` of a method with the same arguments.
 
         Raises:
-            RuntimeError: If names or shapes differ; only tensors still without elements take any shape.
+            RuntimeError: If names or shapes differ; tensors without elements take the shape in the state.
         """
         for name, tensor in [*self.named_buffers(), *self.named_parameters()]:
             if tensor.numel() == 0 and name in state:

@@ -1,10 +1,11 @@
-"""Cycle-GAN-S: a translator from defective to normal pictures; what it changes is anomalous.
+"""Cycle-GAN-S: difference between an image and its translation to the normal domain.
 
 Bougaham, Delchevalerie et al., "Industrial and Medical Anomaly Detection Through Cycle-Consistent Adversarial
 Networks", Neurocomputing 2023, on Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks", ICCV 2017.
-Differs from the paper, hence the S: the second domain, there real abnormal images, is synthetic defects here, because
-a method learns from normal images only. No Fréchet score; smaller pictures and networks and a schedule of minutes.
+Differs from the paper: the second domain consists of images with synthetic defects instead of real anomalous images
+(hence the S), because a method learns from normal images only; no Fréchet score; by default smaller images and
+networks and a training of minutes.
 """
 
 from collections.abc import Mapping
@@ -26,14 +27,14 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import SIZE, Reconstruction
 
-CYCLE, IDENTITY = 10.0, 5.0
-"""Weights of the mean absolute changes by a way there and back, and of pictures that are at home already."""
-STEADY = 0.1
-"""Share of the training with the full learning rates; from then on they fall to 0 along a line."""
+CYCLE_WEIGHT, IDENTITY_WEIGHT = 10.0, 5.0
+"""Weights of the cycle loss (translation there and back) and of the identity loss (images of the target domain)."""
+CONSTANT_SHARE = 0.1
+"""Share of the training with constant learning rates; after it they decay linearly to 0."""
 
 
 class CycleGAN(Reconstruction):
-    """Translates a picture into one without defects; the map is what that changed."""
+    """Translates an image to the normal domain; the anomaly map is the change by the translation."""
 
     size: int = argument(64, SIZE, ge=32, multiple_of=8)
     width: int = argument(
@@ -51,8 +52,8 @@ class CycleGAN(Reconstruction):
     steps: int = arguments.steps(3000)
     batch_size = 4
 
-    darkest: ClassVar[float] = -1.0
-    auxiliary_use: ClassVar[str] = "the synthetic defects are made of them"
+    lowest_value: ClassVar[float] = -1.0
+    auxiliary_use: ClassVar[str] = "textures of the synthetic defects"
     presets: ClassVar = {
         "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
         "paper": Preset(
@@ -68,17 +69,12 @@ class CycleGAN(Reconstruction):
             self.normal_discriminator, self.defective_discriminator = (PatchGAN(self.width) for _ in range(2))
         for network in self._networks():
             network.to_empty(device="cpu")
-        self.made_normal, self.made_defective = ReplayBuffer(), ReplayBuffer()
-        self.defect_textures = torch.empty(0)
+        self.made_normal, self.made_defective = ReplayBuffer(), ReplayBuffer()  # generated images
+        self.defect_textures = torch.empty(0)  # (K, 3, size, size); for training only, so not in the model
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
-        for network in (
-            self.to_normal,
-            self.to_defective,
-            self.normal_discriminator,
-            self.defective_discriminator,
-        ):
+        for network in self._networks():
             init_dcgan(network)
         for replay in (self.made_normal, self.made_defective):
             replay.reserve((self.size, self.size))
@@ -86,21 +82,25 @@ class CycleGAN(Reconstruction):
 
     def training_loss(self, *prepared: Tensor) -> Mapping[str, Tensor]:
         normal = self.views(*prepared)
-        # Other windows of the same images; no loss sets a defective picture against what it was made of.
+        # Unpaired: with `patches` these are other windows, and no loss compares a defective image with its source.
         defective, _ = add_defects(self.views(*prepared), self.defect_textures)
         with mixed_precision(normal.device):
-            repaired, same_normal = self.to_normal(torch.cat([defective, normal])).float().chunk(2)
-            damaged, same_defective = self.to_defective(torch.cat([normal, defective])).float().chunk(2)
-            normal_again = self.to_normal(damaged).float()
-            defective_again = self.to_defective(repaired).float()
+            fake_normal, same_normal = self.to_normal(torch.cat([defective, normal])).float().chunk(2)
+            fake_defective, same_defective = (
+                self.to_defective(torch.cat([normal, defective])).float().chunk(2)
+            )
+            cycled_normal = self.to_normal(fake_defective).float()
+            cycled_defective = self.to_defective(fake_normal).float()
         l1 = functional.l1_loss
-        cycle = l1(normal_again, normal) + l1(defective_again, defective)
+        cycle = l1(cycled_normal, normal) + l1(cycled_defective, defective)
         identity = l1(same_normal, normal) + l1(same_defective, defective)
-        normal_game = self._game(self.normal_discriminator, normal, repaired, self.made_normal)
-        defective_game = self._game(self.defective_discriminator, defective, damaged, self.made_defective)
-        generators, discriminators = (a + b for a, b in zip(normal_game, defective_game, strict=True))
+        by_domain = (
+            _adversarial_losses(self.normal_discriminator, normal, fake_normal, self.made_normal),
+            _adversarial_losses(self.defective_discriminator, defective, fake_defective, self.made_defective),
+        )
+        adversarial, discriminators = (a + b for a, b in zip(*by_domain, strict=True))
         return {
-            "generator": generators + CYCLE * cycle + IDENTITY * identity,
+            "generator": adversarial + CYCLE_WEIGHT * cycle + IDENTITY_WEIGHT * identity,
             "discriminator": discriminators,
         }
 
@@ -113,7 +113,8 @@ class CycleGAN(Reconstruction):
         }
 
     def learning_rate_factor(self, done: float) -> float:
-        return min(1.0, (1 - done) / (1 - STEADY))
+        """Constant at first, then linear decay to 0."""
+        return min(1.0, (1 - done) / (1 - CONSTANT_SHARE))
 
     def finish(self, batches: Batches) -> None:
         for replay in (self.made_normal, self.made_defective):
@@ -128,11 +129,17 @@ class CycleGAN(Reconstruction):
     def _networks(self) -> tuple[nn.Module, ...]:
         return self.to_normal, self.to_defective, self.normal_discriminator, self.defective_discriminator
 
-    def _game(
-        self, discriminator: PatchGAN, real: Tensor, made: Tensor, replay: ReplayBuffer
-    ) -> tuple[Tensor, Tensor]:
-        """What the translator and what the discriminator lose in one domain."""
-        with mixed_precision(real.device):
-            judged = discriminator(made).float()
-            judged_real, judged_old = discriminator(torch.cat([real, replay.exchange(made)])).float().chunk(2)
-        return least_squares_generator_loss(judged), least_squares_discriminator_loss(judged_real, judged_old)
+
+def _adversarial_losses(
+    discriminator: PatchGAN, real: Tensor, fake: Tensor, replay: ReplayBuffer
+) -> tuple[Tensor, Tensor]:
+    """The losses of the generator and of the discriminator in one domain."""
+    with mixed_precision(real.device):
+        fake_scores = discriminator(fake).float()
+        real_scores, replayed_scores = (
+            discriminator(torch.cat([real, replay.exchange(fake)])).float().chunk(2)
+        )
+    return (
+        least_squares_generator_loss(fake_scores),
+        least_squares_discriminator_loss(real_scores, replayed_scores),
+    )

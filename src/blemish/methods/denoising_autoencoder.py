@@ -1,9 +1,10 @@
-"""DenoisingAutoEncoder: an autoencoder that was shown pictures made wrong and had to give back the right ones.
+"""DenoisingAutoEncoder: reconstruction error of an autoencoder that is trained to remove synthetic corruption.
 
 Kascenas et al., "Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI", MIDL 2022 (coarse noise, a
-U-Net); the synthetic defects are those of DRAEM's reconstructing half (Zavrtanik et al., ICCV 2021) and of CutPaste
-(Li et al., CVPR 2021). Differs from them: narrow code, losses, schedule and scores are those of `AutoEncoder`, and by
-default there is such a code and no skip connection; noise is also added to the background.
+U-Net); the synthetic defects are those of DRAEM's reconstructive network (Zavrtanik et al., ICCV 2021) and of CutPaste
+(Li et al., CVPR 2021).
+Differs from the papers: the default is the network of `AutoEncoder`, with a latent code and without skip connections;
+losses, schedule and scores are those of `AutoEncoder`; noise is also added to the background.
 """
 
 from typing import ClassVar, Literal
@@ -18,14 +19,14 @@ from blemish.methods.arguments import argument
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Batches, Preset
 
-GRID = 16
-"""Cells of the coarse noise along each side of the picture."""
+NOISE_CELLS = 16
+"""Number of cells of the coarse noise along each side of the image."""
 HALVINGS = 3
-"""Of the picture in the U-Net."""
+"""Number of times that the U-Net halves the height and width of the image."""
 
 
 class DenoisingAutoEncoder(AutoEncoder):
-    """Takes away what was added to normal pictures; the map is what it takes away from a picture as it came."""
+    """Removes corruption from images; the anomaly map is the difference between an image and the network's output."""
 
     corruption: Literal["defects", "gaussian", "coarse"] = argument(
         "defects",
@@ -37,9 +38,9 @@ class DenoisingAutoEncoder(AutoEncoder):
         "a plain autoencoder.",
         ge=0,
     )
-    skips: bool = argument(False, "Whether a U-Net, whose skip connections bypass the code, is used.")
+    skips: bool = argument(False, "Whether the network is a U-Net, whose skip connections bypass the code.")
 
-    auxiliary_use: ClassVar[str] = "what synthetic defects are made of"
+    auxiliary_use: ClassVar[str] = "textures of the synthetic defects"
     presets: ClassVar = {
         "texture": Preset(
             {"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}
@@ -73,7 +74,7 @@ class DenoisingAutoEncoder(AutoEncoder):
                 "DenoisingAutoEncoder: with skips=True there is no code to compare. Choose score='pixels'."
             )
         super().build()
-        self.defect_textures = torch.empty(0)  # (K, 3, size, size); not in the model
+        self.defect_textures = torch.empty(0)  # (K, 3, size, size); for training only, so not in the model
         if self.skips:
             self.decoder = nn.Sigmoid()
 
@@ -89,17 +90,19 @@ class DenoisingAutoEncoder(AutoEncoder):
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         views = self.views(*prepared)
-        return self.pixel_errors(views, self.rebuilt(self.corrupted(views))).mean()
+        return self.pixel_errors(views, self.reconstruct(self.corrupted(views))).mean()
 
     def finish(self, batches: Batches) -> None:
         super().finish(batches)
         self.defect_textures = torch.empty(0)
 
     def corrupted(self, views: Tensor) -> Tensor:
-        """Views (N, 3, size, size) as training shows them to the network; nothing random happens at strength 0."""
+        """Views (N, 3, size, size) with corruption; at strength 0 the same views, without any random draw."""
         if not self.strength:
             return views
         if self.corruption == "defects":
-            is_chosen = torch.rand(len(views), 1, 1, 1) < self.strength
-            return torch.where(is_chosen.to(views.device), add_defects(views, self.defect_textures)[0], views)
-        return add_noise(views, self.strength, self.size // GRID if self.corruption == "coarse" else 1)
+            is_defective = torch.rand(len(views), 1, 1, 1) < self.strength
+            return torch.where(
+                is_defective.to(views.device), add_defects(views, self.defect_textures)[0], views
+            )
+        return add_noise(views, self.strength, self.size // NOISE_CELLS if self.corruption == "coarse" else 1)

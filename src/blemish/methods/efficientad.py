@@ -1,10 +1,10 @@
-"""EfficientAD: where a student and an autoencoder, taught on normal images only, do not follow a teacher.
+"""EfficientAD: errors of a student and an autoencoder that predict a teacher's features.
 
 Batzner et al., "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV 2024.
-Differs from the paper: the teacher is our own; without auxiliary images the penalty is on procedural pictures, and
-always on crops of half the sides; the hard loss selects instead of sorting; the teacher sees each image once; training
-computes in bfloat16 where the processor does; the maps' quantiles are those of the training images; by default far
-fewer steps at a higher learning rate.
+Differs from the paper: the teacher is our own; without auxiliary images the penalty uses procedural images; it always
+uses crops of half the side; hard features are found by selection, not by sorting; the teacher's features of each
+training image are computed once; training uses bfloat16 where the processor supports it; the quantiles that scale the
+maps are those of the training images; by default far fewer steps at a higher learning rate.
 """
 
 from typing import ClassVar
@@ -28,19 +28,19 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
-PENALTIES = 32
-"""Pictures of other things kept for the penalty; a new crop of one is taken in every step."""
+MAX_PENALTY_IMAGES = 32
+"""Maximum number of images of other things that are kept for the penalty; every step takes random crops of them."""
 JITTER = 0.2
-"""How far brightness, contrast or saturation of what the autoencoder sees are changed at most, either way."""
+"""Largest relative change, up or down, of brightness, contrast or saturation in the autoencoder's training images."""
 SMALLEST_DEVIATION = 1e-6
-"""Of a teacher's channel, so that one that is constant on all images does not divide by zero."""
+"""Lower bound of the standard deviation of a teacher's channel, so that a constant channel does not divide by zero."""
 
 
 class EfficientAD(Method):
-    """A student that imitates a teacher's patches and an autoencoder that imitates whole images."""
+    """A student predicts the teacher's features patch by patch, an autoencoder predicts those of the whole image."""
 
     backbone: str = argument(
-        "pdn_small", "Teacher, which also sets the student's size: pdn_small or pdn_medium."
+        "pdn_small", "Name of the teacher, which also sets the student's size: pdn_small or pdn_medium."
     )
     steps: int = argument(1500, "Number of training steps.", ge=1)
     batch_size: int = arguments.batch_size(1)
@@ -58,7 +58,7 @@ class EfficientAD(Method):
         "paper": Preset({"steps": 70_000, "learning_rate": 1e-4}),
         "paper-medium": Preset({"backbone": "pdn_medium", "steps": 70_000, "learning_rate": 1e-4}),
     }
-    auxiliary_use: ClassVar[str] = "what the student must not learn to imitate the teacher on"
+    auxiliary_use: ClassVar[str] = "inputs on which the student is trained to predict 0"
 
     def build(self) -> None:
         self.teacher = FrozenPDN(self.backbone)
@@ -68,13 +68,13 @@ class EfficientAD(Method):
         for network in (self.student, self.autoencoder):
             network.to_empty(device="cpu")
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
-        self.mean: Tensor  # (384, 1, 1), of the teacher's channels on normal images
-        self.deviation: Tensor  # (384, 1, 1)
+        self.mean: Tensor  # (384, 1, 1): mean of the teacher's channels on normal images
+        self.deviation: Tensor  # (384, 1, 1): their standard deviation
         for name in ("mean", "deviation"):
             self.register_buffer(name, torch.empty(0))
         self.student_scale = QuantileScale()
         self.autoencoder_scale = QuantileScale()
-        self.penalties = torch.empty(0)  # (P, 3, H, W) in [0, 1]; for training only, so not in the model
+        self.penalty_images = torch.empty(0)  # (P, 3, H, W) in [0, 1]; for training only, so not in the model
 
     def collect(self, batches: Batches) -> None:
         for network in (self.student, self.autoencoder):
@@ -82,7 +82,7 @@ class EfficientAD(Method):
         total, squares, count = torch.zeros(CHANNELS).double(), torch.zeros(CHANNELS).double(), 0
         for images in batches:
             size = (images.shape[2], images.shape[3])
-            grid_size(size)  # says so if the images are too small
+            grid_size(size)  # raises an error if the images are too small
             with mixed_precision(images.device):
                 features = self.teacher(split_padding(images)[0]).double().cpu()
             total += features.sum((0, 2, 3))
@@ -93,32 +93,38 @@ class EfficientAD(Method):
         self.mean = mean.float().view(-1, 1, 1).to(self.mean.device)
         self.deviation = deviation.float().view(-1, 1, 1).to(self.mean.device)
         if self.auxiliary is None:
-            self.penalties = procedural_images(PENALTIES, size).to(self.mean.device)
+            self.penalty_images = procedural_images(MAX_PENALTY_IMAGES, size).to(self.mean.device)
         else:
-            self.penalties = split_padding(evenly_spaced(self.auxiliary, PENALTIES))[0]
+            self.penalty_images = split_padding(evenly_spaced(self.auxiliary, MAX_PENALTY_IMAGES))[0]
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images without padding, and the teacher's features of them."""
         images = split_padding(images)[0]
         with mixed_precision(images.device):
-            return images, self.described(images)
+            return images, self.teacher_features(images)
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
-        images, described = prepared
+        """The sum of the student's loss, its penalty, the autoencoder's loss and the loss of the second head.
+
+        The first half of the student's channels predicts the teacher, the second head predicts the autoencoder.
+        """
+        images, teacher = prepared
         count = len(images)
-        changed = colour_jitter(images, JITTER)
+        jittered = colour_jitter(images, JITTER)
         with mixed_precision(images.device):
             with torch.no_grad():
-                described_changed = self.described(changed)
-            trunk = self.student.trunk(self._normalised(torch.cat([images, changed])))
-            imitated = self.student.part(trunk[:count], 0, CHANNELS)
-            expected = self.student.part(trunk[count:], CHANNELS, CHANNELS)
-            other = self.student.part(self.student.trunk(self._normalised(self._penalty(count))), 0, CHANNELS)
-            rebuilt = self.autoencoder(self._normalised(changed), (described.shape[2], described.shape[3]))
-        hard = hard_mining_mean((described - imitated.float()).square(), self.hard_quantile)
-        penalty = other.float().square().mean()
-        whole = (described_changed.float() - rebuilt.float()).square().mean()
-        agreement = (rebuilt.float() - expected.float()).square().mean()
-        loss: Tensor = hard + penalty + whole + agreement
+                teacher_jittered = self.teacher_features(jittered)
+            trunk = self.student.trunk(self._normalised(torch.cat([images, jittered])))
+            student = self.student.part(trunk[:count], 0, CHANNELS)
+            second_head = self.student.part(trunk[count:], CHANNELS, CHANNELS)
+            penalty_trunk = self.student.trunk(self._normalised(self._penalty_crops(count)))
+            on_penalty = self.student.part(penalty_trunk, 0, CHANNELS)
+            autoencoder = self.autoencoder(self._normalised(jittered), (teacher.shape[2], teacher.shape[3]))
+        hard_loss = hard_mining_mean((teacher - student.float()).square(), self.hard_quantile)
+        penalty = on_penalty.float().square().mean()
+        autoencoder_loss = (teacher_jittered.float() - autoencoder.float()).square().mean()
+        second_head_loss = (autoencoder.float() - second_head.float()).square().mean()
+        loss: Tensor = hard_loss + penalty + autoencoder_loss + second_head_loss
         return loss
 
     def learning_rate_factor(self, done: float) -> float:
@@ -139,42 +145,42 @@ class EfficientAD(Method):
                 scale.update(values[inside])
         for scale in scales:
             scale.finish()
-        self.penalties = torch.empty(0)
+        self.penalty_images = torch.empty(0)
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
-        by_student, by_autoencoder = self.raw_maps(images)
-        grid = (self.student_scale(by_student) + self.autoencoder_scale(by_autoencoder)) / 2
-        grid = functional.pad(grid, (LOST,) * 4)  # 0: the border is neither normal nor a defect
+        student_map, autoencoder_map = self.raw_maps(images)
+        grid = (self.student_scale(student_map) + self.autoencoder_scale(autoencoder_map)) / 2
+        grid = functional.pad(grid, (LOST,) * 4)  # the border, where there are no features, gets 0
         anomaly_map = upsample(mask_grid(grid, visible), (images.shape[2], images.shape[3]), 0.0)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
-    def described(self, images: Tensor) -> Tensor:
-        """The teacher's features, each channel of mean 0 and deviation 1 on normal images: (N, 384, h, w)."""
-        described: Tensor = (self.teacher(images) - self.mean) / self.deviation
-        return described
+    def teacher_features(self, images: Tensor) -> Tensor:
+        """The teacher's features (N, 384, h, w), each channel of mean 0 and deviation 1 on normal images."""
+        features: Tensor = (self.teacher(images) - self.mean) / self.deviation
+        return features
 
     def raw_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared differences (N, h, w) of student and teacher, and of student and autoencoder."""
-        described = self.described(images)
+        teacher = self.teacher_features(images)
         normalised = self._normalised(images)
-        imitated, expected = self.student(normalised).split(CHANNELS, 1)
-        rebuilt = self.autoencoder(normalised, (described.shape[2], described.shape[3]))
-        return (described - imitated).square().mean(1), (rebuilt - expected).square().mean(1)
+        student, second_head = self.student(normalised).split(CHANNELS, 1)
+        autoencoder = self.autoencoder(normalised, (teacher.shape[2], teacher.shape[3]))
+        return (teacher - student).square().mean(1), (autoencoder - second_head).square().mean(1)
 
-    def _penalty(self, count: int) -> Tensor:
-        """Crops of random pictures of other things, of half the sides, flipped as often as not."""
-        height, width = (max(side // 2, min(side, SMALLEST_SIDE)) for side in self.penalties.shape[2:])
+    def _penalty_crops(self, count: int) -> Tensor:
+        """Random crops (count, 3, H/2, W/2) of random penalty images, each flipped with probability ½."""
+        height, width = (max(side // 2, min(side, SMALLEST_SIDE)) for side in self.penalty_images.shape[2:])
         crops = []
-        for chosen in torch.randint(len(self.penalties), (count,)).tolist():
-            picture = self.penalties[chosen]
-            top = int(torch.randint(picture.shape[1] - height + 1, ()))
-            left = int(torch.randint(picture.shape[2] - width + 1, ()))
-            crop = picture[:, top : top + height, left : left + width]
+        for chosen in torch.randint(len(self.penalty_images), (count,)).tolist():
+            image = self.penalty_images[chosen]
+            top = int(torch.randint(image.shape[1] - height + 1, ()))
+            left = int(torch.randint(image.shape[2] - width + 1, ()))
+            crop = image[:, top : top + height, left : left + width]
             crops.append(crop.flip(2) if torch.rand(()) < 0.5 else crop)
         return torch.stack(crops)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """What the teacher's network sees, in the layout that convolutions on CPUs are faster in."""
+        """The inputs of the networks, in the memory layout in which convolutions on CPUs are faster."""
         normalised: Tensor = self.teacher.normalise(images)
         return normalised.contiguous(memory_format=torch.channels_last)

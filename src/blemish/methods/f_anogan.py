@@ -1,8 +1,9 @@
-"""f-AnoGAN: a GAN of normal pictures, and an encoder that learns to find a picture among those it can make.
+"""f-AnoGAN: reconstruction error of a GAN's generator, with an encoder that finds the latent codes.
 
 Schlegl et al., "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks", Medical Image
-Analysis 2019. Differs from the paper: colour pictures; by default narrower networks, codes without tanh and a schedule
-of minutes, with learning rates that fall to 0 in each phase.
+Analysis 2019.
+Differs from the paper: colour images; by default narrower networks, codes without tanh and a training of minutes, with
+half-cosine decay of the learning rates to 0 in each phase.
 """
 
 from typing import ClassVar, Literal
@@ -26,17 +27,18 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
 
-PENALTY = 10.0
+PENALTY_WEIGHT = 10.0
 """Weight of the gradient penalty in the critic's loss."""
 PAPER: dict[str, float] = {"patches": True, "width": 64, "tanh": True, "batch_size": 64, "critic_steps": 5}
 PAPER |= {"learning_rate": 1e-4, "encoder_learning_rate": 5e-5, "gan_steps": 100_000, "encoder_steps": 50_000}
 
 
 class FAnoGAN(Reconstruction):
-    """Rebuilds pictures by a generator that only ever learned to make normal ones.
+    """Reconstructs images by a generator that is trained on normal images only.
 
-    First a generator and a critic learn against each other (WGAN-GP); then both are frozen, and an encoder learns the
-    code from which the generator rebuilds a picture, compared by pixels and by features of the critic (izi_f).
+    Training has two phases. First the generator and a critic are trained (WGAN-GP). Then both are frozen, and an
+    encoder is trained to find the code from which the generator reconstructs an image; its loss (izi_f) compares the
+    two images by their pixels and by features of the critic.
     """
 
     size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
@@ -58,10 +60,10 @@ class FAnoGAN(Reconstruction):
     )
     critic_steps: int = argument(2, "Number of critic steps per generator step.", ge=1)
     gan_steps: int = argument(2000, "Number of critic steps.", ge=1)
-    encoder_steps: int = argument(1500, "Number of encoder steps, after those of the GAN.", ge=1)
+    encoder_steps: int = argument(1500, "Number of encoder steps, which follow those of the GAN.", ge=1)
     batch_size = 8
 
-    darkest: ClassVar[float] = -1.0
+    lowest_value: ClassVar[float] = -1.0
     presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER)}
 
     def build(self) -> None:
@@ -73,7 +75,7 @@ class FAnoGAN(Reconstruction):
             self.encoder = ResidualEncoder(self.size, self.width, self.code, tanh=self.tanh).to_empty(
                 device="cpu"
             )
-        self.trained = nn.Buffer(torch.zeros((), dtype=torch.long))  # calls of `training_loss`
+        self.trained = nn.Buffer(torch.zeros((), dtype=torch.long))  # number of calls of `training_loss`
 
     def collect(self, batches: Batches) -> None:
         super().collect(batches)
@@ -86,16 +88,17 @@ class FAnoGAN(Reconstruction):
         self.trained.add_(1)
         if self.trained <= self.gan_steps:
             return self.gan_losses(views)
-        self.generator.eval()  # frozen, with its batch norm; the critic, frozen too, has none
+        self.generator.eval()  # freezes its batch-norm statistics; the critic has no batch norm
         with mixed_precision(views.device):
-            rebuilt = self.generator(self.encoder(views)).float()
-            return {"encoder": self.izi_f(views, rebuilt).mean()}
+            reconstruction = self.generator(self.encoder(views)).float()
+            return {"encoder": self.izi_f(views, reconstruction).mean()}
 
     def learning_rate_factor(self, done: float) -> float:
+        """Half-cosine decay to 0 in each of the two phases."""
         step = round(done * self.steps)
-        before = self.gan_steps if step >= self.gan_steps else 0
-        length = self.encoder_steps if before else self.gan_steps
-        return half_cosine((step - before) / length)
+        if step < self.gan_steps:
+            return half_cosine(step / self.gan_steps)
+        return half_cosine((step - self.gan_steps) / self.encoder_steps)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {
@@ -106,31 +109,31 @@ class FAnoGAN(Reconstruction):
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         codes = self.encoder(views)
-        rebuilt = self.generator(codes)
-        errors = (views - rebuilt).abs().mean(1)
+        reconstruction = self.generator(codes)
+        errors = (views - reconstruction).abs().mean(1)
         if self.score == "latent":
-            return errors, latent_distance(codes, self.encoder(rebuilt))
-        return errors, self.izi_f(views, rebuilt) if self.score == "combined" else None
+            return errors, latent_distance(codes, self.encoder(reconstruction))
+        return errors, self.izi_f(views, reconstruction) if self.score == "combined" else None
 
     def gan_losses(self, views: Tensor) -> dict[str, Tensor]:
-        """The critic's loss, and every `critic_steps` times the generator's."""
-        turn = int(self.trained) % self.critic_steps == 0
-        with mixed_precision(views.device), torch.set_grad_enabled(turn):
+        """The critic's loss and, in one of `critic_steps` calls, the generator's."""
+        trains_generator = int(self.trained) % self.critic_steps == 0
+        with mixed_precision(views.device), torch.set_grad_enabled(trains_generator):
             fake = self.generator(torch.randn(len(views), self.code, device=views.device)).float()
-        scores = self.judge(torch.cat([views, fake.detach()]))
-        slope = PENALTY * gradient_penalty(self.judge, views, fake)
-        losses = {"critic": wasserstein_critic_loss(*scores.chunk(2)) + slope}
-        if turn:
-            losses["generator"] = wasserstein_generator_loss(self.judge(fake))
+        scores = self.critic_scores(torch.cat([views, fake.detach()]))
+        penalty = PENALTY_WEIGHT * gradient_penalty(self.critic_scores, views, fake)
+        losses = {"critic": wasserstein_critic_loss(*scores.chunk(2)) + penalty}
+        if trains_generator:
+            losses["generator"] = wasserstein_generator_loss(self.critic_scores(fake))
         return losses
 
-    def judge(self, pictures: Tensor) -> Tensor:
-        """The critic's scores (N,) of pictures (N, 3, size, size)."""
-        with mixed_precision(pictures.device):
-            scores: Tensor = self.critic(pictures)
+    def critic_scores(self, images: Tensor) -> Tensor:
+        """The critic's scores (N,) of images (N, 3, size, size)."""
+        with mixed_precision(images.device):
+            scores: Tensor = self.critic(images)
         return scores.float()
 
-    def izi_f(self, views: Tensor, rebuilt: Tensor) -> Tensor:
-        """Mean squared difference of pictures plus, with κ = 1, that of the critic's features: (N,)."""
-        features = self.critic.body(torch.cat([views, rebuilt])).float().unflatten(0, (2, -1))
-        return latent_distance(views, rebuilt) + latent_distance(*features)
+    def izi_f(self, views: Tensor, reconstruction: Tensor) -> Tensor:
+        """Mean squared difference of the pixels plus that of the critic's features (N,); the paper's κ is 1."""
+        features = self.critic.body(torch.cat([views, reconstruction])).float().unflatten(0, (2, -1))
+        return latent_distance(views, reconstruction) + latent_distance(*features)

@@ -1,10 +1,10 @@
-"""FastFlow: how unlikely the features at each place are under normalising flows of the normal images' feature maps.
+"""FastFlow: negative log-likelihood of feature maps under normalising flows.
 
 Yu et al., "FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows", 2021.
-Differs from the paper: the loss is a mean over the dimensions, in nats; the weight of the layer normalisation in
-front of a flow starts at what the training images' channels need and counts in the likelihood; the map is −log
-of the layers' mean p, which ranks as the published mean does; training ends when held-out normal images no longer
-become more likely.
+Differs from the paper: the loss is a mean over the dimensions, in nats; the weights of the layer normalisation in
+front of each flow start at values that standardise the channels of the training images, and count in the likelihood;
+the map is −log of the mean p over the layers, which has the same order as the published mean; training ends when the
+likelihood of held-out normal images no longer rises.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from blemish.types import Prediction
 MapKind = Literal["nll", "exp"]
 _RESNET = {"layers": (1, 2, 3)}
 SMALLEST_P = 1e-30
-"""Added to p, which far from normal is too small for a float32."""
+"""Added to p before the logarithm, because p of a strong anomaly underflows to 0 in float32."""
 
 
 class FastFlow(Method):
-    """A flow per feature map; the anomaly map is −log p, where a layer's p is exp(−½ mean z²)."""
+    """One normalising flow per feature map; the anomaly map is −log of the layers' mean p, with p = exp(−½ mean z²)."""
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
@@ -37,7 +37,9 @@ class FastFlow(Method):
     kernels: tuple[int, ...] = argument(
         (3, 1), "Kernel sizes of the subnets' convolutions, in turn.", ge=1, odd=True
     )
-    hidden_ratio: float = argument(1.0, "Hidden channels of a subnet, relative to its input channels.", gt=0)
+    hidden_ratio: float = argument(
+        1.0, "Number of hidden channels of a subnet, relative to that of its input channels.", gt=0
+    )
     clamp: float = argument(2.0, "Bound of the logarithm of a coupling step's scale.", gt=0, le=10)
     map: Literal["nll", "exp"] = argument(
         "nll",
@@ -93,12 +95,13 @@ class FastFlow(Method):
 
     def collect(self, batches: Batches) -> None:
         shapes: list[torch.Size] = []
-        sums: list[Tensor] = []  # of each layer's channels and of their squares (2, C)
+        # Per layer (2, C): means and mean squares of the channels, summed over the images.
+        sums: list[Tensor] = []
         count = 0
         for images in batches:
             maps = self.prepare(images)
-            found = [torch.stack([x.mean((2, 3)).sum(0), x.square().mean((2, 3)).sum(0)]) for x in maps]
-            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+            added = [torch.stack([x.mean((2, 3)).sum(0), x.square().mean((2, 3)).sum(0)]) for x in maps]
+            sums = [a + b for a, b in zip(sums, added, strict=True)] if sums else added
             shapes = [x.shape[1:] for x in maps]
             count += len(images)
         for norm, flow, shape, total in zip(self.norms, self.flows, shapes, sums, strict=True):
@@ -113,7 +116,7 @@ class FastFlow(Method):
     def training_loss(self, *prepared: Tensor) -> Tensor:
         """−log p of the feature maps per dimension, without its constant ½ log 2π."""
         total = prepared[0].new_zeros(())
-        for z, log_determinant in self._flown(prepared):
+        for z, log_determinant in self._apply_flows(prepared):
             total = (
                 total + (0.5 * torch.linalg.vector_norm(z, dim=(1, 2, 3)).square() - log_determinant).mean()
             )
@@ -126,19 +129,19 @@ class FastFlow(Method):
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         size = (images.shape[2], images.shape[3])
-        likely = []
-        for z, _ in self._flown(self.prepare(images)):
+        likelihoods = []
+        for z, _ in self._apply_flows(self.prepare(images)):
             grid = mask_grid(0.5 * z.square().mean(1), visible)  # −log p of each cell (N, h, w)
-            likely.append(upsample(torch.exp(-grid), size, 0))
-        mean = torch.stack(likely).mean(0)
+            likelihoods.append(upsample(torch.exp(-grid), size, 0))
+        mean = torch.stack(likelihoods).mean(0)
         anomaly_map = -torch.log(mean + SMALLEST_P) if self.map == "nll" else -mean
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
-    def _flown(self, prepared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """What the flows make of the maps, z and log|det|, of each layer."""
-        found = []
+    def _apply_flows(self, prepared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's flow applied to its normalised feature map: z (N, C, h, w) and log|det| (N,)."""
+        outputs = []
         for norm, flow, x in zip(self.norms, self.flows, prepared, strict=True):
             weighted, log_weight = norm(x.contiguous(memory_format=torch.channels_last))
             z, log_determinant = flow(weighted)
-            found.append((z, log_determinant + log_weight))
-        return found
+            outputs.append((z, log_determinant + log_weight))
+        return outputs

@@ -1,9 +1,10 @@
-"""GANomaly: a picture is encoded, rebuilt and encoded again; two codes far apart are anomalous.
+"""GANomaly: distance between the latent codes of an image and of its reconstruction.
 
 Akçay et al., "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training", ACCV 2018.
-Differs from the paper: the score is the mean square between the codes, as in the authors' code, and not normalised
-over test images; the anomaly map is an addition; batch norms are recalibrated after training; half the channels and
-more epochs by default, with learning rates that fall along half a cosine; the discriminator is never drawn anew.
+Differs from the paper: the score is the mean squared difference of the codes, as in the authors' code, and is not
+normalised over the test images; the anomaly map is an addition; batch-norm statistics are measured after training;
+by default half the channels and more epochs, with half-cosine decay of the learning rates; the discriminator is never
+re-initialised.
 """
 
 import math
@@ -22,20 +23,20 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
 from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
 
-FEATURES, PIXELS, CODES = 1.0, 50.0, 1.0
+FEATURE_WEIGHT, PIXEL_WEIGHT, CODE_WEIGHT = 1.0, 50.0, 1.0
 """Weights of the three terms of the generator's loss."""
-MOST = 512
-"""Channels at most, so that large pictures do not ask for hundreds of millions of weights."""
+MAX_CHANNELS = 512
+"""Maximum number of channels of a layer, which bounds the size of the networks for large images."""
 
 
 class GANomaly(Reconstruction):
-    """Encodes a picture, rebuilds it and encodes it again; score: how far the two codes are apart."""
+    """Encodes an image, reconstructs it and encodes the reconstruction; the score is the distance of the two codes."""
 
     size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
     width: int = argument(
         32, "Number of channels of the layers next to the image; doubled with each halving, up to 512.", ge=1
     )
-    code: int = argument(100, "Number of values of the code.", ge=1)
+    code: int = argument(100, "Number of values of a latent code.", ge=1)
     score: Literal["latent", "pixels"] = argument(
         "latent",
         "Image score: 'latent' for the distance of the codes of input and output, 'pixels' for the map's maximum.",
@@ -46,7 +47,7 @@ class GANomaly(Reconstruction):
     epochs: int = arguments.epochs(150)
     steps: int = arguments.steps(1800)
 
-    darkest: ClassVar[float] = -1.0
+    lowest_value: ClassVar[float] = -1.0
     presets: ClassVar = {
         "texture": Preset({"patches": True}),
         "paper": Preset({"width": 64, "epochs": 15, "steps": 0, "batch_size": 64}),
@@ -55,15 +56,15 @@ class GANomaly(Reconstruction):
     def build(self) -> None:
         super().build()
         with torch.device("meta"):  # weights are initialised in `collect`
-            self.encoder = Encoder(self.size, self.width, MOST, self.code)
-            self.decoder = Generator(self.size, self.width, MOST, self.code)
-            self.second_encoder = Encoder(self.size, self.width, MOST, self.code)
-            self.discriminator = Discriminator(self.size, self.width, MOST)
+            self.encoder = Encoder(self.size, self.width, MAX_CHANNELS, self.code)
+            self.decoder = Generator(self.size, self.width, MAX_CHANNELS, self.code)
+            self.second_encoder = Encoder(self.size, self.width, MAX_CHANNELS, self.code)
+            self.discriminator = Discriminator(self.size, self.width, MAX_CHANNELS)
         self.to_empty(device="cpu")
 
     @property
     def generator(self) -> nn.Sequential:
-        """Pictures → codes of what was rebuilt of them."""
+        """From views to the codes of their reconstructions."""
         return nn.Sequential(self.encoder, self.decoder, self.second_encoder)
 
     def collect(self, batches: Batches) -> None:
@@ -75,14 +76,15 @@ class GANomaly(Reconstruction):
         views = self.views(*prepared)
         with mixed_precision(views.device):
             codes = self.encoder(views)
-            rebuilt = self.decoder(codes)
-            second_codes = self.second_encoder(rebuilt)
-            real, fake = self.discriminator.features(views), self.discriminator.features(rebuilt)
-            real_logits, fake_logits = self.discriminator.head(real), self.discriminator(rebuilt.detach())
+            reconstruction = self.decoder(codes)
+            second_codes = self.second_encoder(reconstruction)
+            real, fake = self.discriminator.features(views), self.discriminator.features(reconstruction)
+            real_logits = self.discriminator.head(real)
+            fake_logits = self.discriminator(reconstruction.detach())
         return {
-            "generator": FEATURES * functional.mse_loss(fake.float(), real.float())
-            + PIXELS * functional.l1_loss(rebuilt.float(), views)
-            + CODES * functional.mse_loss(second_codes.float(), codes.float()),
+            "generator": FEATURE_WEIGHT * functional.mse_loss(fake.float(), real.float())
+            + PIXEL_WEIGHT * functional.l1_loss(reconstruction.float(), views)
+            + CODE_WEIGHT * functional.mse_loss(second_codes.float(), codes.float()),
             "discriminator": bce_discriminator_loss(real_logits.float(), fake_logits.float()),
         }
 
@@ -91,12 +93,14 @@ class GANomaly(Reconstruction):
 
     def finish(self, batches: Batches) -> None:
         views = torch.cat([self.views(*self.prepare(images)) for images in batches])
-        generator = self.generator.train(self.training)  # the mode to which update_bn returns
+        generator = self.generator.train(self.training)  # update_bn restores this mode at its end
         update_bn(views.tensor_split(math.ceil(len(views) / self.batch_size)), generator)
         super().finish(batches)
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         codes = self.encoder(views)
-        rebuilt = self.decoder(codes)
-        distance = latent_distance(codes, self.second_encoder(rebuilt)) if self.score == "latent" else None
-        return (views - rebuilt).abs().mean(1), distance
+        reconstruction = self.decoder(codes)
+        errors = (views - reconstruction).abs().mean(1)
+        if self.score == "pixels":
+            return errors, None
+        return errors, latent_distance(codes, self.second_encoder(reconstruction))

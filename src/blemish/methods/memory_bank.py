@@ -1,7 +1,7 @@
 """Methods that score patches by the distance to a memory bank of normal patches.
 
-The bank is a coreset of the training patches: the one of exact greedy k-centre as long as that is quick, of more
-patches an epsilon-net that is grown in one pass with the same guarantee.
+The bank is a coreset of the training patches. Exact greedy k-centre selects it where that is quick; for more patches
+it is an epsilon-net, which is built in one pass and gives the same guarantee.
 """
 
 from collections.abc import Iterable
@@ -27,16 +27,16 @@ from blemish.types import Prediction
 SIGMA = 4.0
 """Blur of the anomaly map in pixels of the network's input (PatchCore, section 4.4.1)."""
 DEFECT_SHARE = 0.9
-"""Where a defect is not marked, it is taken to be the cells that score at least this share of the highest score."""
+"""A defect that is not marked is taken to be the cells whose score is at least this share of the highest score."""
 KEPT_VALUES = 2**26
-"""Maximum number of values of embedded new images that an update keeps, 256 MiB; of more, all are embedded twice."""
+"""Maximum number of patch values that an update keeps (256 MiB); with more, it embeds the new images twice."""
 Coreset = Literal["auto", "greedy", "streaming"]
-MOST_PATCHES, MOST_CHOICES = 2**20, 2**13
-"""Greedy selects the coreset of up to so many patches, and up to so many of them: 512 MiB, well under a minute."""
+MAX_GREEDY_PATCHES, MAX_GREEDY_CHOICES = 2**20, 2**13
+"""Maximum numbers of patches, and of patches to keep, with which "auto" uses greedy: 512 MiB, well under a minute."""
 
 
 class MemoryBankMethod(Method):
-    """Fills a memory bank from embedded patches and scores by nearest neighbours."""
+    """Keeps normal patches in a memory bank and scores new patches by the distance to their nearest neighbour."""
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
@@ -57,14 +57,14 @@ class MemoryBankMethod(Method):
     )
     neighbours: int = argument(
         9,
-        "Number of bank neighbours in the re-weighting of the image score (paper, equation 7); 1: none.",
+        "Number of bank neighbours in the re-weighting of the image score (paper, equation 7); 1: no re-weighting.",
         ge=1,
     )
 
     def build(self) -> None:
         self.features = Backbone(self.backbone, self.layers)
         self.memory_bank = MemoryBank(self.neighbours)
-        self.seen: Tensor  # (2,): images and patches learned from
+        self.seen: Tensor  # (2,): numbers of images and of patches learned from
         self.register_buffer("seen", torch.zeros(2, dtype=torch.int64))
 
     def collect(self, batches: Batches) -> None:
@@ -83,28 +83,28 @@ class MemoryBankMethod(Method):
         return self._predicted(patches, distances, indices, visible)
 
     def update(self, batches: Batches) -> Prediction[Tensor]:
-        """Add to the bank what it does not cover yet, and thin it to its budget again; see `Method.update`."""
+        """Add the patches that the bank does not cover, and thin it to its budget again; see `Method.update`."""
         first = int(self.seen[0])
-        fresh: list[tuple[Tensor, Tensor]] = []
-        embedded: list[tuple[Tensor, Tensor]] = []
+        uncovered: list[tuple[Tensor, Tensor]] = []
+        kept: list[tuple[Tensor, Tensor]] = []
         for images in batches:
             patches, visible = self._embedded(images)
-            fresh.append(self.memory_bank.uncovered(*self._counted(patches, visible)))
-            if len(embedded) * patches[0].numel() < KEPT_VALUES:
-                embedded += zip(patches.split(1), visible.split(1), strict=True)
-        patches, origins = (torch.cat(parts) for parts in zip(*fresh, strict=True))
+            uncovered.append(self.memory_bank.uncovered(*self._counted(patches, visible)))
+            if len(kept) * patches[0].numel() < KEPT_VALUES:
+                kept += zip(patches.split(1), visible.split(1), strict=True)
+        patches, origins = (torch.cat(parts) for parts in zip(*uncovered, strict=True))
         budget = self.bank_size or max(1, round(self.coreset_ratio * int(self.seen[1])))
         self.memory_bank.extend(patches, origins, budget)
-        everything: Iterable[tuple[Tensor, Tensor]] = embedded
-        if len(embedded) < int(self.seen[0]) - first:
-            everything = (self._embedded(image[None]) for images in batches for image in images)
-        found = [self._without_itself(*image, number) for number, image in enumerate(everything, first)]
-        return Prediction(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        new_images: Iterable[tuple[Tensor, Tensor]] = kept
+        if len(kept) < int(self.seen[0]) - first:
+            new_images = (self._embedded(image[None]) for images in batches for image in images)
+        predictions = [self._without_itself(*image, number) for number, image in enumerate(new_images, first)]
+        return Prediction(*(torch.cat(parts) for parts in zip(*predictions, strict=True)))
 
     def forget(self, image: Tensor, where: Tensor) -> Tensor:
-        """Take out the bank patch nearest to each cell of the defect; see `Method.forget`.
+        """Remove the bank patch nearest to each cell of the defect; see `Method.forget`.
 
-        Where the defect is not marked, it is taken to be where the image scores nearly as high as at its worst.
+        A defect that is not marked is taken to be the cells whose score is nearly the highest of the image.
         """
         patches, visible = self._embedded(image)
         distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
@@ -112,9 +112,9 @@ class MemoryBankMethod(Method):
         marked = functional.adaptive_max_pool2d(where[None].to(grid.dtype), grid.shape[1:]) > 0
         if not marked.any():
             marked = grid >= DEFECT_SHARE * grid.max()
-        gone = self.memory_bank.remove(indices.reshape(grid.shape)[marked])
-        size = gone.new_tensor([1, *grid.shape[1:]])  # rows and columns
-        return ((gone + gone.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
+        origins = self.memory_bank.remove(indices.reshape(grid.shape)[marked])  # image, row and column
+        size = origins.new_tensor([1, *grid.shape[1:]])
+        return ((origins + origins.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings on the finest layer's grid: (N, h, w, D)."""
@@ -123,11 +123,11 @@ class MemoryBankMethod(Method):
         )
 
     def from_distances(self, distances: Tensor) -> Tensor:
-        """Scores of distances of any shape; the distances themselves unless overridden."""
+        """Scores from distances of any shape: the distances themselves unless overridden."""
         return distances
 
     def image_score(self, grid: Tensor, patches: Tensor, indices: Tensor) -> Tensor:
-        """The worst patch's distance, times 1 − softmax of it among its neighbour's neighbours (N,)."""
+        """The worst patch's distance, times 1 − its softmax among the distances to its neighbour's neighbours (N,)."""
         distance, worst = grid.flatten(1).max(1)  # (N,)
         if self.memory_bank.support.shape[1] == 1:
             return distance
@@ -139,20 +139,25 @@ class MemoryBankMethod(Method):
         return distance * (1 - torch.softmax(distances, 1)[:, 0])
 
     def _selection(self, expected: int, width: int) -> StreamingCoreset | GreedyCoreset:
+        """The selection for an expected number of patches of `width` values."""
         budget = self.bank_size or self.coreset_ratio * expected
-        is_quick = expected <= MOST_PATCHES and budget <= MOST_CHOICES and 4 * width * expected <= free_disk()
+        is_quick = (
+            expected <= MAX_GREEDY_PATCHES
+            and budget <= MAX_GREEDY_CHOICES
+            and 4 * width * expected <= free_disk()
+        )
         settings: Any = {"ratio": self.coreset_ratio, "size": self.bank_size, "progress": self.progress}
         if self.coreset == "greedy" or (self.coreset == "auto" and is_quick):
             return GreedyCoreset(expected, RowFile(), **settings)
         return StreamingCoreset(expected, **settings)
 
     def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches (N, h, w, D) and which pixels are visible."""
+        """Patches (N, h, w, D) and visible pixels (N, 1, H, W)."""
         images, visible = split_padding(images)
         return self.embed(images), visible
 
     def _counted(self, patches: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """The visible ones of a batch's patches (n, D) and their origins (n, 3); counts what was seen."""
+        """The visible patches (n, D) of a batch and their origins (n, 3): image, row, column; adds to `seen`."""
         inside = visible_grid(visible, (patches.shape[1], patches.shape[2]))
         origins = inside.nonzero()
         origins[:, 0] += self.seen[0]
@@ -162,14 +167,14 @@ class MemoryBankMethod(Method):
     def _predicted(
         self, patches: Tensor, distances: Tensor, indices: Tensor, visible: Tensor
     ) -> Prediction[Tensor]:
-        """Scores and maps of patches (N, h, w, D) from their nearest neighbours (N·h·w,)."""
+        """Scores and maps of patches (N, h, w, D), from distances and indices of their nearest neighbours (N·h·w,)."""
         grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
         score = self.image_score(grid, patches, indices.reshape(grid.shape))
         score, grid = self.from_distances(score), self.from_distances(grid)
         return Prediction(score, upsample(grid, (visible.shape[2], visible.shape[3]), SIGMA))
 
     def _without_itself(self, patches: Tensor, visible: Tensor, number: int) -> Prediction[Tensor]:
-        """The prediction for training image `number`, patches (1, h, w, D), by the bank patches from others."""
+        """The prediction for training image `number`, patches (1, h, w, D), from the bank patches of other images."""
         return self._predicted(
             patches, *self.memory_bank.nearest_of_others(patches.flatten(0, 2), number), visible
         )

@@ -1,10 +1,10 @@
-"""MSFlow: how unlikely features are under flows of several depths, one per scale, that a last flow joins.
+"""MSFlow: negative log-likelihood under normalising flows on several scales, joined by a fusion flow.
 
 Zhou et al., "MSFlow: Multiscale Flow-based Framework for Unsupervised Anomaly Detection", TNNLS 2024.
-Differs from the paper: the map is −log of the layers' mean p, so that the maps of two images compare; the published
-ones, each measured from its own image's most normal place, are choices. Maps are enlarged from cells' centres, not
-from corner to corner. Flows start as permutations. Results are the last epoch's. Written from the paper's formulas,
-since the authors' code may not be built upon.
+Differs from the paper: the map is −log of the mean p over the layers, so that maps of different images can be
+compared; the published maps, relative to the most normal position of the same image, are available; maps are enlarged
+from the cells' centres, not from corner to corner; flows start as permutations; results are those of the last epoch.
+Written from the paper's formulas, because the authors' code may not be reused.
 """
 
 from collections.abc import Sequence
@@ -28,17 +28,19 @@ from blemish.types import Prediction
 
 MapKind = Literal["nll", "mul", "add"]
 CODE_CHANNELS = 64
-WORST_SHARE = 0.03
-"""Of the pixels, the highest of which the image score is the mean."""
-WARM_UP, FIRST_RATE = 0.12, 0.1
-"""Three of 25 meta-epochs, in which the learning rate rises from a tenth."""
+"""Number of channels of the positional encoding."""
+TOP_SHARE = 0.03
+"""Share of the pixels, those of the highest values, whose mean is the image score."""
+WARM_UP, INITIAL_FACTOR = 0.12, 0.1
+"""Share of the training in which the learning rate rises (3 of 25 meta-epochs), and the factor at its start."""
 MILESTONES, DECAY = (0.7, 0.9), 0.33
+"""Shares of the training after which the learning rate is multiplied by the decay."""
 SMALLEST_P = 1e-30
-"""Added to p, which far from normal is too small for a float32."""
+"""Added to p before the logarithm, because p of a strong anomaly underflows to 0 in float32."""
 
 
 class MSFlow(Method):
-    """Flows that know their place, deeper for coarser scales, and one over all of them; −log p is the anomaly map."""
+    """Flows with positional encoding, deeper for coarser maps, and a fusion flow; the anomaly map is −log p."""
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
@@ -102,37 +104,37 @@ class MSFlow(Method):
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         """−log p of all feature maps of an image, without its constant ½ log 2π per dimension."""
-        maps, log_determinant = self._flown(prepared)
+        maps, log_determinant = self._apply_flows(prepared)
         squares = torch.stack([0.5 * torch.linalg.vector_norm(z, dim=(1, 2, 3)).square() for z in maps]).sum(
             0
         )
         return (squares - log_determinant).mean()
 
     def learning_rate_factor(self, done: float) -> float:
-        """Rises from a tenth to 1, then falls to a third and to a third of that."""
-        warmed = min(1.0, FIRST_RATE + (1 - FIRST_RATE) * done / WARM_UP)
-        return float(warmed * DECAY ** sum(done >= milestone for milestone in MILESTONES))
+        """Linear warm-up from a tenth to 1, then a decay to about a third at each of the two milestones."""
+        warmed_up = min(1.0, INITIAL_FACTOR + (1 - INITIAL_FACTOR) * done / WARM_UP)
+        return float(warmed_up * DECAY ** sum(done >= milestone for milestone in MILESTONES))
 
     def optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam([*self.flows.parameters(), *self.fusion.parameters()], lr=self.learning_rate)
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
-        maps, _ = self._flown(self.prepare(images))
+        maps, _ = self._apply_flows(self.prepare(images))
         grids = [mask_grid(0.5 * z.square().mean(1), visible) for z in maps]  # −log p of each cell
         size = (images.shape[2], images.shape[3])
         if self.map == "nll":
             mean = torch.stack([upsample(torch.exp(-grid), size, 0) for grid in grids]).mean(0)
             anomaly_map = -torch.log(mean + SMALLEST_P)
-            return Prediction(_worst(anomaly_map), anomaly_map)
-        product = 1 - _relative(torch.stack([upsample(grid, size, 0) for grid in grids]).sum(0))
+            return Prediction(_top_mean(anomaly_map), anomaly_map)
+        product = 1 - _relative_p(torch.stack([upsample(grid, size, 0) for grid in grids]).sum(0))
         if self.map == "mul":
-            return Prediction(_worst(product), product)
-        total = torch.stack([upsample(_relative(grid), size, 0) for grid in grids]).sum(0)
-        return Prediction(_worst(product), total.amax((1, 2), keepdim=True) - total)
+            return Prediction(_top_mean(product), product)
+        total = torch.stack([upsample(_relative_p(grid), size, 0) for grid in grids]).sum(0)
+        return Prediction(_top_mean(product), total.amax((1, 2), keepdim=True) - total)
 
-    def _flown(self, prepared: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """What the flows make of the maps, z of every layer, and log|det| of all together for each image (N,)."""
+    def _apply_flows(self, prepared: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """All flows applied to the feature maps: z of every layer, and the sum of log|det| for each image (N,)."""
         maps, total = [], prepared[0].new_zeros(prepared[0].shape[0])
         for flow, x in zip(self.flows, prepared, strict=True):
             code = positional_encoding(CODE_CHANNELS, x.shape[2], x.shape[3], like=x)
@@ -145,12 +147,12 @@ class MSFlow(Method):
         return maps, total + log_determinant
 
 
-def _relative(unlikely: Tensor) -> Tensor:
-    """From −log p (N, H, W) to p over the largest p of the image."""
-    return torch.exp(unlikely.amin((1, 2), keepdim=True) - unlikely)
+def _relative_p(negative_log_p: Tensor) -> Tensor:
+    """Ratio of p to the largest p of the same image, from −log p (N, H, W)."""
+    return torch.exp(negative_log_p.amin((1, 2), keepdim=True) - negative_log_p)
 
 
-def _worst(anomaly_map: Tensor) -> Tensor:
+def _top_mean(anomaly_map: Tensor) -> Tensor:
     """Mean of the highest pixels of each map (N,)."""
     pixels = anomaly_map.flatten(1)
-    return pixels.topk(max(1, int(WORST_SHARE * pixels.shape[1])), dim=1).values.mean(1)
+    return pixels.topk(max(1, int(TOP_SHARE * pixels.shape[1])), dim=1).values.mean(1)

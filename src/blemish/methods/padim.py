@@ -1,10 +1,10 @@
-"""PaDiM: how unlikely each image position is under a Gaussian of the normal features there.
+"""PaDiM: Mahalanobis distance to a Gaussian of the normal features at each position.
 
 Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization",
 ICPR 2021.
-Differs from the paper: statistics are streamed, so no feature is kept; factors are triangular and packed (half
-the memory of inverse covariances); the ridge is relative to the features' own variance, so that a backbone can be
-swapped; maps are enlarged bilinearly; no centre crop unless the preset asks for it.
+Differs from the paper: statistics are streamed, so no feature is kept; covariances are stored as packed triangular
+factors (half the memory of their inverses); the ridge is relative to the variance of the features, so that a backbone
+can be swapped; maps are enlarged bilinearly; no centre crop unless the preset asks for it.
 """
 
 from typing import ClassVar
@@ -29,14 +29,16 @@ SIGMA = 4.0
 class PaDiM(Method):
     """A Gaussian per position of the feature grid; the Mahalanobis distance to it is the anomaly map.
 
-    Positions must mean the same in every image: the parts have to be aligned.
+    The parts must be aligned, so that a position shows the same place of the part in every image.
     """
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
     dimensions: int = argument(100, "Number of stacked channels that are used, drawn at random.", ge=1)
     ridge: float = argument(
-        0.01, "Added to each covariance's diagonal, relative to the mean variance of the features.", gt=0
+        0.01,
+        "Value that is added to the diagonal of each covariance, relative to the mean variance of the features.",
+        gt=0,
     )
 
     presets: ClassVar = {
@@ -48,7 +50,7 @@ class PaDiM(Method):
 
     def build(self) -> None:
         self.features = Backbone(self.backbone, self.layers)
-        self.channels: Tensor  # (d,) int64: the channels drawn
+        self.channels: Tensor  # (d,) int64: indices of the drawn channels
         self.register_buffer("channels", torch.empty(0, dtype=torch.int64))
         self.gaussians = PositionGaussian()
 

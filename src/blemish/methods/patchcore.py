@@ -1,10 +1,10 @@
-"""PatchCore: the distance of image patches to a coreset of normal patches.
+"""PatchCore: distance of image patches to a coreset of normal patches.
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
-Differs from the paper: no centre crop unless the preset asks for it; the default backbone is the embedded one; of more
-patches than exact greedy k-centre is quick for, the coreset is an epsilon-net with the same guarantee.
-The preset `amazon` follows the authors' code instead: squared distances, the plain maximum as image score,
-embeddings averaged down to 1024 values.
+Differs from the paper: no centre crop unless the preset asks for it; the default backbone is the embedded one; where
+exact greedy k-centre would be slow, the coreset is an epsilon-net with the same guarantee.
+The preset `amazon` follows the authors' code instead: squared distances, the plain maximum as image score, embeddings
+averaged down to 1024 values.
 """
 
 from typing import ClassVar
@@ -25,7 +25,7 @@ class PatchCore(MemoryBankMethod):
     squared: bool = argument(False, "Whether distances are squared.")
     mean_mapped: int | None = argument(
         None,
-        "Number of values that the embedding is averaged down to; None: the stacked layers.",
+        "Number of values to which each embedding is averaged down; None: the stacked layers as they are.",
         ge=1,
         le=8192,
     )

@@ -1,8 +1,9 @@
-"""PCA: what of an image the eigen-images of normal ones cannot rebuild.
+"""PCA: residual of the reconstruction from eigen-images of normal images.
 
 Turk and Pentland, "Eigenfaces for recognition", Journal of Cognitive Neuroscience 1991: the closed form of a
-linear autoencoder. Differs from the paper: the residual of each pixel is divided by its usual size there,
-measured on images that were left out of the eigen-images, since the residuals of those that were used shrink.
+linear autoencoder.
+Differs from the paper: the residual of each pixel is divided by its root mean square, which is measured on images left
+out of the eigen-images, because the residuals of images that were used are smaller than those of new ones.
 """
 
 import torch
@@ -20,47 +21,53 @@ from blemish.types import Prediction
 
 
 class PCA(Method):
-    """Reconstruction from eigen-images; the standardised residual is the anomaly map.
+    """Reconstruction from eigen-images; the anomaly map is the standardised residual.
 
-    Works on shrunken images, of which at most `images` stay in memory (30 MB at the defaults). The image score
-    is the maximum of the anomaly map.
+    Images are resized to a small size; at most `images` training images stay in memory (30 MB at the defaults). The
+    image score is the maximum of the anomaly map.
     """
 
-    components: int = argument(32, "Number of eigen-images kept; fewer if there are fewer images.", ge=1)
-    size: int = argument(64, "Height and width to which images are shrunk, in pixels.", ge=1)
+    components: int = argument(
+        32, "Number of eigen-images that are kept; fewer if there are fewer images.", ge=1
+    )
+    size: int = argument(64, "Height and width to which images are resized, in pixels.", ge=1)
     images: int = argument(
         512, "Maximum number of training images that are used, evenly spaced over all.", ge=1
     )
-    floor: float = argument(0.5, "Smallest usual residual of a pixel, relative to the mean one.", gt=0)
+    floor: float = argument(
+        0.5,
+        "Lower bound of the residual by which a pixel's residual is divided, relative to the mean over all pixels.",
+        gt=0,
+    )
     sigma: float = arguments.sigma()
 
     def build(self) -> None:
         self.mean: Tensor  # (D,), D = 3·size²
         self.basis: Tensor  # (K, D): eigen-images, largest variance first
-        self.spread: Tensor  # (D,): usual residual
+        self.spread: Tensor  # (D,): root mean square residuals, at least `floor` times their mean
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", torch.empty(0))
         self.register_buffer("spread", torch.empty(0))
 
     def collect(self, batches: Batches) -> None:
-        rows = evenly_spaced((self._shrink(images)[0] for images in batches), self.images)
+        rows = evenly_spaced((self._resized(images)[0] for images in batches), self.images)
         self.mean, self.basis = eigen_images(rows, self.components)
         halves = (rows[::2], rows[1::2]) if len(rows) > 1 else (rows, rows)
-        left_out = [
+        residuals = [
             _residual(other, *eigen_images(half, self.components)) for half, other in (halves, halves[::-1])
         ]
-        usual = torch.cat(left_out).square().mean(0).sqrt()  # (D,)
-        self.spread = usual.clamp_min(self.floor * usual.mean()).clamp_min(ROUNDING)
+        spread = torch.cat(residuals).square().mean(0).sqrt()  # (D,)
+        self.spread = spread.clamp_min(self.floor * spread.mean()).clamp_min(ROUNDING)
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
-        rows, visible = self._shrink(images)
+        rows, visible = self._resized(images)
         standardised = (_residual(rows, self.mean, self.basis) / self.spread).abs()
         grid = standardised.view(-1, 3, self.size, self.size).mean(1)
         anomaly_map = upsample(mask_grid(grid, visible), (images.shape[2], images.shape[3]), self.sigma)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
-    def _shrink(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Shrunken images as rows (N, 3·size²), and visible pixels (N, 1, H, W)."""
+    def _resized(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Resized images as rows (N, 3·size²), and visible pixels (N, 1, H, W)."""
         filled, visible = split_padding(images)
         return functional.adaptive_avg_pool2d(filled, self.size).flatten(1), visible
 
@@ -76,5 +83,6 @@ def eigen_images(rows: Tensor, components: int) -> tuple[Tensor, Tensor]:
 
 
 def _residual(rows: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+    """Differences (N, D) between images and their reconstructions from the mean and the basis (K, D)."""
     centred = rows - mean
     return centred - centred @ basis.T @ basis

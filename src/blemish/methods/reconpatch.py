@@ -1,10 +1,10 @@
-"""ReConPatch: PatchCore on a linear representation that draws like patches together.
+"""ReConPatch: PatchCore on a linear representation that is trained to pull similar patches together.
 
 Hyun et al., "ReConPatch: Contrastive Patch Representation Learning for Industrial Anomaly Detection", WACV 2024.
-Differs from the paper: AdamW in place of AdamP; both linear layers start as (scaled) isometries, so that learning
-starts from PatchCore's own distances; the bandwidth is relative to the mean squared distance of each step's patches, so
-that neither the backbone's scale nor that of the projection, which training changes, matters; the loss is a mean over
-all pairs; the coreset is PatchCore's.
+Differs from the paper: AdamW in place of AdamP; both linear layers start as (scaled) isometries, so that training
+starts from PatchCore's distances; the bandwidth is relative to the mean squared distance of each step's patches, so
+that the scales of the backbone and of the projection do not matter; the loss is a mean over all pairs; the coreset is
+PatchCore's.
 """
 
 import math
@@ -29,19 +29,24 @@ from blemish.methods.memory_bank import MemoryBankMethod
 
 
 class ReConPatch(MemoryBankMethod):
-    """PatchCore whose patches first go through a linear layer, learned from their mutual similarities."""
+    """PatchCore on patches that pass a linear layer, which is trained on the similarities of pairs of patches."""
 
     dimensions: int = argument(
         512, "Width of the learned representation, at most that of the stacked layers.", ge=1
     )
     projection: int = argument(
-        128, "Width of the projection that the loss sees, at most that of the representation.", ge=1
+        128,
+        "Width of the projection on which the loss is computed, at most that of the representation.",
+        ge=1,
     )
     similar: int = argument(
-        5, "Number k of neighbours of the contextual similarity, a patch itself included.", ge=1
+        5, "Number k of neighbours in the contextual similarity, including the patch itself.", ge=1
     )
     pairwise_share: float = argument(
-        0.5, "Weight of the pairwise similarity; the rest is the contextual one's.", ge=0, le=1
+        0.5,
+        "Weight of the pairwise similarity; the contextual similarity has the rest, 1 − this.",
+        ge=0,
+        le=1,
     )
     bandwidth: float = argument(
         0.3,
@@ -54,7 +59,7 @@ class ReConPatch(MemoryBankMethod):
         gt=0,
     )
     momentum: float = argument(
-        0.99, "Momentum of the averaged layers that give the similarities.", ge=0, lt=1
+        0.99, "Momentum of the layers' moving averages, from which the similarities are computed.", ge=0, lt=1
     )
     sampled: int = argument(
         512, "Number of patches per step, from the same positions of all images of a batch.", ge=2
@@ -85,13 +90,14 @@ class ReConPatch(MemoryBankMethod):
         self.register_buffer("averaged_project", torch.zeros(projected, kept))
 
     def collect(self, batches: Batches) -> None:
-        """Draw the weights; the images come to the bank in `finish`."""
+        """Initialise the weights; the memory bank is filled in `finish`."""
         for weight, averaged in self._layers():
             rows, columns = weight.shape
-            nn.init.orthogonal_(weight, math.sqrt(columns / rows))  # keeps distances, or their mean
+            nn.init.orthogonal_(weight, math.sqrt(columns / rows))  # keeps distances, at least on average
             averaged.copy_(weight)
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The patches of the frozen backbone (N, h, w, D), and which of them are inside the image (N, h, w)."""
         images, visible = split_padding(images)
         patches = super().embed(images)
         return patches, visible_grid(visible, (patches.shape[1], patches.shape[2]))
@@ -100,20 +106,21 @@ class ReConPatch(MemoryBankMethod):
         """The relaxed contrastive loss of a sample of the batch's patches."""
         patches, inside = prepared
         if self.training:
-            self._follow()
+            self._update_averages()
         points = self._sample(patches.flatten(1, 2), inside.bool().flatten(1))
         with torch.no_grad():
             similarity = self.similarity(points @ self.averaged_represent.T @ self.averaged_project.T)
         return relaxed_contrastive_loss(points @ self.represent.T @ self.project.T, similarity, self.margin)
 
     def learning_rate_factor(self, done: float) -> float:
+        """Half-cosine decay to 0, because the result is that of the last epoch."""
         return half_cosine(done)
 
     def optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([self.represent, self.project], lr=self.learning_rate, weight_decay=1e-2)
 
     def finish(self, batches: Batches) -> None:
-        """Fill the bank, as PatchCore does in `collect`."""
+        """Fill the memory bank with learned representations, as PatchCore does in `collect`."""
         super().collect(batches)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -121,7 +128,7 @@ class ReConPatch(MemoryBankMethod):
         return functional.linear(super().embed(images), self.represent)
 
     def similarity(self, points: Tensor) -> Tensor:
-        """How alike points (N, D) of a sample are, (N, N) in [0, 1]."""
+        """Similarities (N, N) in [0, 1] of all pairs of points (N, D)."""
         squared = squared_distances(points)
         width = self.bandwidth * squared.mean().clamp_min(torch.finfo(squared.dtype).tiny)
         by_distance = pairwise_similarity(squared, width)
@@ -129,18 +136,18 @@ class ReConPatch(MemoryBankMethod):
         return self.pairwise_share * by_distance + (1 - self.pairwise_share) * by_neighbours
 
     def _sample(self, patches: Tensor, inside: Tensor) -> Tensor:
-        """About `sampled` visible patches (n, D) of patches (N, h·w, D), at the same places of all images."""
-        places = inside.any(0).nonzero()[:, 0]
-        drawn = torch.randperm(len(places))[: max(1, self.sampled // len(patches))].to(places.device)
-        chosen = places[drawn]
+        """About `sampled` visible patches (n, D) of patches (N, h·w, D), at the same positions in all images."""
+        positions = inside.any(0).nonzero()[:, 0]
+        drawn = torch.randperm(len(positions))[: max(1, self.sampled // len(patches))].to(positions.device)
+        chosen = positions[drawn]
         return patches[:, chosen][inside[:, chosen]]
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the averaged layers a little towards the trained ones (exponential moving average)."""
+    def _update_averages(self) -> None:
+        """One step of the exponential moving averages of the trained layers."""
         for weight, averaged in self._layers():
             averaged.lerp_(weight, 1 - self.momentum)
 
     def _layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Each trained layer with its average."""
+        """Pairs of a trained layer and its moving average."""
         return (self.represent, self.averaged_represent), (self.project, self.averaged_project)

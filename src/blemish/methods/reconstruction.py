@@ -1,4 +1,4 @@
-"""What the methods that rebuild a picture share: how they get to see it, and what its errors are made into."""
+"""What the reconstruction methods share: resizing or windows, standardised errors and the anomaly map."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -21,24 +21,24 @@ from blemish.types import Prediction
 
 SIZE = "Side of the images that the networks see, in pixels."
 SIGMA = 4.0
-"""Blur of the anomaly map in pixels of the network's input."""
-TEXTURES = 32
-"""Pictures of other things kept for synthetic defects."""
+"""Standard deviation of the anomaly map's blur, in pixels of the input image."""
+MAX_TEXTURES = 32
+"""Maximum number of images from which synthetic defects take their textures."""
 RIDGE = 0.1
-"""Added to the variance of a position's errors, as a share of the mean one, so that no quiet place explodes."""
+"""Share of the mean variance that is added to each position's variance, so that nearly constant errors keep a scale."""
 
 
 class Reconstruction(Method):
-    """Rebuilds pictures after those of normal parts; what it cannot rebuild is anomalous.
+    """Scores an image by its difference from a reconstruction, by networks that learned normal images only.
 
-    The networks see square pictures of `size` pixels: the image shrunk to it, or, with `patches`, windows of it:
-    a random one of each image in a training step; for scoring, overlapping ones whose errors are averaged.
-    A subclass declares `size` and `score`, computes the errors in `compare` and initialises its weights in `collect`
-    after this one's.
+    The networks see square views of `size` pixels: the image resized to that size or, with `patches`, windows of it.
+    A training step takes one random window of each image; scoring takes overlapping windows and averages their errors.
+    A subclass declares `size` and `score`, computes the errors in `compare`, and initialises its weights in `collect`
+    after calling the `collect` of this class.
     """
 
-    darkest: ClassVar[float] = 0.0
-    """Of a picture's values as the networks see them; the brightest is 1."""
+    lowest_value: ClassVar[float] = 0.0
+    """Smallest value of an image as the networks see it; the largest is 1."""
 
     size: int
     patches: bool = argument(
@@ -46,31 +46,33 @@ class Reconstruction(Method):
         "Whether the networks see sliding windows of the image, for textures, instead of the whole image resized.",
     )
     standardise: bool = argument(
-        False, "Whether errors are divided by those that are usual at their position, for aligned products."
+        False,
+        "Whether errors are given in standard deviations from the mean error of normal images at the same position, "
+        "for aligned products.",
     )
     score: str
     batch_size: int = arguments.batch_size(16)
 
     def build(self) -> None:
-        self.usual_errors = PositionGaussian()
+        self.usual_errors = PositionGaussian()  # mean and deviation of the errors at each position
 
     def collect(self, batches: Batches) -> None:
         if self.standardise and len(batches) == 1 and sum(map(len, batches)) < 2:
             raise MethodError(
-                "What errors are usual at a place takes at least 2 training images, got 1. Add good images, or set "
+                "Standardising errors takes at least 2 training images, got 1. Add good images, or set "
                 "standardise=false."
             )
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Pictures (N, 3, size, size) from `darkest` to 1; with `patches` they stay as large as the images."""
-        return (self.pictures(split_padding(images)[0]),)
+        """Network images (N, 3, size, size) without padding; with `patches` they keep the height and width."""
+        return (self.network_images(split_padding(images)[0]),)
 
-    def views(self, pictures: Tensor) -> Tensor:
-        """What a training step sees (N, 3, size, size): the pictures, or a random window of each."""
-        return random_windows(pictures, self.size) if self.patches else pictures
+    def views(self, network_images: Tensor) -> Tensor:
+        """The views (N, 3, size, size) of a training step: the images themselves, or a random window of each."""
+        return random_windows(network_images, self.size) if self.patches else network_images
 
     def learning_rate_factor(self, done: float) -> float:
-        """Half a cosine, since the result is that of the last epoch."""
+        """Half-cosine decay to 0, because the result is that of the last epoch."""
         return half_cosine(done)
 
     @abstractmethod
@@ -101,29 +103,29 @@ class Reconstruction(Method):
         return Prediction(anomaly_map.flatten(1).amax(1) if scores is None else scores, anomaly_map)
 
     def errors(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`compare` of whole images without padding: errors (N, h, w); of windows' scores the largest (N,)."""
-        pictures = self.pictures(images)
-        size = (pictures.shape[2], pictures.shape[3])
-        errors, scores = self.compare(cut_windows(pictures, self.size))
+        """Errors (N, h, w) of images without padding, and the largest score of each image's views (N,), if any."""
+        network_images = self.network_images(images)
+        size = (network_images.shape[2], network_images.shape[3])
+        errors, scores = self.compare(cut_windows(network_images, self.size))
         tops, lefts = covering_starts(size, self.size)
         largest = None if scores is None else scores.unflatten(0, (-1, len(tops) * len(lefts))).amax(1)
         return merge_windows(errors, size), largest
 
-    def pictures(self, images: Tensor) -> Tensor:
-        """Images without padding as the networks see them."""
-        pictures = self._in_range(images)
-        return pictures if self.patches else functional.adaptive_avg_pool2d(pictures, self.size)
+    def network_images(self, images: Tensor) -> Tensor:
+        """Images without padding, in the value range of the networks; resized unless `patches` is set."""
+        scaled = self._scaled(images)
+        return scaled if self.patches else functional.adaptive_avg_pool2d(scaled, self.size)
 
     def textures(self) -> Tensor:
-        """What synthetic defects are made of (K, 3, size, size): the auxiliary images, or procedural pictures."""
+        """Textures (K, 3, size, size) for synthetic defects: crops of the auxiliary images, or procedural images."""
         if self.auxiliary is None:
-            return self._in_range(procedural_images(TEXTURES, (self.size, self.size)))
-        pictures = self.pictures(split_padding(evenly_spaced(self.auxiliary, TEXTURES))[0])
-        return random_windows(pictures, self.size)
+            return self._scaled(procedural_images(MAX_TEXTURES, (self.size, self.size)))
+        network_images = self.network_images(split_padding(evenly_spaced(self.auxiliary, MAX_TEXTURES))[0])
+        return random_windows(network_images, self.size)
 
-    def _in_range(self, pictures: Tensor) -> Tensor:
-        """From 0…1 to `darkest`…1."""
-        return self.darkest + (1 - self.darkest) * pictures
+    def _scaled(self, images: Tensor) -> Tensor:
+        """Values mapped linearly from the range 0 to 1 to the range `lowest_value` to 1."""
+        return self.lowest_value + (1 - self.lowest_value) * images
 
 
 def latent_distance(codes: Tensor, others: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""SimpleNet: a small network that tells normal patch features from the same features with noise.
+"""SimpleNet: a discriminator that is trained to tell normal patches from the same patches with noise.
 
 Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.
 Differs from the paper: the noise is relative to the measured scale of the features, so that a backbone can be
-swapped; one AdamW with two parameter groups stands for the authors' AdamW and Adam; learning rates fall along half a
-cosine, for the result is that of the last epoch (the authors keep the best one on the test images); the defaults train
-in more and smaller steps, at a higher rate; for scoring, all that is linear is multiplied out first.
+swapped; one AdamW with two parameter groups replaces the authors' AdamW and Adam; half-cosine decay of the learning
+rates, because the result is that of the last epoch (the authors keep the best one on the test images); by default more
+and smaller steps at a higher learning rate; for scoring, all linear layers are multiplied into one.
 """
 
 from typing import ClassVar
@@ -27,11 +27,11 @@ from blemish.types import Prediction
 SIGMA = 4.0
 """Blur of the anomaly map in pixels of the network's input (authors' setting)."""
 SLOPE = 0.2
-"""Of the discriminator's LeakyReLU below zero."""
+"""Slope of the discriminator's LeakyReLU below zero."""
 
 
 class SimpleNet(Method):
-    """A discriminator of adapted patch features against noisy ones; what it takes for noisy is anomalous."""
+    """An adaptor and a discriminator of normal against noisy patches; the anomaly map is its negative output."""
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
@@ -73,7 +73,7 @@ class SimpleNet(Method):
         self.first = nn.utils.skip_init(nn.Linear, width, self.hidden)
         self.norm = nn.BatchNorm1d(self.hidden)
         self.last = nn.utils.skip_init(nn.Linear, self.hidden, 1, bias=False)
-        self.scale: Tensor  # () of the features
+        self.scale: Tensor  # (): median standard deviation of the features' channels
         self.weight: Tensor  # (hidden, D): adaptor, first layer and batch norm in one
         self.bias: Tensor  # (hidden,)
         for name in ("scale", "weight", "bias"):
@@ -92,12 +92,13 @@ class SimpleNet(Method):
                 nn.init.zeros_(layer.bias)
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Patches (N, h, w, D), and which of them are inside the image (N, h, w)."""
         images, visible = split_padding(images)
         patches = self.embed(images)
         return patches, visible_grid(visible, (patches.shape[1], patches.shape[2]))
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
-        """The truncated L1 loss: normal patches belong above `margin`, noisy ones below −`margin`."""
+        """The truncated L1 loss: normal patches should score above `margin`, noisy ones below −`margin`."""
         patches, inside = prepared
         normal = self.adaptor(patches[inside.bool()])
         noisy = normal + self.noise * self.scale * torch.randn_like(normal)
@@ -105,6 +106,7 @@ class SimpleNet(Method):
         return truncated_l1(normal_scores, self.margin) + truncated_l1(-noisy_scores, self.margin)
 
     def learning_rate_factor(self, done: float) -> float:
+        """Half-cosine decay to 0, because the result is that of the last epoch."""
         return half_cosine(done)
 
     def optimizers(self) -> torch.optim.Optimizer:
@@ -117,10 +119,10 @@ class SimpleNet(Method):
         )
 
     def finish(self, batches: Batches) -> None:
-        """Multiply out what is linear up to the LeakyReLU, from what it makes of 0 and of the unit vectors."""
+        """Multiply the linear layers before the LeakyReLU into one, from their outputs for 0 and the unit vectors."""
         width = self.adaptor.in_features
-        corners = torch.eye(width + 1, width, device=self.scale.device).roll(1, 0)
-        mapped = self.norm(self.first(self.adaptor(corners)))
+        inputs = torch.eye(width + 1, width, device=self.scale.device).roll(1, 0)
+        mapped = self.norm(self.first(self.adaptor(inputs)))
         self.bias = mapped[0]
         self.weight = (mapped[1:] - mapped[0]).T.contiguous()
 

@@ -1,8 +1,8 @@
-"""Template: the difference from a golden template that is laid onto each image.
+"""Template: difference from a golden template that is registered to each image.
 
-The golden-template comparison of machine-vision practice, on a template that is the median of aligned normal
-images. Differs from the practice: the template moves onto the image, so the map needs no way back; brightness is
-matched over the whole image, since a match within small surroundings also matches large defects away.
+The golden-template comparison of machine-vision practice, with the median of aligned normal images as the template.
+Differs from the practice: the template is moved onto the image, so the map needs no inverse transform; brightness is
+matched over the whole image, because a match within small neighbourhoods would also remove large defects.
 """
 
 from typing import ClassVar
@@ -21,22 +21,24 @@ from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
 AT_ONCE = 8
-"""Training images registered together."""
-OUTLYING = 0.045
-"""Difference, in images of 0 to 1 (11 of 255 grey levels), that halves a pixel's weight."""
-FLAT = 0.05
-"""Sum of squares over an image of 0 to 1 that is added to both sides of the gain: without contrast it is 1."""
+"""Number of training images that are registered together."""
+OUTLIER_SCALE = 0.045
+"""Difference that halves a pixel's weight in the brightness match, on the 0 to 1 scale (11 of 255 grey levels)."""
+GAIN_RIDGE = 0.05
+"""Sum of squares that is added to covariance and variance of the gain, so that it is 1 for images without contrast."""
 
 
 class Template(Method):
-    """Smallest difference between a pixel and the template within a few pixels of the same place.
+    """Smallest difference between a pixel and the template within a few pixels of the same position.
 
-    Where no rigid motion makes image and template clearly more alike, they are compared as they lie. The image
+    Where no rigid motion makes image and template clearly more similar, they are compared without motion. The image
     score is the maximum of the anomaly map, in grey values on the 0 to 1 scale. At most `images` training images
     stay in memory (twice 50 MB at the defaults and 256 px).
     """
 
-    tolerance: int = argument(1, "Distance that an edge may lie from the template's, in pixels.", ge=0)
+    tolerance: int = argument(
+        1, "Distance by which an edge may be displaced from the template's, in pixels.", ge=0
+    )
     match_brightness: bool = argument(
         True, "Whether a gain and an offset match the image's brightness to the template's."
     )
@@ -49,12 +51,10 @@ class Template(Method):
     sigma: float = arguments.sigma()
 
     exports: bool = False
-    exports_reason: ClassVar[str] = (
-        "it registers each image to its template, which searches with Fourier transforms."
-    )
+    exports_reason: ClassVar[str] = "It registers the template to each image, which takes Fourier transforms."
 
     def build(self) -> None:
-        self.template: Tensor  # (3, H, W)
+        self.template: Tensor  # (3, H, W): median of the aligned training images
         self.register_buffer("template", torch.empty(0))
 
     def collect(self, batches: Batches) -> None:
@@ -78,41 +78,43 @@ class Template(Method):
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def _aligned(self, images: Tensor, reference: Tensor) -> Tensor:
-        """Images laid onto the reference (3, H, W), NaN where they show nothing."""
+        """Images aligned with the reference (3, H, W), NaN where the moved image has no pixels."""
         filled, visible = split_padding(images)
-        target, seen = (part.expand(len(images), -1, -1, -1) for part in split_padding(reference[None]))
-        motion = register(target.mean(1), filled.mean(1), seen[:, 0], self.largest_angle)
-        shown = (warp(visible.to(filled), motion) > 0.5) & coverage(motion, *images.shape[2:])[:, None]
-        laid = warp(filled, motion)
-        return torch.where(shown, laid, torch.full_like(laid, torch.nan))
+        target, target_visible = (
+            part.expand(len(images), -1, -1, -1) for part in split_padding(reference[None])
+        )
+        motion = register(target.mean(1), filled.mean(1), target_visible[:, 0], self.largest_angle)
+        inside = (warp(visible.to(filled), motion) > 0.5) & coverage(motion, *images.shape[2:])[:, None]
+        aligned = warp(filled, motion)
+        return torch.where(inside, aligned, torch.full_like(aligned, torch.nan))
 
 
 def smallest_difference(images: Tensor, template: Tensor, radius: int) -> Tensor:
     """Smallest mean over channels of |image(p) - template(p + d)| for d up to `radius` along each axis: (N, H, W)."""
     height, width = images.shape[2:]
-    wide = functional.pad(template, (radius,) * 4, mode="replicate")
+    padded = functional.pad(template, (radius,) * 4, mode="replicate")
     smallest = torch.full_like(images[:, 0], torch.inf)
     for y in range(2 * radius + 1):
         for x in range(2 * radius + 1):
-            difference = (images - wide[:, :, y : y + height, x : x + width]).abs().mean(1)
+            difference = (images - padded[:, :, y : y + height, x : x + width]).abs().mean(1)
             smallest = torch.minimum(smallest, difference)
     return smallest
 
 
 def matched_brightness(images: Tensor, template: Tensor, compared: Tensor) -> Tensor:
-    """Images times one gain plus one offset each, by least squares that give way where a defect differs.
+    """Images with one gain and one offset each, fitted to the template by robust least squares.
 
-    Weights fall with the difference (Cauchy's function); `compared` (N, H, W) are the pixels that count. The gain
-    stays within half and double, as no defect may be matched away.
+    The weight of a pixel falls with its difference (Cauchy's function), so that defects count little; `compared`
+    (N, H, W) are the pixels that are used. The gain is limited to 0.5 to 2, so that the match removes no defect.
     """
     matched = images
     for _ in range(3):
-        weight = compared[:, None] / (1 + ((matched - template) / OUTLYING) ** 2)
+        weight = compared[:, None] / (1 + ((matched - template) / OUTLIER_SCALE) ** 2)
         total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1)
         mean = (weight * images).sum((1, 2, 3), keepdim=True) / total
         target = (weight * template).sum((1, 2, 3), keepdim=True) / total
         covariance = (weight * (images - mean) * (template - target)).sum((1, 2, 3), keepdim=True)
         variance = (weight * (images - mean) ** 2).sum((1, 2, 3), keepdim=True)
-        gain = ((covariance + FLAT) / (variance + FLAT)).clamp(0.5, 2)
+        gain = ((covariance + GAIN_RIDGE) / (variance + GAIN_RIDGE)).clamp(0.5, 2)
         matched = (images - mean) * gain + target
     return matched

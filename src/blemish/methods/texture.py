@@ -1,8 +1,8 @@
-"""Texture: how unlike the product's texture the surroundings of each pixel are.
+"""Texture: Mahalanobis distance of local filter statistics to one Gaussian for all positions.
 
 A filter-bank texture model in the tradition of Gabor and Laws energies (Jain and Farrokhnia, "Unsupervised
-texture segmentation using Gabor filters", Pattern Recognition 1991), with one Gaussian for all positions.
-Differs from the source: it detects novelty instead of clustering, and energies are logarithms.
+texture segmentation using Gabor filters", Pattern Recognition 1991).
+Differs from the source: it detects anomalies instead of clustering textures; energies are logarithms.
 """
 
 import torch
@@ -18,17 +18,18 @@ from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
 STRIDE = 4
+"""Distance between neighbouring positions of the statistics, in pixels."""
 AT_ONCE = 4
-"""Images filtered together while learning; more only fall out of the processor's cache."""
+"""Number of images that are filtered together in training; more would not fit into the processor's cache."""
 RIDGE = 1e-3
-"""Share of each feature's own variance that is added to it."""
+"""Share of each feature's variance that is added to it."""
 
 
 class Texture(Method):
     """Mahalanobis distance of local filter statistics to their one Gaussian over all positions.
 
-    Needs no alignment and no two images alike, which suits surfaces; on objects it takes every rare part for
-    anomalous. The image score is the maximum of the anomaly map.
+    It needs no alignment, which suits surfaces; on objects it scores every rare part as anomalous. The image score is
+    the maximum of the anomaly map.
     """
 
     orientations: int = argument(6, "Number of directions of the Gabor filters.", ge=1)
@@ -58,7 +59,7 @@ class Texture(Method):
         mean = total / count
         covariance = outer / count - mean[:, None] * mean
         variance = covariance.diagonal().clamp_min(0)
-        # A feature that never varies (a grey image's colours) gets the ridge of the average one.
+        # The ridge of a constant feature (a colour, in grey images) comes from the mean variance of all features.
         ridge = RIDGE * torch.maximum(variance, 0.01 * variance.mean().clamp_min(1e-6))
         self.mean = mean.float()
         factor = torch.linalg.cholesky(covariance + ridge.diag())

@@ -1,8 +1,9 @@
-"""VAE: an autoencoder whose code is a distribution; what the likelihood says against a picture is anomalous.
+"""VAE: reconstruction error or evidence lower bound of a variational autoencoder.
 
 Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014; the gradient map is that of Zimmerer et al.,
-"Unsupervised Anomaly Localization using Variational Auto-Encoders", MICCAI 2019. Differs from the papers: nothing is
-drawn while scoring, the code is its distribution's mean; the encoder and decoder are those of `autoencoder`.
+"Unsupervised Anomaly Localization using Variational Auto-Encoders", MICCAI 2019.
+Differs from the papers: scoring draws no random code but uses the mean of its distribution; the encoder and the
+decoder are those of `AutoEncoder`.
 """
 
 import math
@@ -19,14 +20,15 @@ from blemish.methods.base import Preset
 from blemish.methods.reconstruction import latent_distance
 
 LOG_VARIANCES = (-10.0, 10.0)
-"""A code's are kept within, or a bad step would end in infinities."""
+"""Range to which the logarithms of a code's variances are clamped, so that the loss stays finite."""
 
 
 class VAE(ConvAutoEncoder):
-    """Rebuilds pictures from the mean of a code's distribution, kept close to a standard normal one.
+    """Reconstructs images from the mean of the code's distribution, which is trained towards a standard normal one.
 
-    The loss is the negative evidence lower bound: Σ(x − x̂)² / (2·deviation²) over all values of a picture, plus β
-    times the divergence of the code's distribution summed over the code; divided by the number of values at the end.
+    The loss is the negative evidence lower bound, divided by the number of values of an image: Σ(x − x̂)² /
+    (2·deviation²) over all values, plus a constant, plus β times the Kullback-Leibler divergence of the code's
+    distribution from the standard normal one.
     """
 
     deviation: float = argument(
@@ -57,7 +59,7 @@ class VAE(ConvAutoEncoder):
             }
         ),
     }
-    exports_reason: ClassVar[str] = "Its map is a gradient, which a graph of the forward pass does not hold."
+    exports_reason: ClassVar[str] = "Its anomaly map is a gradient, which an exported graph cannot compute."
 
     def build(self) -> None:
         super().build()
@@ -70,34 +72,37 @@ class VAE(ConvAutoEncoder):
         views = self.views(*prepared)
         with mixed_precision(views.device):
             mean, log_variance = self.encoded(views)
-            rebuilt = self.decoder(mean + torch.randn_like(mean) * (log_variance / 2).exp())
-        return (self.negative_elbo(views, rebuilt.float(), mean, log_variance) / views[0].numel()).mean()
+            reconstruction = self.decoder(mean + torch.randn_like(mean) * (log_variance / 2).exp())
+        bound = self.negative_elbo(views, reconstruction.float(), mean, log_variance)
+        return (bound / views[0].numel()).mean()
 
     def compare(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.score == "gradient":
             return self.bound_gradient(views).abs().mean(1), None
         mean, log_variance = self.encoded(views)
-        rebuilt = self.decoder(mean)
+        reconstruction = self.decoder(mean)
         scores = None
         if self.score == "elbo":
-            scores = self.negative_elbo(views, rebuilt, mean, log_variance)
+            scores = self.negative_elbo(views, reconstruction, mean, log_variance)
         elif self.score == "latent":
-            scores = latent_distance(mean, self.encoded(rebuilt)[0])
-        return LOSSES["l2"](views, rebuilt), scores
+            scores = latent_distance(mean, self.encoded(reconstruction)[0])
+        return LOSSES["l2"](views, reconstruction), scores
 
     def encoded(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and logarithms of the variances of views' codes, (N, code, 1, 1) each."""
+        """Means and logarithms of the variances of the codes' distributions, (N, code, 1, 1) each."""
         mean, log_variance = self.encoder(views).to(views.dtype).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
-    def negative_elbo(self, views: Tensor, rebuilt: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """Nats of each view (N,), as far as `rebuilt`'s code stands for the whole distribution."""
-        squares = (views - rebuilt).square().flatten(1).sum(1)
+    def negative_elbo(
+        self, views: Tensor, reconstruction: Tensor, mean: Tensor, log_variance: Tensor
+    ) -> Tensor:
+        """Negative evidence lower bound of each view (N,) in nats, estimated from the reconstruction of one code."""
+        squares = (views - reconstruction).square().flatten(1).sum(1)
         constant = views[0].numel() * math.log(self.deviation * math.sqrt(2 * math.pi))
         return squares / (2 * self.deviation**2) + constant + self.beta * divergence(mean, log_variance)
 
     def bound_gradient(self, views: Tensor) -> Tensor:
-        """How much the negative bound grows with each value of the views (N, 3, size, size)."""
+        """Gradient of the negative bound with respect to the views (N, 3, size, size)."""
         with torch.inference_mode(False), torch.enable_grad():
             views = views.clone().requires_grad_()
             mean, log_variance = self.encoded(views)

@@ -1,8 +1,8 @@
-"""Variation: how far each pixel, and the edge through it, leaves its own normal range.
+"""Variation: robust z-score of each pixel and its gradient against the normal images.
 
 The variation model of machine-vision practice (Steger, Ulrich and Wiedemann, "Machine Vision Algorithms and
 Applications", 2018). Differs from the source: median and median absolute deviation instead of mean and standard
-deviation, and both the image and its gradient are compared.
+deviation; the gradient is compared as well as the image.
 """
 
 import torch
@@ -19,26 +19,26 @@ from blemish.types import Prediction
 
 MAD_TO_SIGMA = 1.4826
 """Ratio of the standard deviation of a normal distribution to its median absolute deviation."""
-NEVER_SEEN = 1e6
-"""Spread of a pixel that was padding in all training images."""
+UNSEEN_SPREAD = 1e6
+"""Spread of a pixel that was padding in all training images, so large that its score is about 0."""
 ROWS = 32
-"""Rows of all images whose statistics are computed at once, which bounds the memory."""
+"""Number of image rows whose statistics are computed at once, which bounds the memory."""
 
 
 class Variation(Method):
     """Robust z-scores of pixels and of gradients against all normal images at the same position.
 
-    Needs images of an object that always lies in the same place. The map is the mean over colours and gradients
-    of max(0, |x - median| - tolerance) / spread; the image score is its maximum. At most `images` training images
+    It needs images of an object in a fixed position. The map is the mean over colours and gradients of
+    max(0, |x - median| - tolerance) / spread; the image score is its maximum. At most `images` training images
     stay in memory, in half precision (100 MB at the defaults and 256 px).
     """
 
     tolerance: float = argument(
         0.0,
-        "Deviation that counts as none, on the 0 to 1 scale of grey values (0.01 is 2.6 of 255).",
+        "Deviation from the median that is ignored, on the 0 to 1 scale of grey values (0.01 is 2.6 of 255).",
         ge=0,
     )
-    floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0)
+    floor: float = argument(0.5, "Lower bound of a pixel's spread, relative to the mean spread.", ge=0)
     smoothing: float = argument(
         1.0, "Standard deviation of the Gaussian blur of the image, in pixels (0: none).", ge=0
     )
@@ -49,7 +49,7 @@ class Variation(Method):
 
     def build(self) -> None:
         self.center: Tensor  # (6, H, W): medians of colours and gradient magnitudes
-        self.spread: Tensor  # (6, H, W): their robust standard deviations
+        self.spread: Tensor  # (6, H, W): their robust standard deviations, at least `floor` times the mean
         self.register_buffer("center", torch.empty(0))
         self.register_buffer("spread", torch.empty(0))
 
@@ -59,8 +59,10 @@ class Variation(Method):
         center, spread = (torch.cat(halves, dim=1) for halves in zip(*parts, strict=True))
         average = spread.nanmean((1, 2), keepdim=True)
         self.center = center.nan_to_num(0)
-        # Where no training image was visible, nothing is unusual.
-        self.spread = torch.maximum(spread, self.floor * average).clamp_min(ROUNDING).nan_to_num(NEVER_SEEN)
+        # Pixels without any training image have no normal range: nothing there is anomalous.
+        self.spread = (
+            torch.maximum(spread, self.floor * average).clamp_min(ROUNDING).nan_to_num(UNSEEN_SPREAD)
+        )
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         compared = self._compared(images)
@@ -78,6 +80,6 @@ class Variation(Method):
 
 
 def robust_statistics(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Median and standard deviation, by the median absolute deviation, over the first axis; NaN do not count."""
+    """Median and standard deviation, by the median absolute deviation, over the first axis; NaN are left out."""
     center = values.nanmedian(0).values
     return center, MAD_TO_SIGMA * (values - center).abs().nanmedian(0).values
