@@ -8,11 +8,11 @@ import blemish
 
 data = blemish.open_dataset("demo/plate")  # or your own folder
 method = blemish.PatchCore(coreset_ratio=0.01)
-model = blemish.fit(method, data.train)  # learns from normal images only
+fine = blemish.Preprocess(size=(320, 432))  # pixels; thin scratches need more than 256 × 256
+model = blemish.fit(method, data.train, preprocess=fine)  # learns from normal images only
 print(model.calibration.summary())  # how reliable the thresholds are
 
-evaluation = blemish.evaluate(model, data.test, report="demo/plate.html")
-print(evaluation)
+print(blemish.evaluate(model, data.test, report="demo/plate.html"))
 
 model.save("demo/plate.blemish")
 blemish.recalibrate("demo/plate.blemish", false_alarm_rate=0.05)  # other thresholds, same weights

@@ -17,7 +17,7 @@ from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.files import sha256_of
 from blemish.manifest import FILE, FORMAT, GRAPH, WEIGHTS, parse_manifest, read_manifest
-from blemish.manifest_upgrade import EXACT, upgrade_weights
+from blemish.manifest_upgrade import DROPPED, EXACT, upgrade_manifest, upgrade_weights
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
 from tiny_product import good_samples, picture
@@ -250,3 +250,21 @@ def test_any_value_anywhere_gives_a_manifest_or_a_model_error(
     target[last] = data.draw(anything)
     with contextlib.suppress(ModelError):
         parse_manifest(json.dumps(values), base / FILE)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"), [(m, n, v) for m, all_ in DROPPED.items() for n, v in all_.items()]
+)
+def test_arguments_that_became_constants_are_dropped(method: str, name: str, value: float) -> None:
+    values = {
+        "method": method,
+        "arguments": {name: value},
+        "preprocess": {"mean": MEAN, "std": STD},
+        "history": {},
+    }
+    assert json.loads(upgrade_manifest(json.dumps(values)))["arguments"] == {}
+    values["arguments"] = {name: value + 1}
+    with pytest.raises(
+        ModelError, match=rf"with {name} other than {value}, which is a constant now\. Fit anew\."
+    ):
+        upgrade_manifest(json.dumps(values))

@@ -232,6 +232,17 @@ def test_many_images_come_in_order_and_bad_ones_in_their_place(model: Model, tmp
     }
 
 
+def test_a_single_path_or_array_is_not_taken_for_many(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    good_samples(folder, 2)
+    assert [found.path for found in model.inspect_many(str(folder))] == [
+        folder / "000.png",
+        folder / "001.png",
+    ]
+    assert [found.path for found in model.inspect_many(folder / "001.png")] == [folder / "001.png"]
+    assert len(list(model.inspect_many(picture(0)))) == 1
+
+
 def test_many_images_are_taken_as_they_are_needed(model: Model) -> None:
     model.manifest = model.manifest.changed(preprocess=Preprocess(size=(256, 256)))
     model.runtime = Scripted(

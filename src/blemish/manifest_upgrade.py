@@ -29,6 +29,13 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     "anogan": {"critic_learning_rate": "discriminator_learning_rate"}
 }
 """Method → former name of an argument → name."""
+DROPPED: Mapping[str, Mapping[str, float]] = {
+    "fastflow": {"clamp": 2.0},
+    "msflow": {"clamp": 1.9},
+    "simplenet": {"margin": 0.5},
+    "reconpatch": {"projection": 128, "similar": 5, "bandwidth": 0.3, "margin": 1.0},
+}
+"""Method → arguments that are constants now, with their values."""
 PREFIXES: Mapping[str, Mapping[str, str]] = {
     "anogan": {"critic.": "discriminator."},
     "ganomaly": {"critic.": "discriminator."},
@@ -60,6 +67,11 @@ def upgrade_manifest(text: str) -> str:
             "The model was written in format 1 with a mean and std of its own in preprocess, which now belong to the "
             "backbone. Fit anew."
         )
+    for name, value in DROPPED.get(method, {}).items():
+        if arguments.pop(name, value) != value:
+            raise ModelError(
+                f"The model was written in format 1 with {name} other than {value}, which is a constant now. Fit anew."
+            )
     names = ARGUMENTS.get(method, {})
     values["arguments"] = {names.get(k, k): _renamed(method, k, v) for k, v in arguments.items()}
     updates = history.get("updates", [])

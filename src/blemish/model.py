@@ -84,12 +84,12 @@ class Model:
         return self.judge(score, anomaly_map, found.image, found.path)
 
     def inspect_many(
-        self, images: Iterable[Sample | Path | str | Image]
+        self, images: Path | str | Image | Iterable[Sample | Path | str | Image]
     ) -> Iterator[Inspection | Unreadable]:
         """The verdicts on many images, in order, in bounded memory; threads decode ahead.
 
         Args:
-            images: Files, folders to be searched with their subfolders, and arrays; taken one after the other.
+            images: Files, folders, which are searched with their subfolders, and arrays; or a single one of these.
 
         Yields:
             An `Inspection` for each image, or an `Unreadable` that says what is wrong with it.
@@ -97,7 +97,9 @@ class Model:
         Raises:
             ModelError: If a score is NaN or infinite.
         """
-        for found in self.scorer.stream(_each_image(images), _read):
+        # A str is an iterable of str, and an array one of rows.
+        several = [images] if isinstance(images, str | Path | np.ndarray) else images
+        for found in self.scorer.stream(_each_image(several), _read):
             if isinstance(found, Unreadable):
                 yield found
             else:

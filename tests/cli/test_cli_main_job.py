@@ -150,7 +150,7 @@ def test_methods(run: Run) -> None:
     text = run("methods").stdout
     assert (
         "patchcore\n"
-        "  PatchCore: the distance of image patches to a coreset of normal patches.\n"
+        "  PatchCore: distance of image patches to a coreset of normal patches.\n"
         "  arguments: backbone=compact layers=2,3 patch_size=3 coreset_ratio=0.01 bank_size=null coreset=auto "
         "neighbours=9 squared=false mean_mapped=null\n"
         "  presets: paper, amazon\n"

@@ -128,6 +128,10 @@ def test_a_method_cannot_define_its_own_constructor() -> None:
         type("Own", (Method,), {"__init__": lambda self: None})
 
 
+def test_a_method_is_printed_as_its_arguments() -> None:
+    assert repr(Derived(width=5)) == "Derived(ratio=0.1, epochs=7, width=5)"
+
+
 def test_build_sees_the_arguments() -> None:
     assert Derived(width=5).doubled == 10
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from blemish.blocks.memory.contrastive import contextual_similarity, pairwise_similarity, squared_distances
+from blemish.methods import reconpatch
 from blemish.methods.memory_bank import MemoryBankMethod
 from blemish.methods.patchcore import PatchCore
 from blemish.methods.reconpatch import ReConPatch
@@ -154,6 +155,6 @@ def test_paper_preset_builds_on_random_weights() -> None:
     chosen = ReConPatch.presets["paper"]
     method = ReConPatch(**{**chosen.arguments, "backbone": "wide_resnet50_2:random"})
     assert method.represent.shape == (512, 1536)
-    assert (method.similar, method.pairwise_share, method.margin) == (5, 0.5, 1.0)
+    assert (reconpatch.NEIGHBOURS, method.pairwise_share, reconpatch.MARGIN) == (5, 0.5, 1.0)
     assert (method.epochs, method.learning_rate, method.coreset_ratio) == (120, 1e-5, 0.01)
     assert chosen.preprocess == {"size": (256, 256), "crop": (224, 224)}

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import torch
 
@@ -62,3 +64,10 @@ def test_matching_brightness_keeps_the_defect() -> None:
     defect = (matched_brightness(defective, template, everywhere) - template).abs().mean(1)[0]
     assert defect[40:50, 40:50].mean() > 0.9 * 0.22
     assert defect[:40].mean() < 0.05 * 0.22
+
+
+def test_rotations_are_registered_up_to_the_largest_angle() -> None:
+    normal = parts(9)
+    turned = warp(parts(1, seed=8), torch.tensor([[math.radians(20), 0.0, 0.0]]))
+    few, many = (learned(Template(largest_angle=angle), normal)(turned).score for angle in (10.0, 25.0))
+    assert many < 0.5 * few

@@ -133,3 +133,15 @@ def test_training_lowers_the_loss_and_keeps_codes_near_the_standard_distribution
         mean, log_variance = method.encoded(method.prepare(torch.from_numpy(normal_parts(8)))[0])
     assert float(mean.square().mean()) < 10
     assert float(log_variance.max()) < 1
+
+
+def test_beta_weighs_the_divergence_in_the_bound() -> None:
+    views, mean, log_variance = (
+        torch.rand(2, 3, 32, 32),
+        torch.full((2, 8, 1, 1), 0.5),
+        torch.zeros(2, 8, 1, 1),
+    )
+    methods = [VAE(size=32, beta=beta) for beta in (0.0, 1.0, 3.0)]
+    bounds = [method.negative_elbo(views, views, mean, log_variance) for method in methods]
+    torch.testing.assert_close(bounds[1] - bounds[0], divergence(mean, log_variance), atol=1e-2, rtol=0)
+    torch.testing.assert_close(bounds[2] - bounds[0], 3 * divergence(mean, log_variance), atol=1e-2, rtol=0)

@@ -23,7 +23,7 @@ from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import SIZE, Reconstruction
+from blemish.methods.reconstruction import Reconstruction
 
 FEATURE_WEIGHT = 0.1
 """Weight λ of the discriminator's features in the loss of the latent search; the weight of the pixels is 1 − λ."""
@@ -36,27 +36,14 @@ PAPER |= {"steps": 0, "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4
 class AnoGAN(Reconstruction):
     """Finds the most similar generated image by a latent search; the anomaly map is the difference that remains."""
 
-    size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
-    width: int = argument(
-        32, "Number of channels of the layers next to the image; doubled with each halving, up to 512.", ge=1
-    )
-    code: int = argument(100, "Number of values of a latent code.", ge=1)
-    search_steps: int = argument(
-        100, "Number of steps of the latent search; scoring time is proportional to it.", ge=1
-    )
-    restarts: int = argument(
-        2, "Number of latent searches per image, from different codes; the best one counts.", ge=1
-    )
-    score: Literal["search", "pixels"] = argument(
-        "search",
-        "Image score: 'search' for the remaining loss of the latent search, 'pixels' for the map's maximum.",
-    )
-    learning_rate: float = arguments.learning_rate(
-        5e-4, "Initial learning rate of the generator's Adam (half-cosine decay to 0)."
-    )
-    discriminator_learning_rate: float = arguments.learning_rate(
-        1.25e-4, "Initial learning rate of the discriminator's Adam (half-cosine decay to 0)."
-    )
+    size: int = arguments.size(64, smallest=SMALLEST)
+    width: int = arguments.width(32)
+    code: int = arguments.code(100)
+    search_steps: int = argument(100, "Number of steps of the latent search.", ge=1)
+    restarts: int = argument(2, "Number of latent searches per image; the best one counts.", ge=1)
+    score: Literal["search", "pixels"] = arguments.score("search", "'search' is the loss that remains")
+    learning_rate: float = arguments.learning_rate(5e-4, "the generator's Adam")
+    discriminator_learning_rate: float = arguments.learning_rate(1.25e-4, "the discriminator's Adam")
     epochs: int = arguments.epochs(400)
     steps: int = arguments.steps(4800)
 

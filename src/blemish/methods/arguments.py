@@ -237,37 +237,57 @@ def batch_size(default: int) -> Any:
     return argument(default, "Number of images per training step.", ge=1)
 
 
-def learning_rate(default: float, meaning: str) -> Any:
-    """Declare `learning_rate`; `meaning` names the optimizer and the schedule."""
-    return argument(default, meaning, gt=0)
+def learning_rate(default: float, optimizer: str = "Adam") -> Any:
+    """Declare the initial learning rate of an optimizer with half-cosine decay."""
+    return argument(default, f"Initial learning rate of {optimizer} (half-cosine decay to 0).", gt=0)
 
 
 def patience(default: int) -> Any:
     """Declare `patience`: early stopping on held-out normal images."""
-    return argument(
-        default,
-        "Number of epochs without a lower loss on held-out normal images after which training stops (0: never).",
-        ge=0,
-    )
+    return argument(default, "Epochs without a lower held-out loss before training stops (0: never).", ge=0)
 
 
-def backbone(default: str = "compact") -> Any:
+def backbone() -> Any:
     """Declare `backbone` of a method on frozen features."""
-    return argument(default, "Name of the frozen backbone.")
+    return argument("compact", "Name of the frozen backbone.")
 
 
-def layers(default: tuple[int, ...] = (2, 3)) -> Any:
+def layers() -> Any:
     """Declare `layers` of the backbone."""
-    return argument(default, "Numbers of the backbone's feature maps that are used, finest first.", ge=1)
+    return argument((2, 3), "Feature maps of the backbone that are used, finest first.", ge=1)
 
 
-def patch_size(default: int = 3) -> Any:
+def patch_size() -> Any:
     """Declare `patch_size` of patch embeddings."""
-    return argument(default, "Side of the neighbourhood that is averaged around each cell.", ge=1, odd=True)
+    return argument(3, "Side of the neighbourhood that is averaged around each cell.", ge=1, odd=True)
 
 
-def sigma(default: float = 4.0) -> Any:
+def sigma() -> Any:
     """Declare `sigma` of the anomaly map's blur."""
-    return argument(
-        default, "Standard deviation of the Gaussian blur of the anomaly map, in pixels (0: none).", ge=0
-    )
+    return argument(4.0, "Standard deviation of the anomaly map's blur, in pixels (0: none).", ge=0)
+
+
+def images(default: int) -> Any:
+    """Declare `images`, which limits the memory of a method that keeps training images."""
+    return argument(default, "Maximum number of training images that are used, evenly spaced.", ge=1)
+
+
+def size(default: int, *, smallest: int, multiple_of: int | None = None) -> Any:
+    """Declare `size` of the images of a reconstruction network: a power of two unless a multiple is named."""
+    meaning = "Side of the images that the networks see, in pixels."
+    return argument(default, meaning, ge=smallest, power_of_two=multiple_of is None, multiple_of=multiple_of)
+
+
+def width(default: int) -> Any:
+    """Declare `width` of a reconstruction network."""
+    return argument(default, "Number of channels of the layers next to the image.", ge=1)
+
+
+def code(default: int) -> Any:
+    """Declare `code` of an autoencoder or a generator."""
+    return argument(default, "Number of values of the latent code.", ge=1)
+
+
+def score(default: str, others: str) -> Any:
+    """Declare `score` of a reconstruction method; `others` explains the values beside "pixels"."""
+    return argument(default, f"Image score: 'pixels' is the maximum of the anomaly map, {others}.")

@@ -23,7 +23,7 @@ from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
+from blemish.methods.reconstruction import Reconstruction, latent_distance
 
 Errors = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Mapping[str, Errors] = {
@@ -37,13 +37,11 @@ LOSSES: Mapping[str, Errors] = {
 class ConvAutoEncoder(Reconstruction):
     """Convolutional encoder and decoder with a short latent code between them."""
 
-    size: int = argument(128, SIZE, ge=SMALLEST, power_of_two=True)
-    width: int = argument(32, "Number of channels of the layers next to the image and to the code.", ge=1)
-    code: int = argument(128, "Number of values of the latent code.", ge=1)
+    size: int = arguments.size(128, smallest=SMALLEST)
+    width: int = arguments.width(32)
+    code: int = arguments.code(128)
     standardise = True
-    learning_rate: float = arguments.learning_rate(
-        1e-3, "Initial learning rate of Adam (half-cosine decay to 0)."
-    )
+    learning_rate: float = arguments.learning_rate(1e-3)
     epochs: int = arguments.epochs(150)
     steps: int = arguments.steps(3600)
     batch_size = 8
@@ -76,12 +74,9 @@ class AutoEncoder(ConvAutoEncoder):
     """Reconstructs images from a short latent code; the anomaly map is the reconstruction error of each pixel."""
 
     loss: Literal["l2", "ssim", "l1+ssim"] = argument(
-        "l2", "Reconstruction error, of the training loss and of the anomaly map."
+        "l2", "Error of the training loss and of the anomaly map."
     )
-    score: Literal["pixels", "latent"] = argument(
-        "pixels",
-        "Image score: 'pixels' for the map's maximum, 'latent' for the distance of the codes of input and output.",
-    )
+    score: Literal["pixels", "latent"] = arguments.score("pixels", "'latent' is the distance of the codes")
 
     presets: ClassVar = {
         "texture": Preset(

@@ -179,6 +179,10 @@ class Method(nn.Module):
         """The constructor's arguments, from which the same method can be built."""
         return {name: getattr(self, name) for name in self.declared.arguments}
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{type(self).__name__}({given})"
+
     def load_learned(self, state: Mapping[str, Tensor]) -> None:
         """Load the `state_dict` of a method with the same arguments.
 

@@ -25,7 +25,7 @@ from blemish.blocks.synthetic.defects import add_defects
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import SIZE, Reconstruction
+from blemish.methods.reconstruction import Reconstruction
 
 CYCLE_WEIGHT, IDENTITY_WEIGHT = 10.0, 5.0
 """Weights of the cycle loss (translation there and back) and of the identity loss (images of the target domain)."""
@@ -36,18 +36,11 @@ CONSTANT_SHARE = 0.1
 class CycleGAN(Reconstruction):
     """Translates an image to the normal domain; the anomaly map is the change by the translation."""
 
-    size: int = argument(64, SIZE, ge=32, multiple_of=8)
-    width: int = argument(
-        16, "Number of channels of the first layers of generators and discriminators.", ge=1
-    )
+    size: int = arguments.size(64, smallest=32, multiple_of=8)
+    width: int = arguments.width(16)
     blocks: int = argument(4, "Number of residual blocks of each generator.", ge=1)
-    score: Literal["pixels", "mean"] = argument(
-        "pixels",
-        "Image score: 'pixels' for the map's maximum, 'mean' for the mean squared change (paper, up to a factor).",
-    )
-    learning_rate: float = arguments.learning_rate(
-        2e-4, "Learning rate of Adam for all four networks; linear decay to 0 after a tenth of the training."
-    )
+    score: Literal["pixels", "mean"] = arguments.score("pixels", "'mean' is the mean squared change")
+    learning_rate: float = argument(2e-4, "Initial learning rate of Adam (linear decay to 0).", gt=0)
     epochs: int = arguments.epochs(60)
     steps: int = arguments.steps(3000)
     batch_size = 4

@@ -29,16 +29,12 @@ class DenoisingAutoEncoder(AutoEncoder):
     """Removes corruption from images; the anomaly map is the difference between an image and the network's output."""
 
     corruption: Literal["defects", "gaussian", "coarse"] = argument(
-        "defects",
-        "What corrupts the training images: synthetic defects, or pixel-wise or coarse Gaussian noise.",
+        "defects", "Corruption of the training images."
     )
     strength: float = argument(
-        0.9,
-        "Standard deviation of the noise (image values from 0 to 1), or share of the images that get a defect; 0: "
-        "a plain autoencoder.",
-        ge=0,
+        0.9, "Share of images with a defect, or standard deviation of the noise.", ge=0
     )
-    skips: bool = argument(False, "Whether the network is a U-Net, whose skip connections bypass the code.")
+    skips: bool = argument(False, "Whether a U-Net with skip connections is used.")
 
     auxiliary_use: ClassVar[str] = "textures of the synthetic defects"
     presets: ClassVar = {

@@ -39,19 +39,12 @@ SMALLEST_DEVIATION = 1e-6
 class EfficientAD(Method):
     """A student predicts the teacher's features patch by patch, an autoencoder predicts those of the whole image."""
 
-    backbone: str = argument(
-        "pdn_small", "Name of the teacher, which also sets the student's size: pdn_small or pdn_medium."
-    )
+    backbone: str = argument("pdn_small", "Teacher, which sets the student's size: pdn_small or pdn_medium.")
     steps: int = argument(1500, "Number of training steps.", ge=1)
     batch_size: int = arguments.batch_size(1)
-    learning_rate: float = arguments.learning_rate(
-        1e-3, "Learning rate of Adam; a tenth of it in the last 5 % of the steps."
-    )
+    learning_rate: float = argument(1e-3, "Learning rate of Adam, at last a tenth of it.", gt=0)
     hard_quantile: float = argument(
-        0.999,
-        "The student is trained on features whose error is above this quantile (0: on all).",
-        ge=0,
-        lt=1,
+        0.999, "Share of the errors, the smallest, that the student ignores.", ge=0, lt=1
     )
 
     presets: ClassVar = {

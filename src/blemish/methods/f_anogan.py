@@ -25,12 +25,13 @@ from blemish.blocks.schedules import half_cosine
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
+from blemish.methods.reconstruction import Reconstruction, latent_distance
 
 PENALTY_WEIGHT = 10.0
 """Weight of the gradient penalty in the critic's loss."""
 PAPER: dict[str, float] = {"patches": True, "width": 64, "tanh": True, "batch_size": 64, "critic_steps": 5}
 PAPER |= {"learning_rate": 1e-4, "encoder_learning_rate": 5e-5, "gan_steps": 100_000, "encoder_steps": 50_000}
+Score = Literal["combined", "pixels", "latent"]
 
 
 class FAnoGAN(Reconstruction):
@@ -41,26 +42,16 @@ class FAnoGAN(Reconstruction):
     two images by their pixels and by features of the critic.
     """
 
-    size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
-    width: int = argument(
-        16, "Number of channels of the layers next to the image; eight times as many next to the code.", ge=1
-    )
-    code: int = argument(128, "Number of values of a latent code.", ge=1)
+    size: int = arguments.size(64, smallest=SMALLEST)
+    width: int = arguments.width(16)
+    code: int = arguments.code(128)
     tanh: bool = argument(False, "Whether the encoder's codes pass a tanh, as in the authors' code.")
-    score: Literal["combined", "pixels", "latent"] = argument(
-        "combined",
-        "Image score: 'combined' for the encoder's loss (izi_f), 'pixels' for the map's maximum, 'latent' for the "
-        "distance of the codes of input and output.",
-    )
-    learning_rate: float = arguments.learning_rate(
-        4e-4, "Initial learning rate of Adam for generator and critic (half-cosine decay to 0)."
-    )
-    encoder_learning_rate: float = arguments.learning_rate(
-        5e-4, "Initial learning rate of RMSprop for the encoder (half-cosine decay to 0)."
-    )
+    score: Score = arguments.score("combined", "'combined' is izi_f, 'latent' the distance of the codes")
+    learning_rate: float = arguments.learning_rate(4e-4, "the Adams of generator and critic")
+    encoder_learning_rate: float = arguments.learning_rate(5e-4, "the encoder's RMSprop")
     critic_steps: int = argument(2, "Number of critic steps per generator step.", ge=1)
     gan_steps: int = argument(2000, "Number of critic steps.", ge=1)
-    encoder_steps: int = argument(1500, "Number of encoder steps, which follow those of the GAN.", ge=1)
+    encoder_steps: int = argument(1500, "Number of encoder steps, after those of the GAN.", ge=1)
     batch_size = 8
 
     lowest_value: ClassVar[float] = -1.0

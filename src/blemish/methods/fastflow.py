@@ -34,21 +34,13 @@ class FastFlow(Method):
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
     flow_steps: int = argument(8, "Number of coupling steps of each flow.", ge=1)
-    kernels: tuple[int, ...] = argument(
-        (3, 1), "Kernel sizes of the subnets' convolutions, in turn.", ge=1, odd=True
-    )
-    hidden_ratio: float = argument(
-        1.0, "Number of hidden channels of a subnet, relative to that of its input channels.", gt=0
-    )
-    clamp: float = argument(2.0, "Bound of the logarithm of a coupling step's scale.", gt=0, le=10)
-    map: Literal["nll", "exp"] = argument(
-        "nll",
-        "Anomaly map: 'nll' for −log p, 'exp' for −p as in the public code; p is the mean over the layers.",
-    )
+    kernels: tuple[int, ...] = argument((3, 1), "Kernel sizes of the subnets, in turn.", ge=1, odd=True)
+    hidden_ratio: float = argument(1.0, "Hidden channels of a subnet, relative to its inputs.", gt=0)
+    map: Literal["nll", "exp"] = argument("nll", "Anomaly map: −log p, or −p as in the public code.")
     epochs: int = arguments.epochs(30)
     steps: int = arguments.steps(720)
     batch_size: int = arguments.batch_size(8)
-    learning_rate: float = arguments.learning_rate(1e-3, "Learning rate of Adam.")
+    learning_rate: float = argument(1e-3, "Learning rate of Adam.", gt=0)
     weight_decay: float = argument(1e-5, "Weight decay of Adam.", ge=0)
     patience: int = arguments.patience(5)
 
@@ -85,10 +77,7 @@ class FastFlow(Method):
         self.norms = nn.ModuleList(MapNorm() for _ in self.layers)
         subnets = [convolutions(kernel, self.hidden_ratio) for kernel in self.kernels]
         self.flows = nn.ModuleList(
-            Flow(
-                CouplingStep(channels, subnets[i % len(subnets)], clamp=self.clamp)
-                for i in range(self.flow_steps)
-            )
+            Flow(CouplingStep(channels, subnets[i % len(subnets)]) for i in range(self.flow_steps))
             for channels in self.features.channels
         )
         self.flows.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

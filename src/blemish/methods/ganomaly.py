@@ -19,9 +19,8 @@ from blemish.blocks.gan.dcgan import SMALLEST, Discriminator, Encoder, Generator
 from blemish.blocks.gan.losses import bce_discriminator_loss
 from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods import arguments
-from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import SIZE, Reconstruction, latent_distance
+from blemish.methods.reconstruction import Reconstruction, latent_distance
 
 FEATURE_WEIGHT, PIXEL_WEIGHT, CODE_WEIGHT = 1.0, 50.0, 1.0
 """Weights of the three terms of the generator's loss."""
@@ -32,18 +31,11 @@ MAX_CHANNELS = 512
 class GANomaly(Reconstruction):
     """Encodes an image, reconstructs it and encodes the reconstruction; the score is the distance of the two codes."""
 
-    size: int = argument(64, SIZE, ge=SMALLEST, power_of_two=True)
-    width: int = argument(
-        32, "Number of channels of the layers next to the image; doubled with each halving, up to 512.", ge=1
-    )
-    code: int = argument(100, "Number of values of a latent code.", ge=1)
-    score: Literal["latent", "pixels"] = argument(
-        "latent",
-        "Image score: 'latent' for the distance of the codes of input and output, 'pixels' for the map's maximum.",
-    )
-    learning_rate: float = arguments.learning_rate(
-        2e-4, "Initial learning rate of both Adam optimizers (half-cosine decay to 0)."
-    )
+    size: int = arguments.size(64, smallest=SMALLEST)
+    width: int = arguments.width(32)
+    code: int = arguments.code(100)
+    score: Literal["latent", "pixels"] = arguments.score("latent", "'latent' is the distance of the codes")
+    learning_rate: float = arguments.learning_rate(2e-4, "both Adam optimizers")
     epochs: int = arguments.epochs(150)
     steps: int = arguments.steps(1800)
 

@@ -41,25 +41,12 @@ class MemoryBankMethod(Method):
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
     patch_size: int = arguments.patch_size()
-    coreset_ratio: float = argument(
-        0.01, "Maximum share of the training patches that the bank keeps.", gt=0, le=1
-    )
-    bank_size: int | None = argument(
-        None,
-        "Maximum number of patches that the bank keeps, instead of a share; None: by coreset_ratio.",
-        ge=1,
-    )
+    coreset_ratio: float = argument(0.01, "Maximum share of the training patches in the bank.", gt=0, le=1)
+    bank_size: int | None = argument(None, "Maximum number of patches in the bank, instead of a share.", ge=1)
     coreset: Coreset = argument(
-        "auto",
-        "Coreset selection: 'greedy' for exact greedy k-centre, in memory and time that grow with the patches; "
-        "'streaming' for an epsilon-net in one pass and bounded memory; 'auto' for greedy up to a million patches and "
-        "8192 to keep, else streaming.",
+        "auto", "Coreset selection: exact greedy k-centre, or an epsilon-net in one pass."
     )
-    neighbours: int = argument(
-        9,
-        "Number of bank neighbours in the re-weighting of the image score (paper, equation 7); 1: no re-weighting.",
-        ge=1,
-    )
+    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1)
 
     def build(self) -> None:
         self.features = Backbone(self.backbone, self.layers)

@@ -37,6 +37,8 @@ MILESTONES, DECAY = (0.7, 0.9), 0.33
 """Shares of the training after which the learning rate is multiplied by the decay."""
 SMALLEST_P = 1e-30
 """Added to p before the logarithm, because p of a strong anomaly underflows to 0 in float32."""
+CLAMP = 1.9
+"""Bound of the logarithm of a coupling step's scale (paper)."""
 
 
 class MSFlow(Method):
@@ -44,24 +46,12 @@ class MSFlow(Method):
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
-    flow_steps: tuple[int, ...] = argument(
-        (2, 5, 8),
-        "Numbers of coupling steps of the flows, that of the coarsest map last; with fewer layers, the first ones "
-        "are unused.",
-        ge=1,
-    )
-    clamp: float = argument(1.9, "Bound of the logarithm of a coupling step's scale.", gt=0, le=10)
-    map: Literal["nll", "mul", "add"] = argument(
-        "nll",
-        "Anomaly map: 'nll' for −log p, where p is the mean over the layers; 'mul' and 'add' for the published maps, "
-        "whose values are relative to the most normal position of the same image.",
-    )
+    flow_steps: tuple[int, ...] = argument((2, 5, 8), "Coupling steps of the flows, coarsest map last.", ge=1)
+    map: Literal["nll", "mul", "add"] = argument("nll", "Anomaly map: −log p, or one of the published maps.")
     epochs: int = arguments.epochs(30)
     steps: int = arguments.steps(720)
     batch_size: int = arguments.batch_size(8)
-    learning_rate: float = arguments.learning_rate(
-        1e-4, "Learning rate of Adam between warm-up and step decay."
-    )
+    learning_rate: float = argument(1e-4, "Learning rate of Adam between warm-up and step decay.", gt=0)
     patience: int = arguments.patience(0)
 
     presets: ClassVar = {
@@ -83,12 +73,12 @@ class MSFlow(Method):
         channels = self.features.channels
         self.flows = nn.ModuleList(
             Flow(
-                CouplingStep(c, normed_convolutions, condition=CODE_CHANNELS, clamp=self.clamp)
+                CouplingStep(c, normed_convolutions, condition=CODE_CHANNELS, clamp=CLAMP)
                 for _ in range(depth)
             )
             for c, depth in zip(channels, self.flow_steps[-len(self.layers) :], strict=True)
         )
-        self.fusion = FusionFlow(channels, clamp=self.clamp)
+        self.fusion = FusionFlow(channels, clamp=CLAMP)
         for part in (self.flows, self.fusion):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -35,11 +35,7 @@ class PaDiM(Method):
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
     dimensions: int = argument(100, "Number of stacked channels that are used, drawn at random.", ge=1)
-    ridge: float = argument(
-        0.01,
-        "Value that is added to the diagonal of each covariance, relative to the mean variance of the features.",
-        gt=0,
-    )
+    ridge: float = argument(0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0)
 
     presets: ClassVar = {
         "paper": Preset(

@@ -23,12 +23,7 @@ class PatchCore(MemoryBankMethod):
     """A memory bank of normal patches; the distance to the nearest one is the anomaly map."""
 
     squared: bool = argument(False, "Whether distances are squared.")
-    mean_mapped: int | None = argument(
-        None,
-        "Number of values to which each embedding is averaged down; None: the stacked layers as they are.",
-        ge=1,
-        le=8192,
-    )
+    mean_mapped: int | None = argument(None, "Width that embeddings are averaged to.", ge=1, le=8192)
 
     presets: ClassVar = {
         "paper": Preset({"backbone": "wide_resnet50_2", "coreset_ratio": 0.1}, _PAPER_IMAGES),

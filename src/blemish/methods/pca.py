@@ -27,18 +27,10 @@ class PCA(Method):
     image score is the maximum of the anomaly map.
     """
 
-    components: int = argument(
-        32, "Number of eigen-images that are kept; fewer if there are fewer images.", ge=1
-    )
+    components: int = argument(32, "Number of eigen-images, limited by the number of images.", ge=1)
     size: int = argument(64, "Height and width to which images are resized, in pixels.", ge=1)
-    images: int = argument(
-        512, "Maximum number of training images that are used, evenly spaced over all.", ge=1
-    )
-    floor: float = argument(
-        0.5,
-        "Lower bound of the residual by which a pixel's residual is divided, relative to the mean over all pixels.",
-        gt=0,
-    )
+    images: int = arguments.images(512)
+    floor: float = argument(0.5, "Smallest usual residual of a pixel, relative to the mean.", gt=0)
     sigma: float = arguments.sigma()
 
     def build(self) -> None:

@@ -27,46 +27,24 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
 from blemish.methods.memory_bank import MemoryBankMethod
 
+PROJECTION = 128
+"""Maximum width of the projection that the loss sees."""
+NEIGHBOURS = 5
+"""Number k of neighbours of the contextual similarity, a patch itself included (paper)."""
+BANDWIDTH = 0.3
+"""Bandwidth of the pairwise similarity exp(−d² / bandwidth), relative to the mean d² of a step's patches."""
+MARGIN = 1.0
+"""Distance, relative to a patch's mean distance, up to which dissimilar patches repel each other (paper)."""
+
 
 class ReConPatch(MemoryBankMethod):
     """PatchCore on patches that pass a linear layer, which is trained on the similarities of pairs of patches."""
 
-    dimensions: int = argument(
-        512, "Width of the learned representation, at most that of the stacked layers.", ge=1
-    )
-    projection: int = argument(
-        128,
-        "Width of the projection on which the loss is computed, at most that of the representation.",
-        ge=1,
-    )
-    similar: int = argument(
-        5, "Number k of neighbours in the contextual similarity, including the patch itself.", ge=1
-    )
-    pairwise_share: float = argument(
-        0.5,
-        "Weight of the pairwise similarity; the contextual similarity has the rest, 1 − this.",
-        ge=0,
-        le=1,
-    )
-    bandwidth: float = argument(
-        0.3,
-        "Bandwidth of the pairwise similarity exp(−d² / bandwidth), relative to the mean d² of a step's patches.",
-        gt=0,
-    )
-    margin: float = argument(
-        1.0,
-        "Distance, relative to a patch's mean distance, up to which dissimilar patches repel each other.",
-        gt=0,
-    )
-    momentum: float = argument(
-        0.99, "Momentum of the layers' moving averages, from which the similarities are computed.", ge=0, lt=1
-    )
-    sampled: int = argument(
-        512, "Number of patches per step, from the same positions of all images of a batch.", ge=2
-    )
-    learning_rate: float = arguments.learning_rate(
-        1e-4, "Initial learning rate of AdamW (half-cosine decay to 0)."
-    )
+    dimensions: int = argument(512, "Maximum width of the learned representation.", ge=1)
+    pairwise_share: float = argument(0.5, "Weight of pairwise against contextual similarity.", ge=0, le=1)
+    momentum: float = argument(0.99, "Momentum of the target layers.", ge=0, lt=1)
+    sampled: int = argument(512, "Number of patches per training step.", ge=2)
+    learning_rate: float = arguments.learning_rate(1e-4, "AdamW")
     epochs: int = arguments.epochs(10)
     batch_size: int = arguments.batch_size(8)
 
@@ -81,7 +59,7 @@ class ReConPatch(MemoryBankMethod):
         super().build()
         width = sum(self.features.channels)
         kept = min(self.dimensions, width)
-        projected = min(self.projection, kept)
+        projected = min(PROJECTION, kept)
         self.represent = nn.Parameter(torch.zeros(kept, width))  # the paper's f; initialised in `collect`
         self.project = nn.Parameter(torch.zeros(projected, kept))  # the paper's g
         self.averaged_represent: Tensor
@@ -110,7 +88,7 @@ class ReConPatch(MemoryBankMethod):
         points = self._sample(patches.flatten(1, 2), inside.bool().flatten(1))
         with torch.no_grad():
             similarity = self.similarity(points @ self.averaged_represent.T @ self.averaged_project.T)
-        return relaxed_contrastive_loss(points @ self.represent.T @ self.project.T, similarity, self.margin)
+        return relaxed_contrastive_loss(points @ self.represent.T @ self.project.T, similarity, MARGIN)
 
     def learning_rate_factor(self, done: float) -> float:
         """Half-cosine decay to 0, because the result is that of the last epoch."""
@@ -130,9 +108,9 @@ class ReConPatch(MemoryBankMethod):
     def similarity(self, points: Tensor) -> Tensor:
         """Similarities (N, N) in [0, 1] of all pairs of points (N, D)."""
         squared = squared_distances(points)
-        width = self.bandwidth * squared.mean().clamp_min(torch.finfo(squared.dtype).tiny)
+        width = BANDWIDTH * squared.mean().clamp_min(torch.finfo(squared.dtype).tiny)
         by_distance = pairwise_similarity(squared, width)
-        by_neighbours = contextual_similarity(squared, self.similar)
+        by_neighbours = contextual_similarity(squared, NEIGHBOURS)
         return self.pairwise_share * by_distance + (1 - self.pairwise_share) * by_neighbours
 
     def _sample(self, patches: Tensor, inside: Tensor) -> Tensor:

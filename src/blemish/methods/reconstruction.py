@@ -19,7 +19,6 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
 
-SIZE = "Side of the images that the networks see, in pixels."
 SIGMA = 4.0
 """Standard deviation of the anomaly map's blur, in pixels of the input image."""
 MAX_TEXTURES = 32
@@ -41,14 +40,9 @@ class Reconstruction(Method):
     """Smallest value of an image as the networks see it; the largest is 1."""
 
     size: int
-    patches: bool = argument(
-        False,
-        "Whether the networks see sliding windows of the image, for textures, instead of the whole image resized.",
-    )
+    patches: bool = argument(False, "Whether networks see sliding windows instead of the resized image.")
     standardise: bool = argument(
-        False,
-        "Whether errors are given in standard deviations from the mean error of normal images at the same position, "
-        "for aligned products.",
+        False, "Whether errors are standardised by those of normal images per position."
     )
     score: str
     batch_size: int = arguments.batch_size(16)

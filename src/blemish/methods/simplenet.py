@@ -28,6 +28,8 @@ SIGMA = 4.0
 """Blur of the anomaly map in pixels of the network's input (authors' setting)."""
 SLOPE = 0.2
 """Slope of the discriminator's LeakyReLU below zero."""
+MARGIN = 0.5
+"""Margin of the truncated L1 loss on either side of 0 (paper)."""
 
 
 class SimpleNet(Method):
@@ -37,16 +39,8 @@ class SimpleNet(Method):
     layers: tuple[int, ...] = arguments.layers()
     patch_size: int = arguments.patch_size()
     hidden: int = argument(512, "Width of the discriminator's hidden layer.", ge=1)
-    noise: float = argument(
-        0.25,
-        "Standard deviation of the noise, relative to the median standard deviation of the features' channels.",
-        gt=0,
-    )
-    margin: float = argument(0.5, "Margin of the truncated L1 loss around 0.", gt=0)
-    learning_rate: float = arguments.learning_rate(
-        3e-4,
-        "Initial learning rate of the adaptor (half-cosine decay to 0); twice as high for the discriminator.",
-    )
+    noise: float = argument(0.25, "Standard deviation of the noise, relative to that of the features.", gt=0)
+    learning_rate: float = arguments.learning_rate(3e-4, "AdamW; the discriminator's is twice as high")
     epochs: int = arguments.epochs(10)
     steps: int = arguments.steps(1000)
     batch_size: int = arguments.batch_size(2)
@@ -103,7 +97,7 @@ class SimpleNet(Method):
         normal = self.adaptor(patches[inside.bool()])
         noisy = normal + self.noise * self.scale * torch.randn_like(normal)
         normal_scores, noisy_scores = self.discriminate(torch.cat([normal, noisy])).chunk(2)
-        return truncated_l1(normal_scores, self.margin) + truncated_l1(-noisy_scores, self.margin)
+        return truncated_l1(normal_scores, MARGIN) + truncated_l1(-noisy_scores, MARGIN)
 
     def learning_rate_factor(self, done: float) -> float:
         """Half-cosine decay to 0, because the result is that of the last epoch."""

@@ -36,18 +36,10 @@ class Template(Method):
     stay in memory (twice 50 MB at the defaults and 256 px).
     """
 
-    tolerance: int = argument(
-        1, "Distance by which an edge may be displaced from the template's, in pixels.", ge=0
-    )
-    match_brightness: bool = argument(
-        True, "Whether a gain and an offset match the image's brightness to the template's."
-    )
-    largest_angle: float = argument(
-        10.0, "Largest rotation that the registration looks for, in degrees.", ge=0
-    )
-    images: int = argument(
-        64, "Maximum number of training images that are used, evenly spaced over all.", ge=1
-    )
+    tolerance: int = argument(1, "Distance that an edge may lie from the template's, in pixels.", ge=0)
+    match_brightness: bool = argument(True, "Whether brightness is matched by a gain and an offset.")
+    largest_angle: float = argument(10.0, "Largest rotation that is searched for, in degrees.", ge=0)
+    images: int = arguments.images(64)
     sigma: float = arguments.sigma()
 
     exports: bool = False

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blemish.blocks.autoencoders.conv_autoencoder import ConvEncoder
 from blemish.blocks.mixed_precision import mixed_precision
+from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.autoencoder import LOSSES, ConvAutoEncoder
 from blemish.methods.base import Preset
@@ -21,6 +22,7 @@ from blemish.methods.reconstruction import latent_distance
 
 LOG_VARIANCES = (-10.0, 10.0)
 """Range to which the logarithms of a code's variances are clamped, so that the loss stays finite."""
+Score = Literal["pixels", "elbo", "latent", "gradient"]
 
 
 class VAE(ConvAutoEncoder):
@@ -31,19 +33,9 @@ class VAE(ConvAutoEncoder):
     distribution from the standard normal one.
     """
 
-    deviation: float = argument(
-        0.1,
-        "Standard deviation of a pixel's value around the reconstruction, on the scale from 0 to 1.",
-        gt=0,
-    )
-    beta: float = argument(
-        1.0, "Weight of the Kullback-Leibler divergence; 1 is the evidence lower bound.", ge=0
-    )
-    score: Literal["pixels", "elbo", "latent", "gradient"] = argument(
-        "pixels",
-        "Image score: 'pixels' for the map's maximum, 'elbo' for the negative bound, 'latent' for the distance of the "
-        "codes of input and output, 'gradient' as 'pixels' with the bound's gradient as the map.",
-    )
+    deviation: float = argument(0.1, "Standard deviation of a pixel around its reconstruction.", gt=0)
+    beta: float = argument(1.0, "Weight of the Kullback-Leibler divergence.", ge=0)
+    score: Score = arguments.score("pixels", "'elbo' the negative bound, 'gradient' from its gradient")
 
     presets: ClassVar = {
         "texture": Preset({"patches": True, "standardise": False, "epochs": 400, "steps": 9600}),

@@ -33,18 +33,10 @@ class Variation(Method):
     stay in memory, in half precision (100 MB at the defaults and 256 px).
     """
 
-    tolerance: float = argument(
-        0.0,
-        "Deviation from the median that is ignored, on the 0 to 1 scale of grey values (0.01 is 2.6 of 255).",
-        ge=0,
-    )
-    floor: float = argument(0.5, "Lower bound of a pixel's spread, relative to the mean spread.", ge=0)
-    smoothing: float = argument(
-        1.0, "Standard deviation of the Gaussian blur of the image, in pixels (0: none).", ge=0
-    )
-    images: int = argument(
-        128, "Maximum number of training images that are used, evenly spaced over all.", ge=1
-    )
+    tolerance: float = argument(0.0, "Deviation that is ignored, in grey values from 0 to 1.", ge=0)
+    floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0)
+    smoothing: float = argument(1.0, "Standard deviation of the image's blur, in pixels (0: none).", ge=0)
+    images: int = arguments.images(128)
     sigma: float = arguments.sigma()
 
     def build(self) -> None:
