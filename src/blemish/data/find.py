@@ -1,4 +1,4 @@
-"""Finding the image files of files and folders."""
+"""Finds image files in folders."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,13 +8,13 @@ from blemish.data.layouts import natural_order
 
 
 def find_images(paths: Iterable[Path | str], skip: Path | None = None) -> dict[Path, Path]:
-    """The image files of files and folders with their subfolders, each with the folder it was found in or under.
+    """The image files among files and in folders with their subfolders → the folder that they were found through.
 
-    A path that is not there and a folder without images are kept, so that reading them says what is wrong.
+    A path that does not exist and a folder without images are kept, so that reading them raises the error.
 
     Args:
-        paths: Files and folders; what is named twice is found once.
-        skip: A folder to pass over, because it holds results of an earlier run; not if it is one of `paths`.
+        paths: Files and folders; duplicates are found once.
+        skip: Folder to ignore, because it holds results of an earlier run; not if it is one of `paths`.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):

@@ -1,6 +1,6 @@
-"""How far a metric from binned scores can lie from the exact one, whatever the order within each bin.
+"""Bounds of the error of metrics from binned scores, for any order within each bin.
 
-Each function takes what the binned metric takes and returns a bound on |binned − exact|. It holds because
+Each function takes the arguments of the binned metric and returns a bound of |binned − exact|. It holds because
 binning keeps the order between bins: only the order inside a bin is unknown.
 """
 
@@ -10,13 +10,13 @@ from blemish.metrics.ranking import Counts, Curve
 
 
 def auroc_error(counts: Counts) -> float:
-    """Half the share of positive-negative pairs that fell into one bin."""
+    """Half the share of positive-negative pairs within one bin."""
     tied = np.dot(counts.positives.astype(np.float64), counts.negatives)
     return float(tied / 2 / (float(counts.positives.sum()) * float(counts.negatives.sum())))
 
 
 def average_precision_error(counts: Counts) -> float:
-    """From the best order (positives of each bin first) and the worst (negatives of each bin first).
+    """Difference to the best order (positives of each bin first) and to the worst (negatives of each bin first).
 
     With t positives and f negatives at or above the bin's start and p, n inside, a positive's precision
     is at most (t + p) / (t + p + f); in the worst order the i-th has (t + i) / (t + i + f + n), concave
@@ -32,17 +32,16 @@ def average_precision_error(counts: Counts) -> float:
 
 
 def f1_max_error(counts: Counts) -> float:
-    """Thresholds inside a bin are left out; such a one finds at most its positives for no negative."""
+    """Difference to thresholds inside a bin, which find at most all its positives and none of its negatives."""
     found, false = np.cumsum(counts.positives), np.cumsum(counts.negatives)
     best_inside = 2 * found / (found + false - counts.negatives + found[-1])
     return float(best_inside.max() - counts.f1_max().value)
 
 
 def aupro_error(curve: Curve, limit: float) -> float:
-    """The curve never falls, so inside a bin it stays in the rectangle that the bin spans.
+    """Half the area of the rectangles that the bins span, since the curve never falls and so stays within them.
 
-    The straight line halves that rectangle; where the limit cuts it, the whole rectangle up to the limit
-    counts.
+    The straight line halves each rectangle; of one that the limit cuts, the whole part up to the limit counts.
     """
     width = np.diff(np.minimum(curve.x, limit))
     height = np.diff(curve.y)
