@@ -125,11 +125,11 @@ def test_a_notebook_shows_the_numbers_as_tables(dataset: Dataset, model: Model) 
     evaluation = blemish.evaluate(model, dataset.test)
     text = evaluation._repr_html_()
     assert "<b>" not in text
-    shown = {row[0]: row[1:] for row in cells(text)}
-    assert shown["images"] == ["9"]
-    assert shown["miss_rate"] == [f"{evaluation.miss_rate:.4f}"]
+    rows = {row[0]: row[1:] for row in cells(text)}
+    assert rows["images"] == ["9"]
+    assert rows["miss_rate"] == [f"{evaluation.miss_rate:.4f}"]
     dent = evaluation.by_type["dent"]
-    assert shown["dent"] == [
+    assert rows["dent"] == [
         "3",
         *(f"{dent[key]:.4f}" for key in ("image_auroc", "pixel_auroc", "aupro", "miss_rate")),
     ]

@@ -146,10 +146,10 @@ def test_held_out_images_calibrate_and_are_not_learned_from(tmp_path: Path) -> N
     inputs = {sample.path: SMALL(read_image(sample.path)) for sample in samples}
     spy = Spy()
     model = fit(samples, spy, hold_out_share=0.25, false_alarm_rate=0.3)
-    shown = {image.tobytes() for image in spy.learned_images}
-    held_out = [path for path, image in inputs.items() if image.tobytes() not in shown]
-    assert len(spy.learned_images) == len(shown) == 9
-    assert shown < {image.tobytes() for image in inputs.values()}
+    learned = {image.tobytes() for image in spy.learned_images}
+    held_out = [path for path, image in inputs.items() if image.tobytes() not in learned]
+    assert len(spy.learned_images) == len(learned) == 9
+    assert learned < {image.tobytes() for image in inputs.values()}
     assert len(held_out) == 3
 
     average = np.mean([image for path, image in inputs.items() if path not in held_out], axis=0)

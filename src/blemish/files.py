@@ -21,19 +21,19 @@ def whole_file(path: Path) -> Iterator[Path]:
     The folder of `path` must exist.
     """
     # The name does not contain the target's, which may be as long as the file system allows.
-    aside = path.with_name(f".{uuid.uuid4().hex}.partial")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
-        yield aside
-        _flush(aside)
-        aside.replace(path)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """Replace the content of a file; text is written as UTF-8, line ends unchanged."""
-    with whole_file(path) as aside:
-        aside.write_bytes(data.encode() if isinstance(data, str) else data)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
@@ -43,16 +43,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Parents of `path` are created. No operating system renames a folder over another one, so the old folder is renamed
     first: for a moment, a reader finds no folder.
     """
-    aside = _beside(path, "partial")
-    aside.mkdir(parents=True)
+    temporary = _beside(path, "partial")
+    temporary.mkdir(parents=True)
     try:
-        yield aside
-        for file in aside.rglob("*"):
+        yield temporary
+        for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
-        _swap(aside, path)
+        _swap(temporary, path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(path: Path) -> None:

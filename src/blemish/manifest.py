@@ -180,15 +180,15 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         ModelError: If it is damaged, from a newer version, or of an old format that cannot be read exactly.
     """
     try:
-        found = _Format.model_validate_json(text).format
+        number = _Format.model_validate_json(text).format
     except ValidationError:
-        found = FORMAT  # reported below, together with everything else that is wrong
-    if found > FORMAT:
+        number = FORMAT  # reported below, together with everything else that is wrong
+    if number > FORMAT:
         raise ModelError(
-            f"The model has format {found!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
+            f"The model has format {number!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
         )
     try:
-        return Manifest.from_json(upgrade_manifest(text) if found == FORMER else text)
+        return Manifest.from_json(upgrade_manifest(text) if number == FORMER else text)
     except ValueError as error:
         raise ModelError(
             f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit again."

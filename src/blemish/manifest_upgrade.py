@@ -70,17 +70,17 @@ def upgrade_manifest(text: str) -> str:
 
 
 def upgrade_weights(
-    found: int, method: str, state: Mapping[str, Any], names: Iterable[str]
+    folder_format: int, method: str, state: Mapping[str, Any], names: Iterable[str]
 ) -> Mapping[str, Any]:
     """The tensors of a model under their present names, with the normalisation that format 1 lacks.
 
     Args:
-        found: Format of its folder.
+        folder_format: Format of its folder.
         method: Its name.
         state: Tensors as the file holds them.
         names: Names of the tensors that the method has in format 2.
     """
-    if found != FORMER:
+    if folder_format != FORMER:
         return state
     from blemish.features.normalisation import Normalise  # torch is not needed to read a manifest
 
@@ -94,26 +94,26 @@ def upgrade_weights(
     return upgraded
 
 
-def require_current_graph(folder: Path, found: int) -> None:
-    """Check that the graph of a folder of format `found` takes RGB in [0, 1].
+def require_current_graph(folder: Path, folder_format: int) -> None:
+    """Check that the graph of a folder of format `folder_format` takes RGB in [0, 1].
 
     Raises:
         ModelError: If it takes normalised images.
     """
-    if found == FORMER:
+    if folder_format == FORMER:
         raise ModelError(
             f"The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
             "blemish.load(FOLDER).save(FOLDER, onnx=True)."
         )
 
 
-def require_current_weights(folder: Path, found: int) -> None:
-    """Check that the manifest of a folder of format `found` can be replaced without the weights.
+def require_current_weights(folder: Path, folder_format: int) -> None:
+    """Check that the manifest of a folder of format `folder_format` can be replaced without the weights.
 
     Raises:
         ModelError: If it cannot.
     """
-    if found == FORMER:
+    if folder_format == FORMER:
         raise ModelError(
             f"{folder} was written in format 1, whose manifest cannot be changed without the weights. Load and "
             "save it once: blemish.load(FOLDER).save(FOLDER)."

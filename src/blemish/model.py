@@ -142,15 +142,15 @@ class Model:
                 "Only a model in the torch runtime can be saved. Copy the folder it was loaded from."
             )
         refuse_other_content(target)
-        with whole_folder(target) as aside:
-            save_weights(self.runtime.method, aside / WEIGHTS)
+        with whole_folder(target) as temporary:
+            save_weights(self.runtime.method, temporary / WEIGHTS)
             if onnx:
                 from blemish.runtimes.export import export_onnx
 
-                export_onnx(self.runtime.method, aside / GRAPH, self.preprocess.output_size)
-            files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
+                export_onnx(self.runtime.method, temporary / GRAPH, self.preprocess.output_size)
+            files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
             manifest = self.manifest.changed(files=files)
-            write_manifest(manifest, aside)
+            write_manifest(manifest, temporary)
         self.manifest = manifest
         return Path(folder)
 

@@ -67,11 +67,11 @@ def rewrite(
 def assert_refused(path: Path, reason: str) -> None:
     """One error whose whole text is known up to `reason`, a pattern; no warning."""
     text = rf"^.*w\.pth cannot be read as a state dict of torch\.save: {reason}\. {REMEDY}$"
-    with warnings.catch_warnings(record=True) as shown:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(WeightsError, match=text):
             read_torch_file(path)
-    assert [str(warning.message) for warning in shown] == []
+    assert [str(warning.message) for warning in caught] == []
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

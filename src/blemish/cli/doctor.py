@@ -62,8 +62,8 @@ def _torch_facts() -> Iterator[tuple[str, str]]:
         return
     yield "devices", ", ".join(available_devices())
     for folder in weights.folders():
-        found = sorted(path.name for path in _weight_files(folder))
-        yield "weights", f"{folder}: {', '.join(found) or 'none'}"
+        files = sorted(path.name for path in _weight_files(folder))
+        yield "weights", f"{folder}: {', '.join(files) or 'none'}"
 
 
 def _weight_files(folder: Path) -> list[Path]:

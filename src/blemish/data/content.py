@@ -23,14 +23,14 @@ def content_hashes(paths: Iterable[Path], progress: Progress = no_progress) -> d
         DataError: A file cannot be read.
     """
     listed = list(dict.fromkeys(paths))
-    found: dict[Path, str] = {}
+    hashes: dict[Path, str] = {}
     started = time.monotonic()
     with ThreadPoolExecutor(cpu_count()) as pool:
         for path, digest in zip(listed, pool.map(content_fingerprint, listed), strict=True):
-            found[path] = digest
+            hashes[path] = digest
             if time.monotonic() - started > SILENT_SECONDS:
-                progress("hashing images", len(found), len(listed))
-    return found
+                progress("hashing images", len(hashes), len(listed))
+    return hashes
 
 
 def fingerprint(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:
@@ -59,4 +59,6 @@ def find_shared_content(hashes: Mapping[Path, str], test: Iterable[Sample]) -> l
     candidates = {sample.path: by_length.get(sample.path.stat().st_size, []) for sample in test}
     unknown = [path for path, alike in candidates.items() if alike and path not in hashes]
     known = {**hashes, **content_hashes(unknown)}
-    return [(one, path) for path, alike in candidates.items() for one in alike if known[one] == known[path]]
+    return [
+        (file, path) for path, alike in candidates.items() for file in alike if known[file] == known[path]
+    ]

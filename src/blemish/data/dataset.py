@@ -198,12 +198,12 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _open_all(path: Path, layout: str | None) -> Dataset:
-    found = find_layout(path) if layout is None else layout
-    if found not in LAYOUTS:
-        raise DataError(f"There is no layout {found!r}. Choose one of {', '.join(LAYOUTS)}.")
+    name = find_layout(path) if layout is None else layout
+    if name not in LAYOUTS:
+        raise DataError(f"There is no layout {name!r}. Choose one of {', '.join(LAYOUTS)}.")
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
-    return Dataset(path, found, tuple(LAYOUTS[found].read(path)))
+    return Dataset(path, name, tuple(LAYOUTS[name].read(path)))
 
 
 def _require_all_masks(dataset: Dataset) -> None:

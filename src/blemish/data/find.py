@@ -16,14 +16,14 @@ def find_images(paths: Iterable[Path | str], skip: Path | None = None) -> dict[P
         paths: Files and folders; duplicates are found once.
         skip: Folder to ignore, because it holds results of an earlier run; not if it is one of `paths`.
     """
-    found: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            found.setdefault(path, path.parent)
+            images.setdefault(path, path.parent)
             continue
         skipped = skip.resolve() if skip is not None and skip.resolve() != path.resolve() else None
         files = (file for file in path.rglob("*") if is_image_file(file))
         kept = [file for file in files if skipped is None or skipped not in file.resolve().parents]
         for file in sorted(kept, key=natural_order) or [path]:
-            found.setdefault(file, path)
-    return found
+            images.setdefault(file, path)
+    return images

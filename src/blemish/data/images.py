@@ -64,10 +64,10 @@ def read_mask(
     path = Path(path)
     with _refusing(path):
         header = _accepted_header(path, max_pixels)
-        found = oriented_size(header)
-        if size is not None and found != tuple(size):
+        actual = oriented_size(header)
+        if size is not None and actual != tuple(size):
             raise RefusedError(
-                f"is a mask of {found[0]}×{found[1]} pixels (height × width), but its image has "
+                f"is a mask of {actual[0]}×{actual[1]} pixels (height × width), but its image has "
                 f"{size[0]}×{size[1]}. Give the mask the size of its image."
             )
         brightness = decode(header).max(axis=2)

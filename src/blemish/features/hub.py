@@ -159,9 +159,9 @@ class Checkpoint:
 
 def _find(name: str, files: Sequence[str]) -> Path:
     """The folder that holds the files: the local folder, or that of the Hub's cache."""
-    place = name.removeprefix(PREFIX)
-    if not REPOSITORY.fullmatch(place):
-        folder = Path(place).expanduser()
+    location = name.removeprefix(PREFIX)
+    if not REPOSITORY.fullmatch(location):
+        folder = Path(location).expanduser()
         for file in files:
             if not (folder / file).is_file():
                 raise WeightsError(
@@ -169,26 +169,26 @@ def _find(name: str, files: Sequence[str]) -> Path:
                     f"Put the model's {' and '.join(files)} there, or name a repository: hf:OWNER/MODEL."
                 )
         return folder
-    return _fetched(place, files)
+    return _fetched(location, files)
 
 
 def _find_preprocessor(name: str, folder: Path, pretrained: bool) -> Path | None:
     """The model's `preprocessor_config.json`, if it has one; it is downloaded only with pretrained weights."""
-    place = name.removeprefix(PREFIX)
+    location = name.removeprefix(PREFIX)
     if (folder / PREPROCESSOR).is_file():
         return folder / PREPROCESSOR
-    if not (REPOSITORY.fullmatch(place) and pretrained):
+    if not (REPOSITORY.fullmatch(location) and pretrained):
         return None
     hub: Any = import_module("huggingface_hub")
     try:
-        return Path(hub.hf_hub_download(place, PREPROCESSOR))
+        return Path(hub.hf_hub_download(location, PREPROCESSOR))
     except hub.errors.RemoteEntryNotFoundError:
         return None
     except (OSError, ValueError):
         logger.warning(
             "%s of %s cannot be downloaded; images are normalised with the mean and std of its model type",
             PREPROCESSOR,
-            place,
+            location,
         )
         return None
 

@@ -98,8 +98,8 @@ def cache_folder() -> Path:
 
 def folders() -> tuple[Path, ...]:
     """Folders in which weights are searched, in this order."""
-    given = os.environ.get("BLEMISH_WEIGHTS")
-    return (*([Path(given)] if given else []), cache_folder(), EMBEDDED)
+    folder = os.environ.get("BLEMISH_WEIGHTS")
+    return (*([Path(folder)] if folder else []), cache_folder(), EMBEDDED)
 
 
 def pretrained_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -145,9 +145,11 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    found = sha256_of(path)
-    if not found.startswith(expected):
-        raise WeightsError(f"{path} is damaged: its sha256 is {found}, expected {expected}. Delete the file.")
+    digest = sha256_of(path)
+    if not digest.startswith(expected):
+        raise WeightsError(
+            f"{path} is damaged: its sha256 is {digest}, expected {expected}. Delete the file."
+        )
 
 
 def read_torch_file(path: Path) -> dict[str, Tensor]:
@@ -213,9 +215,9 @@ def _download(name: str) -> Path:
     """Download the official file into the cache; the file appears complete and checked, or not at all."""
     official = OFFICIAL.get(name)
     file = official.name if official else f"{name}.safetensors"
-    given = os.environ.get("BLEMISH_WEIGHTS") or "not set"
+    folder = os.environ.get("BLEMISH_WEIGHTS") or "not set"
     absent = (
-        f"No pretrained weights for {name}: {file} is not in {cache_folder()} or $BLEMISH_WEIGHTS ({given})"
+        f"No pretrained weights for {name}: {file} is not in {cache_folder()} or $BLEMISH_WEIGHTS ({folder})"
     )
     remedy = "Put the file into one of these folders."
     if official is None:
@@ -233,10 +235,10 @@ def _fetch(url: str, official: OfficialFile) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("the address must start with http:// or https://")
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / official.name) as aside:
-        with aside.open("wb") as file:
+    with whole_file(folder / official.name) as temporary:
+        with temporary.open("wb") as file:
             _stream(url, file)
-        if not (digest := sha256_of(aside)).startswith(official.sha256):
+        if not (digest := sha256_of(temporary)).startswith(official.sha256):
             raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
 
 

@@ -22,19 +22,19 @@ def average_precision_error(counts: Counts) -> float:
     is at most (t + p) / (t + p + f); in the worst order the i-th has (t + i) / (t + i + f + n), concave
     in i, so the mean of the p of them is at least that of the first and the last.
     """
-    found, false = np.cumsum(counts.positives), np.cumsum(counts.negatives)
-    first = found - counts.positives + 1
-    binned = found / (found + false)
-    highest = found / np.maximum(found + false - counts.negatives, 1)
-    lowest = (first / (first + false) + binned) / 2
+    tp, fp = np.cumsum(counts.positives), np.cumsum(counts.negatives)
+    first = tp - counts.positives + 1
+    binned = tp / (tp + fp)
+    highest = tp / np.maximum(tp + fp - counts.negatives, 1)
+    lowest = (first / (first + fp) + binned) / 2
     error = np.maximum(highest - binned, binned - lowest)
-    return float(np.dot(counts.positives, error) / found[-1])
+    return float(np.dot(counts.positives, error) / tp[-1])
 
 
 def f1_max_error(counts: Counts) -> float:
     """Difference to thresholds inside a bin, which find at most all its positives and none of its negatives."""
-    found, false = np.cumsum(counts.positives), np.cumsum(counts.negatives)
-    best_inside = 2 * found / (found + false - counts.negatives + found[-1])
+    tp, fp = np.cumsum(counts.positives), np.cumsum(counts.negatives)
+    best_inside = 2 * tp / (tp + fp - counts.negatives + tp[-1])
     return float(best_inside.max() - counts.f1_max().value)
 
 

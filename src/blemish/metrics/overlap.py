@@ -40,9 +40,9 @@ def pro_curve(masks: Sequence[Mask], maps: Sequence[Map]) -> Curve:
     scores = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
     defective = np.concatenate([mask.ravel() for mask in masks])
     shares = [region_shares(mask) for mask in masks]
-    distinct, place = np.unique(scores, return_inverse=True)
-    negatives = np.bincount(place[~defective], minlength=len(distinct))
-    overlap = np.bincount(place[defective], np.concatenate(shares), minlength=len(distinct))
+    distinct, inverse = np.unique(scores, return_inverse=True)
+    negatives = np.bincount(inverse[~defective], minlength=len(distinct))
+    overlap = np.bincount(inverse[defective], np.concatenate(shares), minlength=len(distinct))
     return overlap_curve(negatives[::-1], np.asarray(overlap[::-1], np.float64))
 
 

@@ -53,15 +53,15 @@ class Counts(NamedTuple):
     def average_precision(self) -> float:
         """Precision at each distinct threshold, weighted by the increase of recall (steps, not trapezoids)."""
         self._need_both_classes()
-        found = np.cumsum(self.positives)
-        called = found + np.cumsum(self.negatives)
-        return float(np.dot(self.positives, found / called) / found[-1])
+        tp = np.cumsum(self.positives)
+        called = tp + np.cumsum(self.negatives)
+        return float(np.dot(self.positives, tp / called) / tp[-1])
 
     def f1_max(self) -> F1Max:
         """The maximum F1 over all thresholds."""
         self._need_both_classes()
-        found = np.cumsum(self.positives)
-        f1 = 2 * found / (found + np.cumsum(self.negatives) + found[-1])
+        tp = np.cumsum(self.positives)
+        f1 = 2 * tp / (tp + np.cumsum(self.negatives) + tp[-1])
         best = int(np.argmax(f1))
         return F1Max(float(f1[best]), float(self.scores[best]))
 
@@ -95,9 +95,9 @@ def count(labels: ArrayLike, scores: ArrayLike) -> Counts:
         raise ValueError("Scores must be finite numbers, but some are NaN or infinite.")
     if not np.isin(truth, (0, 1)).all():
         raise ValueError("Labels must be 0 (normal) or 1 (anomalous).")
-    distinct, place = np.unique(values, return_inverse=True)
-    totals = np.bincount(place, minlength=len(distinct))
-    positives = np.bincount(place[truth == 1], minlength=len(distinct))
+    distinct, inverse = np.unique(values, return_inverse=True)
+    totals = np.bincount(inverse, minlength=len(distinct))
+    positives = np.bincount(inverse[truth == 1], minlength=len(distinct))
     return Counts(distinct[::-1], (totals - positives)[::-1], positives[::-1])
 
 

@@ -74,8 +74,8 @@ def table_of_normal(keys: Keys) -> ScoreTable:
 
 def table_of_defective(keys: Keys, shares: Floats) -> ScoreTable:
     """The table of defective pixels with these keys; `shares` is one over the size of each pixel's region."""
-    distinct, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    overlap = np.asarray(np.bincount(place, shares, minlength=len(distinct)), np.float64)
+    distinct, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    overlap = np.asarray(np.bincount(inverse, shares, minlength=len(distinct)), np.float64)
     return ScoreTable(distinct, np.zeros_like(counts), counts, overlap)
 
 

@@ -18,7 +18,7 @@ SQUARE = 300.0
 MAX_LINES = 6
 """Maximum number of losses in the chart; the template has as many colours."""
 _BINS = 48
-_MOST_POINTS = 300
+_MAX_POINTS = 300
 _LOGARITHMIC_FROM = 30.0
 _LARGEST, _SMALLEST = 1e300, 1e-300
 
@@ -160,11 +160,11 @@ def draw_losses(losses: object) -> LossChart | None:
     Returns:
         None if there is no finite number.
     """
-    found = _read_losses(losses)
-    if not found or not isinstance(losses, list):
+    finite = _read_losses(losses)
+    if not finite or not isinstance(losses, list):
         return None
-    shown = {name: np.array(found[name]).T for name in list(found)[:MAX_LINES]}
-    values = np.concatenate([line[1] for line in shown.values()])
+    drawn = {name: np.array(finite[name]).T for name in list(finite)[:MAX_LINES]}
+    values = np.concatenate([line[1] for line in drawn.values()])
     is_logarithmic = bool(values.min() > 0 and values.max() > _LOGARITHMIC_FROM * values.min())
     if is_logarithmic:
         values = np.log10(values)
@@ -173,14 +173,14 @@ def draw_losses(losses: object) -> LossChart | None:
     first, last = (1, len(losses)) if len(losses) > 1 else (0, 2)
     to_x, to_y = WIDE / (last - first), TALL / (high - low)
     lines = []
-    for name, (epochs, line) in shown.items():
+    for name, (epochs, line) in drawn.items():
         x, y = _thin((epochs - first) * to_x, (high - (np.log10(line) if is_logarithmic else line)) * to_y)
         points = list(zip(x.round(1).tolist(), y.round(1).tolist(), strict=True))
         lines.append(LossLine(name, points, float(line[-1])))
     y_ticks = pick_powers(low, high) if is_logarithmic else pick_ticks(low, high)
     return LossChart(
         lines=lines,
-        left_out=len(found) - len(lines),
+        left_out=len(finite) - len(lines),
         is_logarithmic=is_logarithmic,
         x_ticks=[Tick(round((at - first) * to_x, 2), label) for at, label in _pick_epochs(len(losses))],
         y_ticks=[Tick(round((high - at) * to_y, 2), label) for at, label in y_ticks],
@@ -225,13 +225,13 @@ def _describe_bar(count: int, is_anomalous: bool, low: float, width: float, plac
 
 def _read_losses(losses: object) -> dict[str, list[tuple[int, float]]]:
     """(epoch, value) of every finite number under its name; epochs count from 1."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    finite: dict[str, list[tuple[int, float]]] = {}
     for epoch, row in enumerate(losses if isinstance(losses, list) else (), 1):
         for name, value in row.items() if isinstance(row, Mapping) else ():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if is_number and abs(value) <= _LARGEST:  # false for NaN; large integers do not fit into a float
-                found.setdefault(name, []).append((epoch, float(value)))
-    return found
+                finite.setdefault(name, []).append((epoch, float(value)))
+    return finite
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:
@@ -250,9 +250,9 @@ def _pick_epochs(count: int) -> list[tuple[float, str]]:
 
 def _thin(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
     """A few hundred of the points, evenly spaced along the curve, with both ends."""
-    if len(x) <= _MOST_POINTS:
+    if len(x) <= _MAX_POINTS:
         return x, y
-    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    wanted = np.linspace(0.0, travelled[-1], _MOST_POINTS)
-    chosen = np.unique(np.searchsorted(travelled, wanted).clip(0, len(x) - 1))
+    lengths = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    spaced = np.linspace(0.0, lengths[-1], _MAX_POINTS)
+    chosen = np.unique(np.searchsorted(lengths, spaced).clip(0, len(x) - 1))
     return x[chosen], y[chosen]

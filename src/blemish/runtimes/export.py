@@ -45,9 +45,9 @@ def export_onnx(method: Method, path: Path, size: tuple[int, int]) -> None:
     require_exportable(method)
     device = method.learned.device
     try:
-        with whole_file(path) as aside:
-            _traced(method.cpu(), size).save(aside, external_data=False)
-            _compare(method, aside, size)
+        with whole_file(path) as temporary:
+            _traced(method.cpu(), size).save(temporary, external_data=False)
+            _compare(method, temporary, size)
     finally:
         method.to(device)
 
@@ -81,8 +81,8 @@ def _compare(method: Method, path: Path, size: tuple[int, int]) -> None:
     images = np.random.default_rng(0).random((3, 3, *size), np.float32)
     images[0, :, : size[0] // 4] = np.nan
     expected = TorchRuntime(method).predict(images)
-    found = OnnxRuntime(path).predict(images)
-    for name, a, b in zip(("score", "anomaly_map"), expected, found, strict=True):
+    actual = OnnxRuntime(path).predict(images)
+    for name, a, b in zip(("score", "anomaly_map"), expected, actual, strict=True):
         difference = float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-12))
         if not difference <= TOLERANCE:
             raise ModelError(

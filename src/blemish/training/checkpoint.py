@@ -114,9 +114,9 @@ class Checkpoint:
         numbers, tensors = _state(method, optimizers)
         numbers = {"identity": self.identity, "done": asdict(done), **numbers}
         remove_leftovers(self.folder)
-        with whole_folder(self.folder) as aside:
-            save_file(tensors, aside / TENSORS)
-            (aside / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
+        with whole_folder(self.folder) as temporary:
+            save_file(tensors, temporary / TENSORS)
+            (temporary / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
         self.kept_at = time.monotonic()
 
     def clear(self) -> None:

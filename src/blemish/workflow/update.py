@@ -161,8 +161,8 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
 
 def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
     """Hash digits of new images for the manifest; an image in `known` is refused."""
-    found = content_hashes(paths, progress)
-    hashes = [found[path][:HASH_DIGITS] for path in paths]
+    digests = content_hashes(paths, progress)
+    hashes = [digests[path][:HASH_DIGITS] for path in paths]
     for path, digest in zip(paths, hashes, strict=True):
         if digest in known:
             raise DataError(f"{path} was already learned from or held out. Leave it out.")
