@@ -253,7 +253,7 @@ def product(name: str) -> str:
 
 
 def all_grids(name: str) -> Tensor:
-    """Patches of all good images of a data set, (N, h, w, D)."""
+    """Patches of all normal images of a data set, (N, h, w, D)."""
     samples = blemish.open_dataset(product(name)).train
     return torch.cat([grid[None] for grid in grids_of(BACKBONE, samples)])
 

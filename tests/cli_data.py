@@ -1,4 +1,4 @@
-"""What the tests of the command line share: pictures of a tiny product, and outputs without their decimals."""
+"""Shared by the tests of the command line: images of a tiny product, and outputs without their decimals."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ from blemish.data.images import write_image
 SIZE = (48, 64)
 
 
-def draw(index: int, *, is_defective: bool = False) -> NDArray[np.uint8]:
+def draw_part(index: int, *, is_defective: bool = False) -> NDArray[np.uint8]:
     """A grey part with noise on it; the defect is a bright square."""
-    picture = np.random.default_rng(index).integers(90, 110, (*SIZE, 3)).astype(np.uint8)
+    image = np.random.default_rng(index).integers(90, 110, (*SIZE, 3)).astype(np.uint8)
     if is_defective:
-        picture[defect_mask()] = 250
-    return picture
+        image[defect_mask()] = 250
+    return image
 
 
 def defect_mask() -> NDArray[np.bool_]:
@@ -25,9 +25,9 @@ def defect_mask() -> NDArray[np.bool_]:
     return mask
 
 
-def write(path: Path, picture: NDArray[np.uint8] | NDArray[np.bool_]) -> Path:
+def write(path: Path, image: NDArray[np.uint8] | NDArray[np.bool_]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, picture)
+    write_image(path, image)
     return path
 
 

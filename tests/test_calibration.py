@@ -130,24 +130,24 @@ def test_a_threshold_by_hand_below_typical_keeps_the_scale_rising() -> None:
     [
         (
             calibration_of(2),
-            "Thresholds rest on 2 held-out normal images: too few for the asked false-alarm rate of 1 %; "
-            "expect up to 33 % of good images called NG (below 78 % with 95 % confidence); "
-            "hold out at least 99 images for it.",
+            "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; "
+            "expect up to 33 % of normal images called NG (below 78 % with 95 % confidence); "
+            "hold out at least 99 images to reach it.",
         ),
         (
             calibration_of(1, 0.05),
-            "Thresholds rest on 1 held-out normal image: too few for the asked false-alarm rate of 5 %; "
-            "expect up to 50 % of good images called NG (below 95 % with 95 % confidence); "
-            "hold out at least 19 images for it.",
+            "Thresholds rest on 1 held-out normal image, too few for the requested false-alarm rate of 5 %; "
+            "expect up to 50 % of normal images called NG (below 95 % with 95 % confidence); "
+            "hold out at least 19 images to reach it.",
         ),
         (
             calibration_of(199),
-            "Thresholds rest on 199 held-out normal images: expect up to 1 % of good images called NG "
+            "Thresholds rest on 199 held-out normal images: expect up to 1 % of normal images called NG "
             "(below 2.4 % with 95 % confidence).",
         ),
         (
             calibration_of(99).with_thresholds(image=80),
-            "The image threshold was set by hand; by 99 held-out normal images, expect about 20 % of good "
+            "The image threshold was set by hand; from 99 held-out normal images, expect about 20 % of normal "
             "images called NG (below 27 % with 95 % confidence).",
         ),
     ],
@@ -166,11 +166,11 @@ def test_a_rate_outside_0_to_1_is_refused(rate: float) -> None:
 
 
 def test_unusable_scores_are_refused() -> None:
-    with pytest.raises(DataError, match="at least one held-out normal image; hold out more"):
+    with pytest.raises(DataError, match=r"at least one held-out normal image, got none\. Hold out more"):
         Calibration.from_normal([], [], [])
     with pytest.raises(DataError, match="NaN or infinite, so no threshold can be set"):
         Calibration.from_normal([1, math.nan], [1, 2], [1, 2])
-    with pytest.raises(ValueError, match="three lists of one length"):
+    with pytest.raises(ValueError, match="three lists of equal length"):
         Calibration.from_normal([1, 2], [1, 2], [1])
 
 
@@ -232,11 +232,11 @@ def test_a_damaged_calibration_is_refused(name: str, value: Any, text: str) -> N
         ("calibration", "it must be a JSON object, got 'calibration'."),
         (
             {},
-            "normal_scores must be there; normal_peaks must be there; false_alarm_rate must be there; and 3 more.",
+            "normal_scores is missing; normal_peaks is missing; false_alarm_rate is missing; and 3 more.",
         ),
         (
             {"normal_scores": [1.0]},
-            "normal_peaks must be there; false_alarm_rate must be there; image_threshold must be there; and 2 more.",
+            "normal_peaks is missing; false_alarm_rate is missing; image_threshold is missing; and 2 more.",
         ),
     ],
 )

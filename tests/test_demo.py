@@ -36,7 +36,7 @@ def test_a_defect_is_nowhere_outside_its_mask(part: Part, defect_type: str) -> N
         np.testing.assert_array_equal(image[~mask], part.image[~mask])
         change = np.abs(image.astype(int) - part.image).max(2)
         assert 10 <= mask.sum() < 0.5 * mask.size
-        assert np.median(change[mask]) > 2, "most of the mask must differ visibly from the good part"
+        assert np.median(change[mask]) > 2, "most of the mask must differ visibly from the normal part"
 
 
 @pytest.mark.parametrize("defect_type", DEFECT_TYPES)
@@ -47,7 +47,7 @@ def test_defects_vary_and_leave_the_good_part_alone(part: Part, defect_type: str
     np.testing.assert_array_equal(part.image, before)
 
 
-def test_the_same_stream_gives_the_same_picture(part: Part) -> None:
+def test_the_same_stream_gives_the_same_image(part: Part) -> None:
     again = render_part(np.random.default_rng(3), size=(240, 320))
     other = render_part(np.random.default_rng(4), size=(240, 320))
     np.testing.assert_array_equal(part.image, again.image)
@@ -72,7 +72,7 @@ def test_the_camera_neither_clips_nor_starves() -> None:
 
 def test_an_unknown_defect_type_is_refused(part: Part) -> None:
     with pytest.raises(
-        ValueError, match=r"no defect type 'rust'; use one of scratch, dent, .*discolouration"
+        ValueError, match=r"no defect type 'rust'\. Use one of scratch, dent, .*discolouration"
     ):
         add_defect(part, "rust", np.random.default_rng(0))
 
@@ -93,9 +93,9 @@ def test_write_product_follows_mvtecs_layout(tmp_path: Path) -> None:
     expected |= {f"ground_truth/{kind}/000_mask.png" for kind in DEFECT_TYPES}
     found = digests(folder)
     assert set(found) == expected
-    assert len(set(found.values())) == len(found), "every picture is another one"
-    assert calls[0] == ("making pictures", 0, 11)
-    assert calls[-1] == ("making pictures", 11, 11)
+    assert len(set(found.values())) == len(found), "all images differ"
+    assert calls[0] == ("rendering images", 0, 11)
+    assert calls[-1] == ("rendering images", 11, 11)
     for kind in DEFECT_TYPES:
         data = (folder / "ground_truth" / kind / "000_mask.png").read_bytes()
         mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -104,7 +104,7 @@ def test_write_product_follows_mvtecs_layout(tmp_path: Path) -> None:
         assert set(np.unique(mask)) == {0, 255}
 
 
-def test_more_pictures_keep_the_first_ones(tmp_path: Path) -> None:
+def test_more_images_keep_the_first_ones(tmp_path: Path) -> None:
     few = digests(write_product(tmp_path / "few", train=2, test_good=1, per_defect=1, size=SMALL, seed=5))
     many = digests(write_product(tmp_path / "many", train=3, test_good=2, per_defect=2, size=SMALL, seed=5))
     other = digests(write_product(tmp_path / "other", train=2, test_good=1, per_defect=1, size=SMALL, seed=6))
@@ -112,6 +112,6 @@ def test_more_pictures_keep_the_first_ones(tmp_path: Path) -> None:
     assert not set(few.values()) & {value for name, value in other.items() if "mask" not in name}
 
 
-def test_a_picture_too_small_for_the_print_is_refused(tmp_path: Path) -> None:
+def test_an_image_too_small_for_the_print_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"at least 96 pixels high and wide, got \(64, 640\)"):
         write_product(tmp_path, size=(64, 640))

@@ -14,7 +14,7 @@ from blemish.methods.base import Method
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime, resolve_device
 from blemish.types import Prediction
-from tiny_product import SMALL, Average, good_samples, tiny_model
+from tiny_product import SMALL, Average, normal_samples, tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_an_absent_device_is_one_clear_error_before_any_work(
 ) -> None:
     saved = tiny_model(tmp_path / "parts").save(tmp_path / "m")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    message = rf"^torch finds no device '{asked}' here\. Choose one of: {offered}"
+    message = rf"^torch finds no device '{asked}'\. Choose one of: {offered}"
     with pytest.raises(MethodError, match=message):
         blemish.fit(Average(), [tmp_path / "never read.png"] * 2, device=asked)
     with pytest.raises(MethodError, match=message):
@@ -62,7 +62,7 @@ def test_an_absent_device_is_one_clear_error_before_any_work(
 
 
 def test_auto_reaches_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = good_samples(tmp_path / "parts", 4)
+    samples = normal_samples(tmp_path / "parts", 4)
     saved = blemish.fit(Average(), samples, preprocess=SMALL, device="cpu").save(tmp_path / "m")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(Method, "to", lambda method, device: method)
@@ -75,9 +75,7 @@ def test_the_onnx_runtime_works_on_the_cpu_only(tmp_path: Path) -> None:
     saved = tiny_model(tmp_path / "parts").save(tmp_path / "m")
     with pytest.raises(ModelError) as error:
         blemish.load(saved, runtime="onnx", device="cuda")
-    assert str(error.value) == (
-        "The onnx runtime works on the CPU only, not on 'cuda'. Leave the device out."
-    )
+    assert str(error.value) == ("The onnx runtime runs on the CPU only, not on 'cuda'. Leave the device out.")
     for device in ("auto", "cpu"):
         with pytest.raises(ModelError, match=r"holds no model\.onnx"):
             blemish.load(saved, runtime="onnx", device=device)

@@ -86,7 +86,7 @@ SHORT = "a list of 16 hex digits each"
 LOSSES = "a list of objects with finite numbers"
 NO_JSON = "arguments must be an object that JSON can hold, without NaN or infinity, got "
 COUNT = "a whole number, not negative"
-DAMAGED = r" Copy the model folder again from a place that you trust, or fit anew\.$"
+DAMAGED = r" Copy the model folder again from a place that you trust, or fit again\.$"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit ane
         (changed("data", fingerprint="g" * 64), "data.fingerprint must be 64 hex digits, got 'ggg"),
         (changed("data", fingerprint="AB" * 32), "data.fingerprint must be 64 hex digits, got 'ABAB"),
         (changed("data", more=1), "data.more is unknown"),
-        ({"data": {"category": "disc"}}, "data.learned_from must be there; data.held_out must be there; .* and 3 more"),
+        ({"data": {"category": "disc"}}, "data.learned_from is missing; data.held_out is missing; .* and 3 more"),
         ({"history": []}, r"history must be a JSON object, got \[\]"),
         (changed("history", seconds="1"), "history.seconds must be a finite number, not negative, got '1'"),
         (changed("history", seconds=-1), "history.seconds must be a finite number, not negative, got -1"),
@@ -154,7 +154,7 @@ def test_an_entry_of_another_kind_is_refused(changes: Json, text: str) -> None:
 def test_each_entry_is_required(key: str) -> None:
     values = as_json()
     del values[key]
-    with pytest.raises(ModelError, match=rf"^manifest\.json is damaged: {key} must be there\. Copy"):
+    with pytest.raises(ModelError, match=rf"^manifest\.json is damaged: {key} is missing\. Copy"):
         parse(values)
 
 
@@ -205,8 +205,8 @@ def test_no_file_but_the_two_is_ever_named(name: str) -> None:
             "preprocess.size must be .*, whole numbers from 1 to 16384, got 0",
         ),
         ({"preprocess": {**Preprocess().to_dict(), "resize": ["fit"]}}, "preprocess.resize must be"),
-        ({"preprocess": {}}, "preprocess: crop, resize, size must be there"),
-        ({"calibration": {}}, "calibration.normal_scores must be there; .* and 3 more"),
+        ({"preprocess": {}}, "preprocess: crop, resize, size are missing"),
+        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 3 more"),
         ({"calibration": {**manifest().calibration.to_dict(), "normal_scores": [2, 1]}}, "small to large"),
         (
             {"calibration": {**manifest().calibration.to_dict(), "normal_peaks": [1]}},
@@ -367,7 +367,7 @@ def test_a_file_is_given_only_if_its_content_is_the_promised_one(tmp_path: Path)
     promised = manifest(files={WEIGHTS: hashlib.sha256(b"weights").hexdigest(), GRAPH: "00" * 32})
     assert checked_file(tmp_path, promised, WEIGHTS) == weights
     weights.write_bytes(b"Weights")
-    with pytest.raises(ModelError, match=r"weights\.safetensors is not the file the manifest describes"):
+    with pytest.raises(ModelError, match=r"weights\.safetensors is not the file that the manifest describes"):
         checked_file(tmp_path, promised, WEIGHTS)
     weights.unlink()
     weights.mkdir()

@@ -20,7 +20,7 @@ from blemish.manifest import FILE, FORMAT, GRAPH, WEIGHTS, parse_manifest, read_
 from blemish.manifest_upgrade import DROPPED, EXACT, upgrade_manifest, upgrade_weights
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
-from tiny_product import good_samples, picture
+from tiny_product import draw_part, normal_samples
 
 Json = dict[str, Any]
 
@@ -47,7 +47,7 @@ FORMER_ARGUMENTS: dict[str, Callable[[Json], None]] = {
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of today of each method."""
     folder = tmp_path_factory.mktemp(request.param)
-    samples = good_samples(folder / "good", 6)
+    samples = normal_samples(folder / "good", 6)
     model = blemish.fit(METHODS[request.param](), samples, preprocess=Preprocess(size=(40, 48)))
     return model.save(folder / "m")
 
@@ -85,7 +85,7 @@ def old(saved: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def old_patchcore(tmp_path: Path) -> Path:
-    samples = good_samples(tmp_path / "good", 6)
+    samples = normal_samples(tmp_path / "good", 6)
     model = blemish.fit(METHODS["patchcore"](), samples, preprocess=Preprocess(size=(40, 48)))
     return as_format_1(model.save(tmp_path / "today"), tmp_path / "old")
 
@@ -93,7 +93,7 @@ def old_patchcore(tmp_path: Path) -> Path:
 def test_the_scores_are_those_of_today(saved: Path, old: Path, tmp_path: Path) -> None:
     today, loaded = blemish.load(saved), blemish.load(old)
     for defect in (0.0, 1.0):
-        expected, found = (model.inspect(picture(50, defect=defect)) for model in (today, loaded))
+        expected, found = (model.inspect(draw_part(50, defect=defect)) for model in (today, loaded))
         assert found.score == expected.score
         assert (found.anomaly_map == expected.anomaly_map).all()
     assert loaded.manifest.changed(files={}) == today.manifest.changed(files={})
@@ -117,7 +117,9 @@ def test_the_arguments_are_those_of_today(old: Path) -> None:
 @pytest.mark.parametrize("method", ["template", "variation", "texture", "pca", "a_plug_in"])
 def test_what_learned_from_images_of_another_unit_is_refused(old_patchcore: Path, method: str) -> None:
     change(old_patchcore, lambda values: values.update(method=method))
-    text = f"^The model was written in format 1, in which {method} learned from images of another unit. Fit anew.$"
+    text = (
+        f"^The model was written in format 1, in which {method} learned from normalised images. Fit again.$"
+    )
     for use in (blemish.load, read_manifest, lambda folder: blemish.load(folder, runtime="onnx")):
         with pytest.raises(ModelError, match=text):
             use(old_patchcore)
@@ -134,11 +136,11 @@ def test_each_method_of_the_catalogue_is_read_or_refused_on_purpose() -> None:
 def test_another_normalisation_is_refused(old_patchcore: Path, other: Json) -> None:
     change(old_patchcore, lambda values: values["preprocess"].update(other))
     with pytest.raises(
-        ModelError, match=r"format 1 with a mean and std of its own in preprocess, .* Fit anew\.$"
+        ModelError, match=r"format 1 with its own mean and std in preprocess, .* Fit again\.$"
     ):
         blemish.load(old_patchcore)
     change(old_patchcore, lambda values: values["preprocess"].pop("std"))
-    with pytest.raises(ModelError, match=r"with a mean and std of its own .* Fit anew\.$"):
+    with pytest.raises(ModelError, match=r"with its own mean and std .* Fit again\.$"):
         blemish.load(old_patchcore)
 
 
@@ -175,14 +177,14 @@ def test_a_graph_is_refused_until_it_is_exported_again(old_patchcore: Path) -> N
     loaded = blemish.load(old_patchcore)
     loaded.save(old_patchcore, onnx=True)
     again = blemish.load(old_patchcore, runtime="onnx")
-    assert again.inspect(picture(50)).score == pytest.approx(loaded.inspect(picture(50)).score, rel=1e-3)
+    assert again.inspect(draw_part(50)).score == pytest.approx(loaded.inspect(draw_part(50)).score, rel=1e-3)
 
 
 def test_thresholds_change_once_the_folder_is_of_today(old_patchcore: Path) -> None:
     before = {path.name: path.read_bytes() for path in old_patchcore.iterdir()}
     with pytest.raises(
         ModelError,
-        match=r"was written in format 1, whose manifest cannot be changed apart from the weights\. Load and",
+        match=r"was written in format 1, whose manifest cannot be changed without the weights\. Load and",
     ):
         blemish.recalibrate(old_patchcore, image=3.0)
     assert {path.name: path.read_bytes() for path in old_patchcore.iterdir()} == before
@@ -204,11 +206,11 @@ def test_what_was_learned_after_fitting_is_kept(old_patchcore: Path) -> None:
     [
         (lambda v: v.update(arguments=[]), "arguments must be an object that JSON can hold"),
         (lambda v: v.update(method=["patchcore"]), "method must be text"),
-        (lambda v: v.pop("preprocess"), "preprocess must be there"),
+        (lambda v: v.pop("preprocess"), "preprocess is missing"),
         (lambda v: v.update(history=None), "history must be a JSON object"),
         (lambda v: v["history"].update(updates=5), "history.updates must be a list"),
         (lambda v: v["history"].update(updates=[5]), "history.updates must be a list"),
-        (lambda v: v["data"].pop("hashes"), "data.hashes must be there"),
+        (lambda v: v["data"].pop("hashes"), "data.hashes is missing"),
         (
             lambda v: v["arguments"].update(coreset=float("nan")),
             "arguments must be an object that JSON can hold",
@@ -238,7 +240,7 @@ def test_any_value_anywhere_gives_a_manifest_or_a_model_error(
 ) -> None:
     base = tmp_path_factory.getbasetemp() / "fuzzed_format_1"
     if not base.exists():
-        samples = good_samples(base / "good", 3)
+        samples = normal_samples(base / "good", 3)
         model = blemish.fit(METHODS["patchcore"](), samples, preprocess=Preprocess(size=(40, 48)))
         as_format_1(model.save(base / "today"), base / "old")
     values = json.loads((base / "old" / FILE).read_text("utf-8"))

@@ -21,7 +21,7 @@ from blemish.manifest import FILE, GRAPH, WEIGHTS, Manifest, read_manifest
 from blemish.model import Model
 from blemish.runtimes.torch import TorchRuntime
 from blemish.types import Prediction, Sample
-from tiny_product import SMALL, Average, defect_place, good_samples, picture, tiny_model
+from tiny_product import SMALL, Average, defect_place, draw_part, normal_samples, tiny_model
 
 Arrays = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def model(tmp_path: Path) -> Model:
 
 
 class Scripted:
-    """A runtime that answers what it is told, for inputs of 32 × 40."""
+    """A runtime with a given prediction, for inputs of 32 × 40."""
 
     name = "scripted"
     device = "cpu"
@@ -72,7 +72,7 @@ def same(a: Inspection, b: Inspection) -> bool:
 
 def test_a_defect_is_found_where_it_is(model: Model) -> None:
     size = (48, 60)
-    good, bad = model.inspect(picture(100, size)), model.inspect(picture(100, size, defect=1.0))
+    good, bad = model.inspect(draw_part(100, size)), model.inspect(draw_part(100, size, defect=1.0))
     assert bad.score > 3 * good.score
     assert bad.verdict == "NG"
     assert bad.threshold == model.calibration.image_threshold
@@ -87,8 +87,8 @@ def test_a_defect_is_found_where_it_is(model: Model) -> None:
 
 def test_a_file_and_its_pixels_give_the_same(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "零件 1.png"
-    write_image(path, picture(100, defect=1.0))
-    asked: list[Any] = [path, str(path), Sample(path, 1, "test"), picture(100, defect=1.0)]
+    write_image(path, draw_part(100, defect=1.0))
+    asked: list[Any] = [path, str(path), Sample(path, 1, "test"), draw_part(100, defect=1.0)]
     of_path, of_text, of_sample, of_pixels = map(model.inspect, asked)
     assert of_path.path == of_text.path == of_sample.path == path
     for other in (of_text, of_sample, of_pixels):
@@ -97,25 +97,25 @@ def test_a_file_and_its_pixels_give_the_same(model: Model, tmp_path: Path) -> No
 
 def test_score_keeps_order_and_each_image_its_size(model: Model) -> None:
     sizes = [(48, 60), (31, 17), (200, 40)]
-    pictures = [picture(seed, size) for seed, size in enumerate(sizes)]
-    scores, maps = model.score(pictures)
+    images = [draw_part(seed, size) for seed, size in enumerate(sizes)]
+    scores, maps = model.score(images)
     assert [anomaly_map.shape for anomaly_map in maps] == sizes
-    for score, anomaly_map, one in zip(scores, maps, pictures, strict=True):
+    for score, anomaly_map, one in zip(scores, maps, images, strict=True):
         alone = model.inspect(one)
         assert score == pytest.approx(alone.score, rel=1e-5)
         np.testing.assert_allclose(anomaly_map, alone.anomaly_map, rtol=1e-4, atol=1e-5)
 
 
 def test_8_and_16_bits_get_the_same_score(model: Model) -> None:
-    deep = picture(3).astype(np.uint16) * 257
-    assert model.inspect(deep).score == pytest.approx(model.inspect(picture(3)).score, rel=1e-4)
+    deep = draw_part(3).astype(np.uint16) * 257
+    assert model.inspect(deep).score == pytest.approx(model.inspect(draw_part(3)).score, rel=1e-4)
 
 
 @pytest.mark.parametrize(("above", "verdict"), [(-1e-6, "OK"), (0.0, "OK"), (1e-6, "NG")])
 def test_ng_means_strictly_above_the_threshold(model: Model, above: float, verdict: str) -> None:
     threshold = model.calibration.image_threshold
     flat = np.zeros((4, 4), np.float32)
-    assert model.judge(threshold + above, flat, picture(1, (4, 4))).verdict == verdict
+    assert model.judge(threshold + above, flat, draw_part(1, (4, 4))).verdict == verdict
 
 
 BAD = [np.nan, np.inf, -np.inf]
@@ -131,7 +131,7 @@ def test_no_verdict_on_a_number_that_is_none(model: Model, part: str, value: flo
         with pytest.raises(
             ModelError, match=r"NaN or infinite, so there is no verdict\. Its weights are damaged"
         ):
-            ask(picture(1))
+            ask(draw_part(1))
 
 
 @pytest.mark.parametrize("value", BAD)
@@ -141,7 +141,7 @@ def test_judge_refuses_such_numbers_from_anywhere(model: Model, value: float) ->
     spoilt[2, 3] = value
     for score, anomaly_map in ((value, flat), (1.0, spoilt)):
         with pytest.raises(ModelError, match="there is no verdict"):
-            model.judge(score, anomaly_map, picture(1, (4, 5)))
+            model.judge(score, anomaly_map, draw_part(1, (4, 5)))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_runtime_is_not_believed(
     model: Model, answer: Callable[[Arrays], tuple[Any, Any]], match: str
 ) -> None:
     with pytest.raises(ModelError, match=match):
-        Model(model.manifest, Scripted(answer)).inspect(picture(1))
+        Model(model.manifest, Scripted(answer)).inspect(draw_part(1))
 
 
 @pytest.mark.parametrize(
@@ -176,12 +176,12 @@ def test_a_runtime_is_not_believed(
         np.zeros((1, 4, 5, 3), np.uint8),
     ],
 )
-def test_other_arrays_than_pictures_are_refused(model: Model, image: Any) -> None:
+def test_other_arrays_than_images_are_refused(model: Model, image: Any) -> None:
     with pytest.raises(DataError, match=r"An image is an \(H, W, 3\) RGB array of uint8 or uint16, got \("):
         model.inspect(image)
 
 
-def test_a_file_that_is_no_picture_is_a_data_error(model: Model, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_a_data_error(model: Model, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(DataError, match=r"a\.png is not a PNG"):
         model.inspect(tmp_path / "a.png")
@@ -189,13 +189,13 @@ def test_a_file_that_is_no_picture_is_a_data_error(model: Model, tmp_path: Path)
 
 def test_many_images_come_in_order_and_bad_ones_in_their_place(model: Model, tmp_path: Path) -> None:
     for seed in (0, 1, 2):
-        write_image(tmp_path / f"{seed}.png", picture(seed, (40 + seed, 50), defect=seed % 2))
+        write_image(tmp_path / f"{seed}.png", draw_part(seed, (40 + seed, 50), defect=seed % 2))
     folder = tmp_path / "folder"
     (folder / "empty").mkdir(parents=True)
     for seed in (10, 9):
-        write_image(folder / f"{seed}.png", picture(seed))
+        write_image(folder / f"{seed}.png", draw_part(seed))
     (tmp_path / "bad.png").write_text("text")
-    array, bad_array = picture(7), np.zeros((4, 5), np.uint8)
+    array, bad_array = draw_part(7), np.zeros((4, 5), np.uint8)
     images: list[Any] = [
         tmp_path / "0.png",
         str(tmp_path / "1.png"),
@@ -227,20 +227,23 @@ def test_many_images_come_in_order_and_bad_ones_in_their_place(model: Model, tmp
             "An image is an (H, W, 3) RGB array of uint8 or uint16, got (4, 5) of uint8. Convert it, or give the path "
             "of a file.",
         ),
-        8: (folder / "empty", f"{folder / 'empty'} holds no images. Name a folder that does, or an image."),
+        8: (
+            folder / "empty",
+            f"{folder / 'empty'} holds no images. Name an image, or a folder that holds images.",
+        ),
         9: (tmp_path / "absent.png", f"{tmp_path / 'absent.png'} does not exist. Check the path."),
     }
 
 
 def test_a_single_path_or_array_is_not_taken_for_many(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    good_samples(folder, 2)
+    normal_samples(folder, 2)
     assert [found.path for found in model.inspect_many(str(folder))] == [
         folder / "000.png",
         folder / "001.png",
     ]
     assert [found.path for found in model.inspect_many(folder / "001.png")] == [folder / "001.png"]
-    assert len(list(model.inspect_many(picture(0)))) == 1
+    assert len(list(model.inspect_many(draw_part(0)))) == 1
 
 
 def test_many_images_are_taken_as_they_are_needed(model: Model) -> None:
@@ -253,17 +256,17 @@ def test_many_images_are_taken_as_they_are_needed(model: Model) -> None:
     def images() -> Iterator[Any]:
         for seed in range(1000):
             taken.append(seed)
-            yield picture(0)
+            yield draw_part(0)
 
     assert isinstance(next(model.inspect_many(images())), Inspection)
     assert len(taken) < 20
 
 
 def test_padding_gets_no_region(tmp_path: Path) -> None:
-    """Kept aspect ratio: 40 × 40 input, 20 × 40 picture; the map comes back without the padding."""
-    samples = good_samples(tmp_path, 4)
+    """Kept aspect ratio: 40 × 40 input, 20 × 40 image; the map comes back without the padding."""
+    samples = normal_samples(tmp_path, 4)
     model = blemish.fit(Average(), samples, preprocess=Preprocess(size=(40, 40), resize="fit"))
-    found = model.inspect(picture(9, (30, 60), defect=1.0))
+    found = model.inspect(draw_part(9, (30, 60), defect=1.0))
     assert found.anomaly_map.shape == (30, 60)
     assert found.verdict == "NG"
 
@@ -277,7 +280,7 @@ def test_a_saved_model_gives_the_same_verdicts(model: Model, tmp_path: Path) -> 
     loaded = blemish.load(str(folder))
     assert loaded.manifest == model.manifest
     for seed in range(3):
-        assert same(loaded.inspect(picture(seed, defect=0.3)), model.inspect(picture(seed, defect=0.3)))
+        assert same(loaded.inspect(draw_part(seed, defect=0.3)), model.inspect(draw_part(seed, defect=0.3)))
 
 
 def test_load_and_save_changes_no_byte(model: Model, tmp_path: Path) -> None:
@@ -298,7 +301,7 @@ def test_the_manifest_lists_what_is_there(model: Model, tmp_path: Path) -> None:
 def test_a_model_replaces_a_model_and_nothing_else(model: Model, tmp_path: Path) -> None:
     target = tmp_path / "m"
     model.save(target)
-    (target / "stray.txt").write_text("left by somebody")
+    (target / "stray.txt").write_text("another file")
     tiny_model(tmp_path / "other", 4).save(target)
     assert set(files(target)) == {FILE, WEIGHTS}
     assert read_manifest(target).data.learned_from == 3
@@ -403,7 +406,9 @@ def test_an_unknown_runtime_is_refused(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     with pytest.raises(ModelError, match=r"There is no runtime 'tensorrt'\. Choose one of: torch, onnx"):
         blemish.load(tmp_path / "m", runtime="tensorrt")
-    with pytest.raises(ModelError, match=r"holds no model\.onnx\. Export the model to that runtime first"):
+    with pytest.raises(
+        ModelError, match=r"holds no model\.onnx\. Export the model to that runtime, or use another"
+    ):
         blemish.load(tmp_path / "m", runtime="onnx")
 
 
@@ -425,7 +430,9 @@ def test_an_unknown_runtime_is_refused(model: Model, tmp_path: Path) -> None:
 def test_recalibration_changes_the_thresholds_only(
     tmp_path: Path, changes: dict[str, float], expected: Callable[[Any], Any]
 ) -> None:
-    model = blemish.fit(Average(), good_samples(tmp_path / "parts", 8), preprocess=SMALL, hold_out_share=0.5)
+    model = blemish.fit(
+        Average(), normal_samples(tmp_path / "parts", 8), preprocess=SMALL, hold_out_share=0.5
+    )
     folder = model.save(tmp_path / "m")
     weights = folder / WEIGHTS
     status, content = weights.stat(), weights.read_bytes()
@@ -474,7 +481,7 @@ def test_an_interrupted_recalibration_leaves_the_old_thresholds(
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the catalogue, saved with its graph."""
     folder = tmp_path_factory.mktemp("exported")
-    samples = good_samples(folder / "parts", 8)
+    samples = normal_samples(folder / "parts", 8)
     model = blemish.fit("variation", samples, preprocess=Preprocess(size=(40, 40), resize="fit"))
     return model.save(folder / "模型", onnx=True)
 
@@ -484,12 +491,12 @@ def test_torch_and_onnx_agree(exported: Path) -> None:
     by_torch, by_onnx = blemish.load(exported), blemish.load(exported, runtime="onnx")
     assert by_torch.manifest == by_onnx.manifest
     cases: Sequence[tuple[int, int]] = [(48, 60), (60, 30), (40, 40)]
-    pictures = [picture(seed, size, defect) for seed, size in enumerate(cases) for defect in (0.0, 1.0)]
-    (scores, maps), (onnx_scores, onnx_maps) = by_torch.score(pictures), by_onnx.score(pictures)
+    images = [draw_part(seed, size, defect) for seed, size in enumerate(cases) for defect in (0.0, 1.0)]
+    (scores, maps), (onnx_scores, onnx_maps) = by_torch.score(images), by_onnx.score(images)
     np.testing.assert_allclose(onnx_scores, scores, rtol=1e-3)
     for a, b in zip(maps, onnx_maps, strict=True):
         np.testing.assert_allclose(b, a, atol=1e-3 * float(a.max()))
-    assert [by_onnx.inspect(p).verdict for p in pictures] == [by_torch.inspect(p).verdict for p in pictures]
+    assert [by_onnx.inspect(p).verdict for p in images] == [by_torch.inspect(p).verdict for p in images]
 
 
 WITHOUT_TORCH = """
@@ -503,7 +510,7 @@ print(json.dumps(model.inspect(sys.argv[2]).to_dict()))
 
 def test_inspection_needs_no_torch(exported: Path, tmp_path: Path) -> None:
     path = tmp_path / "坏 part.png"
-    write_image(path, picture(100, defect=1.0))
+    write_image(path, draw_part(100, defect=1.0))
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, exported, path], capture_output=True, text=True, check=False
     )

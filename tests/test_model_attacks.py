@@ -1,4 +1,4 @@
-"""Model folders that are damaged or were written by somebody who means harm: each gives one clear error."""
+"""Model folders that are damaged or malicious: each gives one clear error."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ from blemish.errors import BlemishError, MethodError, ModelError
 from blemish.files import sha256_of
 from blemish.manifest import FILE, GRAPH, WEIGHTS, read_manifest
 from blemish.methods.patchcore import PatchCore
-from tiny_product import Average, good_samples, picture, tiny_model
+from tiny_product import Average, draw_part, normal_samples, tiny_model
 
 Json = dict[str, Any]
 
@@ -56,7 +56,7 @@ def test_a_flipped_bit_is_noticed(folder: Path) -> None:
     content = bytearray((folder / WEIGHTS).read_bytes())
     content[-1] ^= 1
     (folder / WEIGHTS).write_bytes(content)
-    with pytest.raises(ModelError, match=r"weights\.safetensors is not the file the manifest describes"):
+    with pytest.raises(ModelError, match=r"weights\.safetensors is not the file that the manifest describes"):
         blemish.load(folder)
 
 
@@ -77,7 +77,7 @@ def test_no_model_there(folder: Path, path: str) -> None:
 def test_no_path_leads_out_of_the_folder(folder: Path, name: str) -> None:
     tamper(folder, lambda values: values["files"].update({name: "00"}))
     with pytest.raises(
-        ModelError, match=r"the only files of a model, got .* from a place that you trust, or fit anew"
+        ModelError, match=r"the only files of a model, got .* from a place that you trust, or fit again"
     ):
         blemish.load(folder)
 
@@ -87,7 +87,7 @@ def test_no_path_leads_out_of_the_folder(folder: Path, name: str) -> None:
     [
         (lambda v: v.update(format=3, later=1), "has format 3, this blemish reads up to 2. Update"),
         (lambda v: v.update(unheard=1), "unheard is unknown"),
-        (lambda v: v.pop("seed"), "seed must be there"),
+        (lambda v: v.pop("seed"), "seed is missing"),
         (lambda v: v.update(method=5), "method must be text, got 5"),
         (lambda v: v.update(files={}), "holds no weights.safetensors"),
         (lambda v: v["preprocess"].update(size=[10**6, 10**6]), "whole numbers from 1 to 16384"),
@@ -110,7 +110,7 @@ def test_a_false_manifest_is_one_clear_error(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda v: v["data"].pop("hashes"), "data.hashes must be there"),
+        (lambda v: v["data"].pop("hashes"), "data.hashes is missing"),
         (lambda v: v["data"].update(hashes=["no hex digits.."] * 8), "data.hashes must be a list of 16 hex digits"),
         (lambda v: v["data"].update(learned_from="7"), "data.learned_from must be a whole number, .*, got '7'"),
         (lambda v: v["data"].update(learned_from=10**12), "data: learned_from 1000000000000 and held_out 1 must be"),
@@ -224,7 +224,7 @@ def test_any_bytes_as_weights_give_a_model_error_or_a_model(
     try:
         (base / WEIGHTS).write_bytes(content)
         tamper(base, nothing)
-        blemish.load(base).inspect(picture(1))
+        blemish.load(base).inspect(draw_part(1))
     except BlemishError:
         pass
     finally:
@@ -238,7 +238,7 @@ def test_weights_that_are_not_numbers_give_no_verdict(folder: Path, value: float
     save_file(state, folder / WEIGHTS)
     tamper(folder, nothing)
     with pytest.raises(ModelError, match="NaN or infinite, so there is no verdict"):
-        blemish.load(folder).inspect(picture(1))
+        blemish.load(folder).inspect(draw_part(1))
 
 
 def test_weights_of_another_size_give_no_verdict(folder: Path) -> None:
@@ -247,7 +247,7 @@ def test_weights_of_another_size_give_no_verdict(folder: Path) -> None:
     save_file(state, folder / WEIGHTS)
     tamper(folder, nothing)
     with pytest.raises(ModelError, match=r"The model cannot score these images: .*size of tensor"):
-        blemish.load(folder).inspect(picture(1))
+        blemish.load(folder).inspect(draw_part(1))
 
 
 def test_weights_that_learned_nothing_give_no_verdict(folder: Path) -> None:
@@ -256,23 +256,23 @@ def test_weights_that_learned_nothing_give_no_verdict(folder: Path) -> None:
     save_file(state, folder / WEIGHTS)
     tamper(folder, nothing)
     with pytest.raises(BlemishError, match="Average has not learned yet"):
-        blemish.load(folder).inspect(picture(1))
+        blemish.load(folder).inspect(draw_part(1))
 
 
 def test_an_index_beyond_the_memory_bank_gives_no_verdict(tmp_path: Path) -> None:
     method = PatchCore(backbone="compact:random", coreset_ratio=0.5)
     preprocess = Preprocess(size=(32, 32))
-    folder = blemish.fit(method, good_samples(tmp_path / "parts", 4), preprocess=preprocess).save(
+    folder = blemish.fit(method, normal_samples(tmp_path / "parts", 4), preprocess=preprocess).save(
         tmp_path / "m"
     )
-    blemish.load(folder).inspect(picture(1))
+    blemish.load(folder).inspect(draw_part(1))
     state = load_file(folder / WEIGHTS)
     for index in (2**62, -(2**62)):
         state["memory_bank.support"].fill_(index)
         save_file(state, folder / WEIGHTS)
         tamper(folder, nothing)
         with pytest.raises(ModelError, match=r"The model cannot score these images: .*out of"):
-            blemish.load(folder).inspect(picture(1))
+            blemish.load(folder).inspect(draw_part(1))
 
 
 @pytest.mark.parametrize("value", [5, None, [], {"a": 1}, "compact:nothing", [[[]]], "", 1e300])
@@ -299,7 +299,7 @@ def test_a_false_graph_is_one_clear_error(folder: Path, content: bytes) -> None:
     (folder / GRAPH).write_bytes(content)
     tamper(folder, lambda values: values["files"].update({GRAPH: sha256_of(folder / GRAPH)}))
     with pytest.raises(
-        ModelError, match=r"model\.onnx is not a graph ONNX Runtime can run: .* Export the model"
+        ModelError, match=r"model\.onnx is not a graph that ONNX Runtime can run: .* Export the model"
     ):
         blemish.load(folder, runtime="onnx")
 
@@ -344,8 +344,8 @@ def test_a_graph_of_another_kind_gives_no_verdict(
     folder: Path, inputs: str, outputs: tuple[str, str]
 ) -> None:
     graph(folder, inputs, outputs)
-    with pytest.raises(ModelError, match="It is damaged; copy it again or fit anew"):
-        blemish.load(folder, runtime="onnx").inspect(picture(1))
+    with pytest.raises(ModelError, match="It is damaged; copy it again or fit again"):
+        blemish.load(folder, runtime="onnx").inspect(draw_part(1))
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -354,7 +354,7 @@ def test_a_graph_reads_no_other_file(folder: Path, absolute: bool, monkeypatch: 
     secret.write_bytes(np.ones(1, np.float32).tobytes())
     monkeypatch.chdir(folder)
     graph(folder, "images", ("score", "anomaly_map"), external=str(secret) if absolute else "../secret.bin")
-    with pytest.raises(ModelError, match="is not a graph ONNX Runtime can run"):
+    with pytest.raises(ModelError, match="is not a graph that ONNX Runtime can run"):
         blemish.load(folder, runtime="onnx")
 
 

@@ -15,7 +15,7 @@ from blemish.data.images import write_image
 from blemish.metrics.evaluation import Evaluation
 from blemish.model import Model
 from blemish.types import Sample
-from tiny_product import SMALL, Average, defect_place, picture
+from tiny_product import SMALL, Average, defect_place, draw_part
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.setattr(plugins, "_registered", {"average": Average})
     root = tmp_path / "plate"
     for index in range(40):
-        write(root / "train" / "good" / f"{index}.png", picture(index))
+        write(root / "train" / "good" / f"{index}.png", draw_part(index))
     mask = np.zeros((48, 60), bool)
     mask[defect_place((48, 60))] = True
     for index in range(3):
-        write(root / "test" / "good" / f"{index}.png", picture(100 + index))
+        write(root / "test" / "good" / f"{index}.png", draw_part(100 + index))
         for kind in ("dent", "<b>scratch</b>".replace("/", "-")):
-            write(root / "test" / kind / f"{index}.png", picture(200 + index, defect=1.0))
+            write(root / "test" / kind / f"{index}.png", draw_part(200 + index, defect=1.0))
             write(root / "ground_truth" / kind / f"{index}_mask.png", mask)
     return open_dataset(root)
 
@@ -125,11 +125,11 @@ def test_a_notebook_shows_the_numbers_as_tables(dataset: Dataset, model: Model) 
     evaluation = blemish.evaluate(model, dataset.test)
     text = evaluation._repr_html_()
     assert "<b>" not in text
-    shown = {row[0]: row[1:] for row in cells(text)}
-    assert shown["images"] == ["9"]
-    assert shown["miss_rate"] == [f"{evaluation.miss_rate:.4f}"]
+    rows = {row[0]: row[1:] for row in cells(text)}
+    assert rows["images"] == ["9"]
+    assert rows["miss_rate"] == [f"{evaluation.miss_rate:.4f}"]
     dent = evaluation.by_type["dent"]
-    assert shown["dent"] == [
+    assert rows["dent"] == [
         "3",
         *(f"{dent[key]:.4f}" for key in ("image_auroc", "pixel_auroc", "aupro", "miss_rate")),
     ]

@@ -94,7 +94,7 @@ def test_nan_names_the_file_where_there_is_one() -> None:
         scorer.score(images, [Path("a.png"), Path("b.png"), Path("c.png")])
     assert str(error.value) == (
         "The model gave b.png a score or an anomaly map that is NaN or infinite, so there is no verdict. Its weights "
-        "are damaged or it learned from unsuitable images; copy it again or fit anew."
+        "are damaged or it learned from unsuitable images; copy it again or fit again."
     )
     with pytest.raises(ModelError, match=r"^The model gave an image a score or an anomaly map that is NaN"):
         scorer.score(images)

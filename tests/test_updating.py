@@ -1,4 +1,4 @@
-"""Learning on: new good images join, a defect that was learned as good is forgotten."""
+"""Updates: new normal images are added, a defect that was learned as normal is forgotten."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from blemish.errors import DataError, MethodError, ModelError
 from blemish.methods.patchcore import PatchCore
 from blemish.model import Model
 from blemish.types import Sample
-from tiny_product import defect_place, good_samples, picture, tiny_model
+from tiny_product import defect_place, draw_part, normal_samples, tiny_model
 
 SIZE = (64, 96)
 PREPROCESS = Preprocess(size=SIZE)
@@ -22,15 +22,15 @@ PREPROCESS = Preprocess(size=SIZE)
 
 def variant(seed: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
     """Another good kind of the product, with a stripe."""
-    pixels = picture(seed)
+    pixels = draw_part(seed)
     pixels[4:12, 10:50] = (200, 60, 60)
     return pixels
 
 
-def written(folder: Path, pictures: list["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"]) -> list[Path]:
+def written(folder: Path, images: list["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"]) -> list[Path]:
     folder.mkdir(exist_ok=True)
-    paths = [folder / f"new{index}.png" for index in range(len(pictures))]
-    for path, pixels in zip(paths, pictures, strict=True):
+    paths = [folder / f"new{index}.png" for index in range(len(images))]
+    for path, pixels in zip(paths, images, strict=True):
         write_image(path, pixels)
     return paths
 
@@ -47,25 +47,25 @@ def patchcore(model: Model) -> PatchCore:
 
 
 def test_a_cleared_false_alarm_is_no_false_alarm_afterwards_and_defects_still_are(tmp_path: Path) -> None:
-    model = fitted(good_samples(tmp_path / "good", 12))
+    model = fitted(normal_samples(tmp_path / "good", 12))
     new = written(tmp_path / "new", [variant(seed) for seed in range(30, 34)])
     assert model.inspect(variant(99)).verdict == "NG"
-    before = model.inspect(picture(50, defect=1.0)).score
+    before = model.inspect(draw_part(50, defect=1.0)).score
     blemish.update(model, new)
     assert model.inspect(variant(99)).verdict == "OK"
-    assert model.inspect(picture(50, defect=1.0)).score == pytest.approx(before, rel=0.1)
-    assert model.inspect(picture(50, defect=1.0)).verdict == "NG"
+    assert model.inspect(draw_part(50, defect=1.0)).score == pytest.approx(before, rel=0.1)
+    assert model.inspect(draw_part(50, defect=1.0)).verdict == "NG"
 
 
 def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(tmp_path: Path) -> None:
-    model = fitted(good_samples(tmp_path / "good", 12), coreset_ratio=1.0, neighbours=1)
+    model = fitted(normal_samples(tmp_path / "good", 12), coreset_ratio=1.0, neighbours=1)
     old = model.calibration
-    pictures = [variant(seed) for seed in range(30, 33)]
-    blemish.update(model, written(tmp_path / "new", pictures))
+    images = [variant(seed) for seed in range(30, 33)]
+    blemish.update(model, written(tmp_path / "new", images))
     method = patchcore(model)
     bank = method.memory_bank
     expected = []
-    for number, pixels in enumerate(pictures, int(method.seen[0]) - 3):
+    for number, pixels in enumerate(images, int(method.seen[0]) - 3):
         with torch.no_grad():
             patches = method.embed(torch.from_numpy(model.preprocess(pixels))[None]).flatten(0, 2)
         others = bank.patches[bank.origins[:, 0] != number]
@@ -78,7 +78,7 @@ def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(tmp_
 
 
 def test_the_bank_keeps_to_its_budget_and_the_manifest_to_the_facts(tmp_path: Path) -> None:
-    model = fitted(good_samples(tmp_path / "good", 12), bank_size=150)
+    model = fitted(normal_samples(tmp_path / "good", 12), bank_size=150)
     new = written(tmp_path / "new", [variant(seed) for seed in range(30, 40)])
     learned_from = model.manifest.data.learned_from
     blemish.update(model, new)
@@ -95,16 +95,16 @@ def test_the_bank_keeps_to_its_budget_and_the_manifest_to_the_facts(tmp_path: Pa
 
 
 def test_a_threshold_set_by_hand_stays(tmp_path: Path) -> None:
-    model = fitted(good_samples(tmp_path / "good", 8))
+    model = fitted(normal_samples(tmp_path / "good", 8))
     model.manifest = blemish.recalibrate(model.save(tmp_path / "m"), image=123.0)
     blemish.update(model, written(tmp_path / "new", [variant(1)]))
     assert model.calibration.image_threshold == 123.0
 
 
 def test_an_image_is_not_learned_twice(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path / "good", 8)
+    samples = normal_samples(tmp_path / "good", 8)
     model = fitted(samples)
-    with pytest.raises(DataError, match=r"000\.png was learned from or held out already\. Leave it out\."):
+    with pytest.raises(DataError, match=r"000\.png was already learned from or held out\. Leave it out\."):
         blemish.update(model, [samples[0]])
 
 
@@ -122,11 +122,11 @@ def test_a_method_that_cannot_learn_on_says_so(tmp_path: Path) -> None:
 
 
 def test_a_defect_among_the_training_images_is_found_after_forgetting_it(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path / "good", 12)
+    samples = normal_samples(tmp_path / "good", 12)
     for sample in samples[3:5]:  # two contaminated ones
-        write_image(sample.path, picture(int(sample.path.stem), defect=1.0))
+        write_image(sample.path, draw_part(int(sample.path.stem), defect=1.0))
     model = fitted(samples, coreset_ratio=0.9)
-    (missed,) = written(tmp_path / "new", [picture(77, defect=1.0)])
+    (missed,) = written(tmp_path / "new", [draw_part(77, defect=1.0)])
     rows, columns = defect_place((48, 60))
     box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
     score = model.inspect(missed).score
@@ -145,8 +145,8 @@ def test_a_defect_among_the_training_images_is_found_after_forgetting_it(tmp_pat
 
 
 def test_without_a_box_the_highest_scoring_place_is_taken(tmp_path: Path) -> None:
-    model = fitted(good_samples(tmp_path / "good", 8))
-    (missed,) = written(tmp_path / "new", [picture(77, defect=1.0)])
+    model = fitted(normal_samples(tmp_path / "good", 8))
+    (missed,) = written(tmp_path / "new", [draw_part(77, defect=1.0)])
     removal = blemish.remove_like(model, missed)
     assert 1 <= len(removal.origins) < 30
     assert removal.before.score <= removal.after.score
@@ -156,8 +156,8 @@ def test_without_a_box_the_highest_scoring_place_is_taken(tmp_path: Path) -> Non
     "box", [(0, 0, 61, 10), (50, 0, 20, 10), (0, 40, 10, 10), (0, 0, 0, 5), (-1, 0, 5, 5)]
 )
 def test_a_box_outside_the_image_is_refused(tmp_path: Path, box: tuple[int, int, int, int]) -> None:
-    model = fitted(good_samples(tmp_path / "good", 4))
-    (missed,) = written(tmp_path / "new", [picture(77)])
+    model = fitted(normal_samples(tmp_path / "good", 4))
+    (missed,) = written(tmp_path / "new", [draw_part(77)])
     with pytest.raises(
         DataError, match=r"is not within .*new0\.png, which has 60 × 48 pixels\. Give left, top"
     ):
@@ -165,7 +165,7 @@ def test_a_box_outside_the_image_is_refused(tmp_path: Path, box: tuple[int, int,
 
 
 def test_only_the_torch_runtime_learns_on(tmp_path: Path) -> None:
-    model = fitted(good_samples(tmp_path / "good", 4))
+    model = fitted(normal_samples(tmp_path / "good", 4))
     model.runtime = object()  # type: ignore[assignment]
     with pytest.raises(ModelError, match='Load it with runtime="torch"'):
         blemish.update(model, [tmp_path / "a.png"])

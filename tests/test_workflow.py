@@ -29,19 +29,19 @@ from blemish.methods.base import Method, Preset
 from blemish.model import Model
 from blemish.scoring import PIXELS_AT_ONCE, batch_size
 from blemish.types import Mask, Prediction, Sample
-from tiny_product import SMALL, Average, defect_place, good_samples, picture
+from tiny_product import SMALL, Average, defect_place, draw_part, normal_samples
 
 
 class Spy(Average):
-    """Keeps what it is shown."""
+    """Keeps the images that it learns from."""
 
     def build(self) -> None:
         super().build()
-        self.shown: list[NDArray[np.float32]] = []
+        self.learned_images: list[NDArray[np.float32]] = []
 
     def collect(self, batches: Iterable[Tensor]) -> None:
         images = list(batches)
-        self.shown = [image.numpy() for batch in images for image in batch]
+        self.learned_images = [image.numpy() for batch in images for image in batch]
         super().collect(images)
 
 
@@ -84,7 +84,7 @@ def test_each_file_is_read_once_for_its_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: bool
 ) -> None:
     """For the manifest, the checkpoint and the comparison with the test images together."""
-    samples, test = good_samples(tmp_path / "train", 10), labelled(tmp_path / "test")
+    samples, test = normal_samples(tmp_path / "train", 10), labelled(tmp_path / "test")
     shutil.copy(samples[3].path, test[0].path)
     reads: Counter[Path] = Counter()
     original = content_fingerprint
@@ -97,7 +97,7 @@ def test_each_file_is_read_once_for_its_hash(
     folder = tmp_path / "unfinished" if checkpoint else None
     with pytest.warns(
         BlemishWarning,
-        match=rf"^1 test images are also training images, so an evaluation will flatter the model; the first is "
+        match=rf"^1 test images are also training images, so an evaluation would be too optimistic; the first is "
         rf"{test[0].path}, the same as {samples[3].path}\. Remove them from one of the two\.$",
     ):
         model = fit(samples, test=test, checkpoint=folder)
@@ -110,7 +110,7 @@ def test_each_file_is_read_once_for_its_hash(
 
 
 def test_samples_paths_and_text_are_the_same_images(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path / "好 parts", 6)
+    samples = normal_samples(tmp_path / "好 parts", 6)
     plain = [replace(sample, category="") for sample in samples]
     sources: list[Sequence[Any]] = [plain, [s.path for s in samples], [str(s.path) for s in samples]]
     models = [fit(source) for source in sources]
@@ -119,14 +119,14 @@ def test_samples_paths_and_text_are_the_same_images(tmp_path: Path) -> None:
 
 
 def test_the_manifest_says_what_was_learned_from(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path, 7)
+    samples = normal_samples(tmp_path, 7)
     model = fit(samples, hold_out_share=0.3, seed=4, false_alarm_rate=0.2)
     manifest = model.manifest
     data = manifest.data.to_dict()
     images = data.pop("images")
     assert len(images) == 5
     assert set(images) < {sample.path.name for sample in samples}
-    assert images != sorted(images), "they are shown in random order"
+    assert images != sorted(images), "they are learned in random order"
     assert data == {
         "category": "disc",
         "learned_from": 5,
@@ -142,14 +142,14 @@ def test_the_manifest_says_what_was_learned_from(tmp_path: Path) -> None:
 
 
 def test_held_out_images_calibrate_and_are_not_learned_from(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path, 12)
+    samples = normal_samples(tmp_path, 12)
     inputs = {sample.path: SMALL(read_image(sample.path)) for sample in samples}
     spy = Spy()
     model = fit(samples, spy, hold_out_share=0.25, false_alarm_rate=0.3)
-    shown = {image.tobytes() for image in spy.shown}
-    held_out = [path for path, image in inputs.items() if image.tobytes() not in shown]
-    assert len(spy.shown) == len(shown) == 9
-    assert shown < {image.tobytes() for image in inputs.values()}
+    learned = {image.tobytes() for image in spy.learned_images}
+    held_out = [path for path, image in inputs.items() if image.tobytes() not in learned]
+    assert len(spy.learned_images) == len(learned) == 9
+    assert learned < {image.tobytes() for image in inputs.values()}
     assert len(held_out) == 3
 
     average = np.mean([image for path, image in inputs.items() if path not in held_out], axis=0)
@@ -174,7 +174,7 @@ class NoNumber(Average):
 
 def test_a_held_out_image_without_a_score_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "_registered", {"no_number": NoNumber})
-    samples = good_samples(tmp_path, 10)
+    samples = normal_samples(tmp_path, 10)
     _, held_out = hold_out(samples, 0.3, seed=0)
     write_image(held_out[1].path, np.zeros((48, 60, 3), np.uint8))
     with pytest.raises(
@@ -184,7 +184,7 @@ def test_a_held_out_image_without_a_score_is_named(tmp_path: Path, monkeypatch: 
 
 
 def test_one_seed_gives_one_model_whatever_the_order(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path / "parts", 10)
+    samples = normal_samples(tmp_path / "parts", 10)
     torch.rand(3)
     state = torch.get_rng_state()
     method = Random()
@@ -199,14 +199,14 @@ def test_one_seed_gives_one_model_whatever_the_order(tmp_path: Path) -> None:
 
 
 def test_a_name_stands_for_the_method_with_its_defaults(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path, 4)
+    samples = normal_samples(tmp_path, 4)
     by_name = blemish.fit("average", samples, preprocess=SMALL)
     assert without_time(by_name) == without_time(fit(samples))
     assert blemish.fit("average", samples).preprocess == Preprocess()
 
 
 def test_anomalous_images_are_refused(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path, 5)
+    samples = normal_samples(tmp_path, 5)
     spoilt = [replace(s, label=1, defect_type="dent") if i in (2, 4) else s for i, s in enumerate(samples)]
     with pytest.raises(
         DataError, match=r"2 of the images to learn from are labelled anomalous, the first is .*002"
@@ -217,13 +217,13 @@ def test_anomalous_images_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "match"), [(0, "at least 2 normal images"), (1, "at least 2 are needed")])
 def test_too_few_images_are_refused(tmp_path: Path, count: int, match: str) -> None:
     with pytest.raises(DataError, match=match):
-        fit(good_samples(tmp_path, count))
+        fit(normal_samples(tmp_path, count))
 
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_one_path_is_not_a_list_of_images(tmp_path: Path, kind: type[Any]) -> None:
     with pytest.raises(
-        DataError, match=r"is one path\. Give the images, e\.g\. blemish\.open_dataset\(folder\)\.train"
+        DataError, match=r"is a single path\. Give images, e\.g\. blemish\.open_dataset\(folder\)\.train"
     ):
         fit(kind(tmp_path))
 
@@ -241,7 +241,7 @@ def spoil(samples: Sequence[Sample]) -> list[Path]:
 @pytest.mark.parametrize("seed", range(3))
 def test_all_unreadable_images_are_listed(tmp_path: Path, seed: int) -> None:
     """Whichever of them is met first, while learning or while calibrating."""
-    samples = good_samples(tmp_path, 9)
+    samples = normal_samples(tmp_path, 9)
     bad = spoil(samples)
     with pytest.raises(DataError, match=r"^4 of 9 images cannot be read:") as error:
         fit(samples, seed=seed, hold_out_share=0.5)
@@ -249,14 +249,14 @@ def test_all_unreadable_images_are_listed(tmp_path: Path, seed: int) -> None:
     assert [line.split(" ")[2] for line in lines[1:-1]] == [str(path) for path in bad]
     problems = ["truncated or damaged", "is empty", "is not a PNG", "does not exist"]
     assert all(problem in line for problem, line in zip(problems, lines[1:-1], strict=True))
-    assert lines[-1].endswith("go on without them with --skip-unreadable (skip_unreadable=True).")
+    assert lines[-1].endswith("or skip them with --skip-unreadable (skip_unreadable=True).")
 
 
 def test_one_unreadable_image_among_the_held_out_is_found_too(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path, 10)
+    samples = normal_samples(tmp_path, 10)
     spy = Spy()
     fit(samples, spy)
-    learned = {image.tobytes() for image in spy.shown}
+    learned = {image.tobytes() for image in spy.learned_images}
     (held_out,) = (s.path for s in samples if SMALL(read_image(s.path)).tobytes() not in learned)
     held_out.write_bytes(b"")
     with pytest.raises(DataError, match=rf"^1 of 10 images cannot be read:\n  .*{held_out.name} is empty"):
@@ -264,7 +264,7 @@ def test_one_unreadable_image_among_the_held_out_is_found_too(tmp_path: Path) ->
 
 
 def test_unreadable_images_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path / "parts", 9)
+    samples = normal_samples(tmp_path / "parts", 9)
     bad = spoil(samples)
     readable = [sample for sample in samples if sample.path not in bad]
     model, expected = fit(samples, skip_unreadable=True), fit(readable)
@@ -273,7 +273,7 @@ def test_unreadable_images_can_be_skipped_and_are_counted(tmp_path: Path) -> Non
 
 
 def test_too_few_images_left_after_skipping(tmp_path: Path) -> None:
-    samples = good_samples(tmp_path, 3)
+    samples = normal_samples(tmp_path, 3)
     for sample in samples[1:]:
         sample.path.write_bytes(b"")
     with pytest.raises(DataError, match="at least 2 are needed"):
@@ -293,8 +293,8 @@ def test_too_few_images_left_after_skipping(tmp_path: Path) -> None:
 def test_impossible_shares_are_refused_before_learning(tmp_path: Path, options: Any, match: str) -> None:
     spy = Spy()
     with pytest.raises(ValueError, match=match):
-        fit(good_samples(tmp_path, 3), spy, **options)
-    assert not spy.shown
+        fit(normal_samples(tmp_path, 3), spy, **options)
+    assert not spy.learned_images
 
 
 def test_a_method_without_a_name_is_refused_before_learning(tmp_path: Path) -> None:
@@ -302,22 +302,22 @@ def test_a_method_without_a_name_is_refused_before_learning(tmp_path: Path) -> N
         pass
 
     spy = Nameless()
-    with pytest.raises(MethodError, match="Nameless has no name a saved model could find it by"):
-        fit(good_samples(tmp_path, 3), spy)
-    assert not spy.shown
+    with pytest.raises(MethodError, match="Nameless has no name by which a saved model could find it"):
+        fit(normal_samples(tmp_path, 3), spy)
+    assert not spy.learned_images
 
 
 def test_fit_reports_its_phases(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    samples = good_samples(tmp_path, 10)
-    fit(samples, hold_out_share=0.3, skip_unreadable=True, progress=lambda *what: told.append(what))
-    assert list(dict.fromkeys(phase for phase, _, _ in told)) == [
+    calls: list[tuple[str, int, int | None]] = []
+    samples = normal_samples(tmp_path, 10)
+    fit(samples, hold_out_share=0.3, skip_unreadable=True, progress=lambda *what: calls.append(what))
+    assert list(dict.fromkeys(phase for phase, _, _ in calls)) == [
         "checking images",
         "collecting",
         "calibrating",
     ]
     for phase, total in (("checking images", 10), ("collecting", 1), ("calibrating", 3)):
-        assert [what for what in told if what[0] == phase][-1] == (phase, total, total)
+        assert [what for what in calls if what[0] == phase][-1] == (phase, total, total)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
 def test_fit_takes_a_preset_and_arguments_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     presets = {"small": Preset(arguments={"gain": 2.0}, preprocess={"size": (24, 16)})}
     monkeypatch.setattr(Average, "presets", presets)
-    samples = good_samples(tmp_path, 4)
+    samples = normal_samples(tmp_path, 4)
     model = blemish.fit("average", samples, preset="small")
     assert (model.manifest.arguments, model.preprocess) == ({"gain": 2.0}, Preprocess(size=(24, 16)))
     model = blemish.fit("average", samples, preset="small", arguments={"gain": 3.0}, preprocess=SMALL)
@@ -362,7 +362,7 @@ def test_fit_takes_a_preset_and_arguments_for_a_name(tmp_path: Path, monkeypatch
     for options in ({"preset": "small"}, {"arguments": {"gain": 3.0}}):
         with pytest.raises(
             MethodError,
-            match=r"preset and arguments are for a method given by its name, but this one is built already\. "
+            match=r"preset and arguments are for a method given by name, but a built method was given\. "
             r"Give its name, or leave them out\.",
         ):
             fit(samples, **options)
@@ -413,7 +413,7 @@ def labelled(folder: Path, masks: bool = True) -> list[Sample]:
         strength = [0.0, 0.12, 0.0, 0.4][index % 4]
         path = folder / f"{index:02}.png"
         folder.mkdir(exist_ok=True)
-        write_image(path, picture(1000 + index, size, strength))
+        write_image(path, draw_part(1000 + index, size, strength))
         mask_path = folder / f"{index:02}_mask.png" if masks and strength else None
         if mask_path:
             mask = np.zeros(size, bool)
@@ -426,7 +426,7 @@ def labelled(folder: Path, masks: bool = True) -> list[Sample]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
-    return fit(good_samples(tmp_path / "train", 20), hold_out_share=0.4, false_alarm_rate=0.3)
+    return fit(normal_samples(tmp_path / "train", 20), hold_out_share=0.4, false_alarm_rate=0.3)
 
 
 def best_f1(labels: Any, scores: Any) -> float:
@@ -489,12 +489,12 @@ def test_without_masks_there_are_no_pixel_numbers_but_a_reason(model: Model, tmp
 def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_path: Path) -> None:
     samples = labelled(tmp_path / "test")
     seen: list[tuple[Sample, Inspection, Mask | None]] = []
-    told: list[tuple[str, int, int | None]] = []
+    calls: list[tuple[str, int, int | None]] = []
     blemish.evaluate(
         model,
         samples,
         observe=lambda *what: seen.append(what),
-        progress=lambda *what: told.append(what),
+        progress=lambda *what: calls.append(what),
     )
     assert [sample for sample, _, _ in seen] == samples
     for sample, inspection, mask in seen:
@@ -506,7 +506,7 @@ def test_an_observer_sees_each_image_with_verdict_and_mask(model: Model, tmp_pat
         assert (mask is not None) == bool(sample.label)
         if mask is not None:
             assert mask.sum() == np.count_nonzero(read_image(sample.mask_path or "")[:, :, 0])
-    assert told == [("evaluating", done, 24) for done in range(1, 25)]
+    assert calls == [("evaluating", done, 24) for done in range(1, 25)]
 
 
 def test_a_report_is_written(model: Model, tmp_path: Path) -> None:

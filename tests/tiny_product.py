@@ -1,4 +1,4 @@
-"""A product small enough to be learned in milliseconds: its pictures, defects, and a method for it."""
+"""A product small enough to be learned in milliseconds: its images, defects, and a method for it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +38,7 @@ class Average(Method):
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
 
-def picture(seed: int, size: tuple[int, int] = (48, 60), defect: float = 0.0) -> NDArray[np.uint8]:
+def draw_part(seed: int, size: tuple[int, int] = (48, 60), defect: float = 0.0) -> NDArray[np.uint8]:
     """One part, (H, W, 3): a dark disc on a grey plate with grain, and a square blot of a given strength."""
     height, width = size
     rows, columns = np.mgrid[:height, :width]
@@ -49,22 +49,22 @@ def picture(seed: int, size: tuple[int, int] = (48, 60), defect: float = 0.0) ->
 
 
 def defect_place(size: tuple[int, int]) -> tuple[slice, slice]:
-    """Where `picture` puts the blot."""
+    """Where `draw_part` puts the blot."""
     height, width = size
     return slice(height // 2, 3 * height // 4), slice(3 * width // 4, 7 * width // 8)
 
 
-def good_samples(folder: Path, count: int, first_seed: int = 0) -> list[Sample]:
+def normal_samples(folder: Path, count: int, first_seed: int = 0) -> list[Sample]:
     """Normal parts, written as files."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for seed in range(first_seed, first_seed + count):
         path = folder / f"{seed:03}.png"
-        write_image(path, picture(seed))
+        write_image(path, draw_part(seed))
         samples.append(Sample(path, 0, "train", category="disc"))
     return samples
 
 
 def tiny_model(folder: Path, count: int = 8) -> Model:
     """`Average` that has learned; its name must be registered."""
-    return blemish.fit(Average(), good_samples(folder, count), preprocess=SMALL)
+    return blemish.fit(Average(), normal_samples(folder, count), preprocess=SMALL)

@@ -1,4 +1,4 @@
-"""Finds defects on industrial products after learning from good images only.
+"""Finds defects on industrial products after learning from normal images only.
 
 import blemish
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from blemish.methods import CATALOGUE
 
-if TYPE_CHECKING:  # what `_HOMES` does when the program runs, said to type checkers and editors
+if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.calibration import Calibration as Calibration
     from blemish.data.dataset import Dataset as Dataset
     from blemish.data.dataset import list_categories as list_categories
@@ -68,11 +68,11 @@ _HOMES = {
     }.items()
     for name in names
 } | {target.partition(":")[2]: target.partition(":")[0] for target in CATALOGUE.values()}
-"""Public name → module that is imported when the name is first used, so that `import blemish` costs nothing."""
+"""Public name → module, which is imported when the name is first used, so that `import blemish` is fast."""
 
 __all__ = ["__version__", *_HOMES]
 
-if not TYPE_CHECKING:  # or else every name would seem to exist
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         if name == "__version__":

@@ -1,9 +1,9 @@
-"""Thresholds and score scale, learned from normal images that the method has not learned from.
+"""Thresholds and score scale, computed from held-out normal images, which the method has not learned from.
 
-Of n held-out normal images the k-th smallest score is the threshold, k = ⌈(n + 1)(1 − rate)⌉. The
-false-alarm rate on further images of the same kind is then Beta(n + 1 − k, k) distributed whatever the
-distribution of the scores, as long as it is continuous; with ties it is lower still. With k > n the
-largest score is taken and the rate asked for is out of reach.
+The threshold is the k-th smallest score of n held-out normal images, k = ⌈(n + 1)(1 − rate)⌉. The
+false-alarm rate on further images of the same kind then has the distribution Beta(n + 1 − k, k) for any
+continuous distribution of the scores; with ties it is lower. With k > n the threshold is the largest
+score, and the requested rate cannot be reached.
 """
 
 import math
@@ -37,17 +37,17 @@ Rising = Annotated[
 
 
 class Calibration(Record):
-    """Thresholds and scale of scores; an image is NG when its score is strictly above the threshold."""
+    """Thresholds and scale of scores; an image is NG if its score is strictly above the threshold."""
 
     normal_scores: Rising
-    """Scores of the held-out normal images; kept so that thresholds can be changed later."""
+    """Scores of the held-out normal images; stored so that thresholds can be changed later."""
     normal_peaks: Rising
     """The largest value of each of their anomaly maps."""
     false_alarm_rate: float = Field(gt=0, lt=1, description="a number between 0 and 1")
-    """The share of normal images that may be called NG, as asked for."""
+    """Requested share of normal images that may be called NG."""
     image_threshold: Finite
     pixel_threshold: Finite
-    """Above the peaks of the same share of normal maps as the image threshold is above scores."""
+    """The peak of the same rank among the normal maps as the image threshold has among the scores."""
     map_typical: Finite
     """Median over the images of the median of the anomaly map."""
 
@@ -75,15 +75,15 @@ class Calibration(Record):
         _check_rate(false_alarm_rate)
         columns = [np.asarray(column, dtype=np.float64) for column in (scores, map_peaks, map_typical)]
         if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
-            raise ValueError("Scores, map peaks and map medians must be three lists of one length.")
+            raise ValueError("Scores, map peaks and map medians must be three lists of equal length.")
         if not len(columns[0]):
             raise DataError(
-                "Calibration needs at least one held-out normal image; hold out more normal images."
+                "Calibration needs at least one held-out normal image, got none. Hold out more normal images."
             )
         if not np.isfinite(columns).all():
             raise DataError(
                 "A held-out normal image has a score or an anomaly map that is NaN or infinite, so no "
-                "threshold can be set; check the normal images and fit again."
+                "threshold can be set. Check the normal images and fit again."
             )
         normal_scores, normal_peaks = (tuple(np.sort(column).tolist()) for column in columns[:2])
         place = _rank(len(normal_scores), false_alarm_rate) - 1
@@ -97,7 +97,7 @@ class Calibration(Record):
         )
 
     def with_false_alarm_rate(self, rate: float) -> Self:
-        """The same images, thresholds for another false-alarm rate in (0, 1)."""
+        """A copy with the thresholds of another false-alarm rate in (0, 1)."""
         _check_rate(rate)
         place = _rank(self.images, rate) - 1
         return self.changed(
@@ -107,7 +107,7 @@ class Calibration(Record):
         )
 
     def with_more_normal(self, scores: Sequence[float], map_peaks: Sequence[float]) -> Self:
-        """Resting on more normal images, (n,) each; thresholds follow, unless they were set by hand."""
+        """A copy that rests on more normal images, (n,) each; thresholds set by hand stay, others are recomputed."""
         more = self.from_normal(
             [*self.normal_scores, *scores],
             [*self.normal_peaks, *map_peaks],
@@ -119,48 +119,48 @@ class Calibration(Record):
         return more
 
     def with_thresholds(self, *, image: float | None = None, pixel: float | None = None) -> Self:
-        """The same images, one or both thresholds set by hand."""
+        """A copy with one or both thresholds set by hand."""
         image = self.image_threshold if image is None else float(image)
         pixel = self.pixel_threshold if pixel is None else float(pixel)
         return self.changed(image_threshold=image, pixel_threshold=pixel)
 
     @property
     def images(self) -> int:
-        """How many held-out normal images the thresholds rest on."""
+        """Number of held-out normal images that the thresholds rest on."""
         return len(self.normal_scores)
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether the image threshold is another than the asked false-alarm rate gives."""
+        """Whether the image threshold differs from that of the requested false-alarm rate."""
         return self.image_threshold != self.normal_scores[_rank(self.images, self.false_alarm_rate) - 1]
 
     @property
     def is_enough(self) -> bool:
-        """Whether there are images enough for the asked false-alarm rate."""
+        """Whether there are enough images for the requested false-alarm rate."""
         return self.images >= _images_needed(self.false_alarm_rate)
 
     @property
     def expected_false_alarm_rate(self) -> float:
-        """Mean false-alarm rate to expect of such a threshold on new normal images."""
+        """Expected false-alarm rate on new normal images."""
         return (self.images + 1 - self._images_below) / (self.images + 1)
 
     @property
     def false_alarm_bound(self) -> float:
-        """The false-alarm rate on new normal images is below this with 95 % confidence."""
-        from scipy.special import betaincinv  # here, since it loads slowly and no inspection needs it
+        """Upper bound of the false-alarm rate on new normal images, with 95 % confidence."""
+        from scipy.special import betaincinv  # loads slowly, and no inspection needs it
 
         below = self._images_below
         return float(betaincinv(self.images + 1 - below, below, 0.95)) if below else 1.0
 
     @property
     def _images_below(self) -> int:
-        """How many normal images the rule, or a threshold set by hand, leaves at or below the threshold."""
+        """Number of normal images at or below the threshold, by its rank or, if set by hand, by counting."""
         if self.is_by_hand:
             return int(np.searchsorted(self.normal_scores, self.image_threshold, side="right"))
         return _rank(self.images, self.false_alarm_rate)
 
     def relative(self, score: float) -> float:
-        """The score on a scale where a typical normal image has 0 and the threshold is 1."""
+        """The score on a scale where the median normal image has 0 and the image threshold is 1."""
         typical = float(np.median(self.normal_scores))
         return 1 + (score - self.image_threshold) / _span(typical, self.image_threshold)
 
@@ -170,22 +170,22 @@ class Calibration(Record):
         return relative.astype(np.float32)
 
     def summary(self) -> str:
-        """One sentence on what the thresholds rest on and what to expect of them."""
+        """One sentence: the number of images that the thresholds rest on and the false-alarm rate to expect."""
         images = f"{self.images} held-out normal image{'s' if self.images > 1 else ''}"
-        expected = f"{_percent(self.expected_false_alarm_rate)} of good images called NG"
+        expected = f"{_percent(self.expected_false_alarm_rate)} of normal images called NG"
         bound = f"below {_percent(self.false_alarm_bound)} with 95 % confidence"
         if self.is_by_hand:
-            return f"The image threshold was set by hand; by {images}, expect about {expected} ({bound})."
+            return f"The image threshold was set by hand; from {images}, expect about {expected} ({bound})."
         if self.is_enough:
             return f"Thresholds rest on {images}: expect up to {expected} ({bound})."
         return (
-            f"Thresholds rest on {images}: too few for the asked false-alarm rate of "
+            f"Thresholds rest on {images}, too few for the requested false-alarm rate of "
             f"{_percent(self.false_alarm_rate)}; expect up to {expected} ({bound}); "
-            f"hold out at least {_images_needed(self.false_alarm_rate)} images for it."
+            f"hold out at least {_images_needed(self.false_alarm_rate)} images to reach it."
         )
 
     def describe(self) -> str:
-        """Both thresholds, and the sentence of `summary`."""
+        """Both thresholds and the sentence of `summary`."""
         return (
             f"Image threshold {self.image_threshold:.4g}, pixel threshold {self.pixel_threshold:.4g}.\n"
             f"{self.summary()}"
@@ -199,7 +199,7 @@ class Calibration(Record):
 
 
 def _rank(images: int, rate: float) -> int:
-    """Which smallest score is the threshold, counted from 1."""
+    """Rank of the score that is the threshold: 1 is the smallest."""
     return min(math.ceil((images + 1) * (1 - rate) - _ROUNDING), images)
 
 
@@ -213,7 +213,7 @@ def _check_rate(rate: float) -> None:
 
 
 def _span(typical: float, threshold: float) -> float:
-    """Width of the scale; the size of the threshold where it is not clearly above the typical value."""
+    """Width of the scale; the threshold's absolute value if it is not clearly above the typical value."""
     span = threshold - typical
     return span if span > 1e-6 * abs(threshold) else abs(threshold) or 1.0
 

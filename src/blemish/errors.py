@@ -1,4 +1,4 @@
-"""Errors a user can meet: each says what was wrong, what was expected and what to do."""
+"""Errors for the user: each says what was wrong, what was expected and what to do."""
 
 
 class BlemishError(Exception):
@@ -6,11 +6,11 @@ class BlemishError(Exception):
 
 
 class DataError(BlemishError):
-    """A data set, an image, a mask or a csv file is missing, damaged or contradicts itself."""
+    """A data set, an image, a mask or a csv file is missing, damaged or inconsistent."""
 
 
 class ModelError(BlemishError):
-    """A model folder is missing, damaged, hostile or from a newer version."""
+    """A model folder is missing, damaged, manipulated or from a newer version."""
 
 
 class WeightsError(BlemishError):
@@ -30,8 +30,8 @@ class DivergedError(MethodError):
 
 
 class MissingExtraError(BlemishError):
-    """An optional package is not installed; the text names the extra that brings it."""
+    """An optional package is not installed; the text names the extra that installs it."""
 
 
 class BlemishWarning(UserWarning):
-    """Something the user should know about although the work goes on."""
+    """A problem that the user should know about but that does not stop the work."""

@@ -1,7 +1,7 @@
 """Writes files and folders whole: a reader sees the old content or the new, never a part of it.
 
-What is written goes aside first, under a hidden unique name in the folder of its target, is flushed to the disk
-and then renamed over the target. If anything fails, the target stays as it was and nothing is left beside it.
+Content is written under a hidden unique name in the folder of its target, flushed to the disk and then renamed over
+the target. If anything fails, the target stays as it was and the temporary file or folder is removed.
 """
 
 import glob
@@ -20,43 +20,43 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The folder of `path` must exist.
     """
-    # Without the name of the target, which may be as long as the file system allows.
-    aside = path.with_name(f".{uuid.uuid4().hex}.partial")
+    # The name does not contain the target's, which may be as long as the file system allows.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
-        yield aside
-        _flush(aside)
-        aside.replace(path)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """Replace the content of a file; text is written as UTF-8, line ends unchanged."""
-    with whole_file(path) as aside:
-        aside.write_bytes(data.encode() if isinstance(data, str) else data)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it replaces `path`, with all it holds, when the block ends without an error.
 
-    Parents of `path` are made. No system renames a folder over another one, so the old one is moved aside first:
-    for that moment, a reader finds no folder.
+    Parents of `path` are created. No operating system renames a folder over another one, so the old folder is renamed
+    first: for a moment, a reader finds no folder.
     """
-    aside = _beside(path, "partial")
-    aside.mkdir(parents=True)
+    temporary = _beside(path, "partial")
+    temporary.mkdir(parents=True)
     try:
-        yield aside
-        for file in aside.rglob("*"):
+        yield temporary
+        for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
-        _swap(aside, path)
+        _swap(temporary, path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what `whole_folder(path)` left where the process was killed; nobody may be writing `path` now."""
+    """Remove what `whole_folder(path)` left if its process was killed; no other process may be writing `path`."""
     for leftover in path.parent.glob(_beside(Path(glob.escape(path.name)), "*", "?" * 32).name):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -72,13 +72,13 @@ def _beside(path: Path, end: str, unique: str = "") -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Make sure that the content is on the disk before its name is: a power failure could keep the name only."""
-    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+    """Write the content to the disk before it is renamed; else a power failure could leave an empty file."""
+    with path.open("rb+") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Rename the new folder to `path`; the old one comes back if that fails, and is removed otherwise."""
+    """Rename the new folder to `path`; the old one is restored if that fails, and removed otherwise."""
     old = _beside(path, "old")
     try:
         if path.exists():

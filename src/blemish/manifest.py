@@ -1,4 +1,4 @@
-"""Reads and writes manifest.json: all of a model folder that is not weights. Every entry is checked when read."""
+"""Reads and writes manifest.json, which holds all of a model but its weights; every entry is checked on reading."""
 
 import json
 from importlib.metadata import version
@@ -25,10 +25,10 @@ LARGEST = 64 * 2**20
 
 
 def _as_json(values: dict[str, Any]) -> dict[str, Any]:
-    """As they are read again: tuples as lists; ValueError if JSON cannot hold them."""
+    """The values as JSON returns them, tuples as lists; ValueError if JSON cannot hold them."""
     try:
         text = json.dumps(values, ensure_ascii=False, allow_nan=False)
-        text.encode()  # lone surrogates
+        text.encode()  # fails on lone surrogates
     except TypeError as error:
         raise ValueError from error
     plain: dict[str, Any] = json.loads(text)
@@ -44,18 +44,18 @@ ShortHash = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{HASH_DIGITS}}}$")]
 
 
 class TrainingData(Record):
-    """The images that a model was made with."""
+    """The normal images that a model was fitted on."""
 
     category: Text
     learned_from: Count
     held_out: Count
     skipped: Count
-    """Images that could not be decoded."""
+    """Number of images that could not be decoded."""
     images: tuple[str, ...] = Field(description="a list of text")
-    """Names of those learned from, in the order they were shown to the method."""
+    """Names of the images learned from, in the order of training."""
     fingerprint: Sha256
     hashes: tuple[ShortHash, ...] = Field(description=f"a list of {HASH_DIGITS} hex digits each")
-    """Beginning of the sha256 of each image, learned from or held out."""
+    """First digits of the sha256 of each image, learned from or held out."""
 
     @model_validator(mode="after")
     def _require_equal_counts(self) -> Self:
@@ -68,30 +68,30 @@ class TrainingData(Record):
 
 
 class Update(Record):
-    """What a model learned, or forgot, after it was fitted."""
+    """One update of a model after it was fitted."""
 
     added: Count = 0
     """Images."""
     removed: Count = 0
-    """Patches, or what else the method takes out."""
+    """Number of patches, or of other units of the method, that were removed."""
     seconds: Seconds
 
 
 class History(Record):
-    """What happened while learning."""
+    """Record of training and of later updates."""
 
     seconds: Seconds
     losses: tuple[dict[str, float], ...] = Field(
         default=(), description="a list of objects with finite numbers"
     )
-    """Of each epoch, by the loss's name."""
+    """Mean losses of each epoch, by name."""
     updates: tuple[Update, ...] = Field(
         default=(), description="a list of objects with added, removed and seconds"
     )
 
 
 class Manifest(Record):
-    """What a model is made of."""
+    """Everything of a model but its weights."""
 
     method: Text
     """Name in the catalogue or of a plug-in."""
@@ -108,10 +108,10 @@ class Manifest(Record):
     blemish: Text = Field(default_factory=lambda: version("blemish"))
     """Version that wrote the folder."""
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, description=f"a whole number from 1 to {FORMAT}")
-    """Of the folder as it was read: what is written has the newest."""
+    """Format of the folder that was read; folders are written in the newest one."""
 
     def describe(self) -> str:
-        """What the model is made of, one line for each thing."""
+        """The model's entries as text, one line each."""
         preprocess, calibration, data = self.preprocess, self.calibration, self.data
         height, width = preprocess.size
         crop = (
@@ -145,7 +145,7 @@ class Manifest(Record):
 
 
 class _Format(BaseModel):
-    """The one entry that is read before all others."""
+    """The entry that is read before all others."""
 
     model_config = ConfigDict(strict=True)
 
@@ -165,7 +165,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not a model: it has no {FILE}. Name a folder that `blemish fit` wrote."
         )
     if path.stat().st_size > LARGEST:
-        raise ModelError(f"{path} is larger than {LARGEST // 2**20} MiB, which no manifest is. Fit anew.")
+        raise ModelError(f"{path} is larger than {LARGEST // 2**20} MiB, which no manifest is. Fit again.")
     try:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
@@ -180,18 +180,18 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         ModelError: If it is damaged, from a newer version, or of an old format that cannot be read exactly.
     """
     try:
-        found = _Format.model_validate_json(text).format
+        number = _Format.model_validate_json(text).format
     except ValidationError:
-        found = FORMAT  # said below, together with all else that is wrong
-    if found > FORMAT:
+        number = FORMAT  # reported below, together with everything else that is wrong
+    if number > FORMAT:
         raise ModelError(
-            f"The model has format {found!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
+            f"The model has format {number!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
         )
     try:
-        return Manifest.from_json(upgrade_manifest(text) if found == FORMER else text)
+        return Manifest.from_json(upgrade_manifest(text) if number == FORMER else text)
     except ValueError as error:
         raise ModelError(
-            f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit anew."
+            f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit again."
         ) from error
 
 
@@ -205,15 +205,17 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     """The path of one of the model's files, after comparing its sha256.
 
     Raises:
-        ModelError: If the manifest does not list it, it is absent, or its content is another.
+        ModelError: If the manifest does not list it, it is absent, or its sha256 differs.
     """
     if name not in manifest.files:
-        raise ModelError(f"{folder} holds no {name}. Export the model to that runtime first, or use another.")
+        raise ModelError(
+            f"{folder} holds no {name}. Export the model to that runtime, or use another runtime."
+        )
     path = folder / name
     if not path.is_file():
         raise ModelError(f"{path} is missing. The model folder is incomplete; copy it again.")
     if sha256_of(path) != manifest.files[name]:
         raise ModelError(
-            f"{path} is not the file the manifest describes (sha256 differs). Copy the folder again."
+            f"{path} is not the file that the manifest describes: its sha256 differs. Copy the model folder again."
         )
     return path

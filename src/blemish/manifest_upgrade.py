@@ -1,4 +1,4 @@
-"""Model folders of format 1, read as format 2 where that gives the same scores; only this module knows both.
+"""Reads model folders of format 1 as format 2 if that gives the same scores; no other module knows format 1.
 
 In format 1 methods learned from images normalised by `preprocess.mean` and `preprocess.std`; now they get RGB in
 [0, 1], and the normalisation is part of the weights.
@@ -18,7 +18,7 @@ EXACT = (
     *("patchcore", "padim", "fastflow", "msflow", "simplenet", "efficientad", "reconpatch", "autoencoder"),
     *("denoising_autoencoder", "vae", "anogan", "f_anogan", "ganomaly", "cyclegan"),
 )
-"""Methods whose networks see the same numbers as before. The values that others have learned are in another unit."""
+"""Methods whose networks get the same input in both formats. Others learned grey values of normalised images."""
 
 VALUES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("patchcore", "coreset"): {"net": "streaming"},
@@ -51,21 +51,21 @@ def upgrade_manifest(text: str) -> str:
     """The text of a manifest of format 1 with the entries of format 2; `format` stays, as the weights do.
 
     Raises:
-        ModelError: If what the method has learned cannot be used any more.
+        ModelError: If the learned values cannot be used in format 2.
     """
     values = json.loads(text)
     method, preprocess, history = (values.get(key) for key in ("method", "preprocess", "history"))
     arguments = values.get("arguments")
     if not (isinstance(method, str) and all(isinstance(v, dict) for v in (arguments, preprocess, history))):
-        return text  # damaged; the reader says where
+        return text  # damaged; reading it raises the error
     if method not in EXACT:
         raise ModelError(
-            f"The model was written in format 1, in which {method:.40} learned from images of another unit. Fit anew."
+            f"The model was written in format 1, in which {method:.40} learned from normalised images. Fit again."
         )
     if (preprocess.pop("mean", None), preprocess.pop("std", None)) != ([*imagenet.MEAN], [*imagenet.STD]):
         raise ModelError(
-            "The model was written in format 1 with a mean and std of its own in preprocess, which now belong to the "
-            "backbone. Fit anew."
+            "The model was written in format 1 with its own mean and std in preprocess, which now belong to the "
+            "backbone. Fit again."
         )
     for name, value in DROPPED.get(method, {}).items():
         if arguments.pop(name, value) != value:
@@ -82,17 +82,17 @@ def upgrade_manifest(text: str) -> str:
 
 
 def upgrade_weights(
-    found: int, method: str, state: Mapping[str, Any], names: Iterable[str]
+    folder_format: int, method: str, state: Mapping[str, Any], names: Iterable[str]
 ) -> Mapping[str, Any]:
     """The tensors of a model under their present names, with the normalisation that format 1 lacks.
 
     Args:
-        found: Format of its folder.
+        folder_format: Format of its folder.
         method: Its name.
         state: Tensors as the file holds them.
-        names: Those that a method of format 2 has.
+        names: Names of the tensors that the method has in format 2.
     """
-    if found != FORMER:
+    if folder_format != FORMER:
         return state
     from blemish.features.normalisation import Normalise  # torch is not needed to read a manifest
 
@@ -106,28 +106,28 @@ def upgrade_weights(
     return upgraded
 
 
-def require_current_graph(folder: Path, found: int) -> None:
-    """Whether the graph of a folder of format `found` takes RGB in [0, 1].
+def require_current_graph(folder: Path, folder_format: int) -> None:
+    """Check that the graph of a folder of format `folder_format` takes RGB in [0, 1].
 
     Raises:
         ModelError: If it takes normalised images.
     """
-    if found == FORMER:
+    if folder_format == FORMER:
         raise ModelError(
             f"The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
             "blemish.load(FOLDER).save(FOLDER, onnx=True)."
         )
 
 
-def require_current_weights(folder: Path, found: int) -> None:
-    """Whether the manifest of a folder of format `found` can be replaced without the weights.
+def require_current_weights(folder: Path, folder_format: int) -> None:
+    """Check that the manifest of a folder of format `folder_format` can be replaced without the weights.
 
     Raises:
-        ModelError: If not.
+        ModelError: If it cannot.
     """
-    if found == FORMER:
+    if folder_format == FORMER:
         raise ModelError(
-            f"{folder} was written in format 1, whose manifest cannot be changed apart from the weights. Load and "
+            f"{folder} was written in format 1, whose manifest cannot be changed without the weights. Load and "
             "save it once: blemish.load(FOLDER).save(FOLDER)."
         )
 

@@ -1,4 +1,4 @@
-"""A learned product: preprocessing, method, calibration; what is saved, shipped and asked for verdicts."""
+"""A fitted model: preprocessing, method and calibration; it inspects images and is saved as one folder."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,14 +36,14 @@ RUNTIMES = ("torch", "onnx")
 
 @dataclass(slots=True, repr=False)
 class Model:
-    """What `fit` gives: inspects images, saves itself as a folder."""
+    """A fitted model, returned by `fit` and `load`."""
 
     manifest: Manifest
     runtime: Runtime
 
     @property
     def preprocess(self) -> Preprocess:
-        """How images become the network's input."""
+        """Turns images into the network's input."""
         return self.manifest.preprocess
 
     @property
@@ -53,14 +53,14 @@ class Model:
 
     @property
     def scorer(self) -> Scorer:
-        """What scores images with this model, before any threshold."""
+        """Scores images with this model, without thresholds."""
         return Scorer(self.runtime, self.preprocess)
 
     def summary(self) -> str:
-        """What was learned from how much, where it runs unless on the CPU, and what the thresholds rest on."""
+        """Numbers of images, training time, thresholds and, unless it is the CPU, the device."""
         data, history = self.manifest.data, self.manifest.history
         taken, epochs = len(history.losses), self.manifest.arguments.get("epochs")
-        # Fewer epochs than asked for: by patience, or because steps are limited.
+        # There are fewer epochs than requested after early stopping or with a limit of steps.
         trained = f" ({taken} of {epochs} epochs)" if epochs else ""
         skipped = f", skipped {data.skipped} unreadable" if data.skipped else ""
         return (
@@ -79,9 +79,9 @@ class Model:
             DataError: If the file cannot be decoded, or the array is not such an image.
             ModelError: If the score is NaN or infinite.
         """
-        found = _decode(image)
-        (score,), (anomaly_map,) = self.scorer.score([found.image], [found.path])
-        return self.judge(score, anomaly_map, found.image, found.path)
+        decoded = _decode(image)
+        (score,), (anomaly_map,) = self.scorer.score([decoded.image], [decoded.path])
+        return self.judge(score, anomaly_map, decoded.image, decoded.path)
 
     def inspect_many(
         self, images: Path | str | Image | Iterable[Sample | Path | str | Image]
@@ -99,11 +99,11 @@ class Model:
         """
         # A str is an iterable of str, and an array one of rows.
         several = [images] if isinstance(images, str | Path | np.ndarray) else images
-        for found in self.scorer.stream(_each_image(several), _read):
-            if isinstance(found, Unreadable):
-                yield found
+        for scored in self.scorer.stream(_each_image(several), _read):
+            if isinstance(scored, Unreadable):
+                yield scored
             else:
-                yield self.judge(found.score, found.anomaly_map, found.image, found.path)
+                yield self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.
@@ -115,10 +115,10 @@ class Model:
         return self.scorer.score(images)
 
     def judge(self, score: float, anomaly_map: Map, image: Image, path: Path | None = None) -> Inspection:
-        """The verdict that the calibration gives an image's score and its map of the image's size.
+        """The verdict that the calibration gives for an image's score and its map, which has the image's size.
 
         Raises:
-            ModelError: If the score or the map is NaN or infinite, which no comparison would notice.
+            ModelError: If the score or the map is NaN or infinite.
         """
         require_finite(score, anomaly_map, path)
         calibration = self.calibration
@@ -130,11 +130,11 @@ class Model:
         """Write the model as a folder, whole or not at all; an older model there is replaced.
 
         Args:
-            folder: Where; must not exist, or be a model.
+            folder: Must not exist, or be a model.
             onnx: Whether to export an ONNX graph beside the weights.
 
         Raises:
-            ModelError: If something else than a model is there, or the model was loaded without its weights.
+            ModelError: If the folder is not a model, or the model was loaded without its weights.
         """
         from blemish.runtimes.torch import TorchRuntime, save_weights  # torch is optional
 
@@ -144,29 +144,29 @@ class Model:
                 "Only a model in the torch runtime can be saved. Copy the folder it was loaded from."
             )
         refuse_other_content(target)
-        with whole_folder(target) as aside:
-            save_weights(self.runtime.method, aside / WEIGHTS)
+        with whole_folder(target) as temporary:
+            save_weights(self.runtime.method, temporary / WEIGHTS)
             if onnx:
                 from blemish.runtimes.export import export_onnx
 
-                export_onnx(self.runtime.method, aside / GRAPH, self.preprocess.output_size)
-            files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
+                export_onnx(self.runtime.method, temporary / GRAPH, self.preprocess.output_size)
+            files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
             manifest = self.manifest.changed(files=files)
-            write_manifest(manifest, aside)
+            write_manifest(manifest, temporary)
         self.manifest = manifest
         return Path(folder)
 
 
 def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") -> Model:
-    """Load a model folder, checking everything in it first.
+    """Load a model folder and check everything in it.
 
     Args:
         folder: What `Model.save` wrote.
         runtime: "torch", or "onnx" if the model was exported.
-        device: Where the torch runtime runs: "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:1".
+        device: Device of the torch runtime: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
 
     Raises:
-        ModelError: If the folder is absent, damaged, hostile or too new, or the runtime or its device does not exist.
+        ModelError: If the folder is absent, damaged, manipulated or too new, or there is no such runtime.
         MethodError: If the method is not installed, or torch finds no such device.
     """
     folder = Path(folder)
@@ -174,9 +174,9 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
     if runtime == "onnx":
         if device not in ("auto", "cpu"):
             raise ModelError(
-                f"The onnx runtime works on the CPU only, not on {device!r}. Leave the device out."
+                f"The onnx runtime runs on the CPU only, not on {device!r}. Leave the device out."
             )
-        from blemish.runtimes.onnx import OnnxRuntime  # an extra of its own
+        from blemish.runtimes.onnx import OnnxRuntime  # needs the extra `onnx`
 
         require_current_graph(folder, manifest.format)
         return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
@@ -206,8 +206,8 @@ def recalibrate(
         pixel: The pixel threshold, set by hand.
 
     Raises:
-        ModelError: If the folder is not a sound model.
-        ValueError: If a value is impossible.
+        ModelError: If the folder is not a valid model.
+        ValueError: If a value is out of range.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -222,10 +222,10 @@ def recalibrate(
 
 
 def refuse_other_content(target: Path) -> None:
-    """Nothing but a model may be replaced by a model.
+    """Check that `target` does not exist or is a model, which may be replaced.
 
     Raises:
-        ModelError: If something else is there.
+        ModelError: If anything else is there.
     """
     if target.exists() and not (target / FILE).is_file():
         raise ModelError(
@@ -234,7 +234,7 @@ def refuse_other_content(target: Path) -> None:
 
 
 def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
-    """The images, those of folders one by one."""
+    """The images, with each folder replaced by its images."""
     for image in images:
         if isinstance(image, str | Path) and Path(image).is_dir():
             yield from find_images([image])
@@ -251,13 +251,13 @@ def _decode(image: Sample | Path | str | Image) -> Decoded:
 
 
 def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
-    """The image decoded, or what is wrong with it; folders that come here have been searched."""
+    """The decoded image, or an `Unreadable` with the error; a folder here has no images."""
     path = None
     try:
         if isinstance(image, str | Path):
             path = Path(image)
             if path.is_dir():
-                raise DataError(f"{path} holds no images. Name a folder that does, or an image.")
+                raise DataError(f"{path} holds no images. Name an image, or a folder that holds images.")
         elif isinstance(image, Sample):
             path = image.path
         return _decode(image)

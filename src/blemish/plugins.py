@@ -1,4 +1,4 @@
-"""A method by its name, found and built: those of blemish, of installed plug-ins, and of the running program."""
+"""Finds and builds methods by name: those of blemish, of installed plug-ins and of the running program."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -20,10 +20,10 @@ _registered: dict[str, "type[Method]"] = {}
 
 
 def register_method(name: str, method: "type[Method]") -> None:
-    """Make a method of the running program known under a name, for fitting and for loading.
+    """Register a method of the running program under a name, for fitting and loading.
 
     Raises:
-        MethodError: If the name already stands for something else.
+        MethodError: If the name belongs to another method.
     """
     if name in method_names() and _registered.get(name) is not method:
         raise MethodError(f"A method called {name!r} exists already. Register yours under another name.")
@@ -31,7 +31,7 @@ def register_method(name: str, method: "type[Method]") -> None:
 
 
 def method_names() -> tuple[str, ...]:
-    """All names, those of the catalogue first."""
+    """Names of all methods, those of the catalogue first."""
     return (*dict.fromkeys((*CATALOGUE, *sorted(_installed()), *sorted(_registered))),)
 
 
@@ -39,7 +39,7 @@ def find_method(name: str) -> "type[Method]":
     """The class behind a name.
 
     Raises:
-        MethodError: If there is none, or what a plug-in declares cannot be imported.
+        MethodError: If there is none, or the class that a plug-in declares cannot be imported.
         MissingExtraError: If torch is not installed.
     """
     if name in _registered:
@@ -64,20 +64,20 @@ def find_method(name: str) -> "type[Method]":
 
 
 def name_of(method: "type[Method]") -> str:
-    """The name under which `find_method` gives this class.
+    """The name under which `find_method` returns this class.
 
     Raises:
         MethodError: If it is not registered.
     """
     for name, target in {**_installed(), **CATALOGUE}.items():
-        # Only what is called like it is imported; it may be declared at another address than its home.
+        # Only classes of the same name are imported; the entry point may name another module than the class's own.
         if target.rpartition(":")[2] == method.__qualname__ and find_method(name) is method:
             return name
     for name, registered in _registered.items():
         if registered is method:
             return name
     raise MethodError(
-        f"{method.__qualname__} has no name a saved model could find it by. Call "
+        f"{method.__qualname__} has no name by which a saved model could find it. Call "
         f"blemish.register_method('name', {method.__qualname__}) first, or declare it as an entry point of "
         f"the group {ENTRY_POINTS}."
     )
@@ -91,7 +91,7 @@ def create_method(
     Args:
         name: In the catalogue, or of a plug-in.
         preset: One of the method's named configurations.
-        arguments: For the constructor; they win over the preset's.
+        arguments: For the constructor; they override the preset's.
 
     Raises:
         MethodError: If the method, the preset or an argument does not exist, or a value does not fit.
@@ -108,7 +108,7 @@ def create_method(
 
 
 def preset_preprocess(name: str, preset: str | None) -> Preprocess:
-    """The preprocessing that a method's preset asks for; the default one without a preset.
+    """The preprocessing of a method's preset; the default one without a preset.
 
     Raises:
         MethodError: If the method or the preset does not exist.

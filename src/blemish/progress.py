@@ -1,4 +1,4 @@
-"""How far the work is, on stderr: bars on a terminal, now and then a line in a log or a notebook."""
+"""Shows progress on stderr: bars on a terminal, occasional lines in a log or a notebook."""
 
 import sys
 import time
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from blemish.types import Progress
 
 SILENT_SECONDS = 2.0
-"""Phases that end sooner leave no line in a log."""
+"""A phase that takes less time leaves no line in a log."""
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """What to hand to functions that take `progress`: every phase gets a bar with the time left.
+    """Give a callable for `progress` arguments, which shows a bar with the time left for every phase.
 
     with blemish.progress_bars() as progress:
         model = blemish.fit("patchcore", data.train, progress=progress)
@@ -32,7 +32,7 @@ def progress_bars() -> Iterator[Progress]:
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[note]}"),
     )
-    # stdout may be a file, and what rich redirects would end up on stderr.
+    # stdout may be a file, and redirected output would go to stderr instead.
     with progress.Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
         tasks: dict[str, progress.TaskID] = {}
 
@@ -51,13 +51,13 @@ class Lines:
         self.clock = clock
         self.phase = ""
         self.reported = clock()
-        self.first = self.reported, 0  # of the phase: when it was reported, and how much was done
+        self.first = self.reported, 0  # first report of the phase: its time and the number done
         self.next_line = 0.0
 
     def __call__(self, phase: str, done: int, total: int | None, note: str = "", /) -> None:
-        """Take a report."""
+        """Write a line if it is time for one."""
         now = self.clock()
-        if phase != self.phase:  # it began when the phase before was last heard of
+        if phase != self.phase:  # it began at the last report of the phase before
             self.phase, self.first = phase, (now, done)
             self.next_line = self.reported + SILENT_SECONDS
         self.reported = now
@@ -69,7 +69,7 @@ class Lines:
 
 
 def _position(done: int, total: int | None, seconds: float, newly: int) -> str:
-    """`newly` were done in `seconds`: what is resumed does not begin at 0."""
+    """Number done, total and time left, from the `newly` done in `seconds`: resumed work does not begin at 0."""
     if total is None:
         return str(done)
     if newly <= 0:

@@ -1,26 +1,30 @@
-"""What crosses a boundary, such as a file: records that are declared once and checked whoever made them."""
+"""Records read from files or made by users: their fields are declared once and always checked."""
 
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
-LISTED = 3
-"""Wrong entries that an error names; it counts the others."""
-LONGEST = 40
-"""Characters of a name or value that an error shows."""
+MAX_LISTED = 3
+"""Maximum number of wrong fields that an error names; it counts the others."""
+MAX_LENGTH = 40
+"""Maximum number of characters of a name or value in an error."""
 
 
 class Record(BaseModel):
-    """Values of exactly the declared types and ranges, which cannot be changed; finite numbers only.
+    """Immutable values of exactly the declared types and ranges; numbers are finite.
 
-    In JSON each entry must be there and no other. A field's description completes the sentence "NAME must be …".
+    JSON must hold every field and no other. A field's description completes the sentence "NAME must be …".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
-        """Raises ValueError, in one sentence."""
+        """Check all values.
+
+        Raises:
+            ValueError: If a value is wrong; one sentence that names the fields and what they must be.
+        """
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -31,10 +35,10 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The opposite of `json.dumps(record.to_dict())`, trusting nothing.
+        """The record that `json.dumps(record.to_dict())` wrote; everything is checked.
 
         Raises:
-            ValueError: In one sentence, naming the entries that are wrong and what they must be.
+            ValueError: If a field is missing, unknown or wrong; one sentence that names them and what they must be.
         """
         try:
             return cls.model_validate_json(text)
@@ -42,7 +46,7 @@ class Record(BaseModel):
             raise ValueError(_sentence(cls, error)) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The fields as values that JSON can hold."""
         return self.model_dump(mode="json")
 
     def changed(self, **changes: Any) -> Self:
@@ -55,21 +59,21 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _require_all_in_json(self, info: ValidationInfo) -> Self:
-        """Defaults are for Python; a file that lacks an entry is damaged."""
+        """Require every field in JSON: defaults are for Python only, a file that lacks a field is damaged."""
         lacking = sorted(type(self).model_fields.keys() - self.model_fields_set)
         if info.mode == "json" and lacking:
-            raise ValueError(f"{', '.join(lacking)} must be there")
+            raise ValueError(f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing")
         return self
 
 
 def _sentence(record: type[Record], error: ValidationError) -> str:
-    """All that is wrong, without pydantic's many lines; once per entry."""
+    """Pydantic's error in one sentence, with one problem per field."""
     problems: dict[str, str] = {}
     for item in error.errors(include_url=False):
         path, expected = _located(record, item["loc"])
         problems.setdefault(path, _problem(item, path, expected))
-    listed = "; ".join([*problems.values()][:LISTED])
-    return f"{listed}; and {len(problems) - LISTED} more." if len(problems) > LISTED else f"{listed}."
+    listed = "; ".join([*problems.values()][:MAX_LISTED])
+    return f"{listed}; and {len(problems) - MAX_LISTED} more." if len(problems) > MAX_LISTED else f"{listed}."
 
 
 def _problem(item: ErrorDetails, path: str, expected: str) -> str:
@@ -79,10 +83,10 @@ def _problem(item: ErrorDetails, path: str, expected: str) -> str:
     if kind == "extra_forbidden":
         return f"{path} is unknown"
     if kind == "missing" and item["loc"] == tuple(path.split(".")):
-        return f"{path} must be there"
-    if kind == "value_error" and not expected:  # raised by a record about several of its fields
+        return f"{path} is missing"
+    if kind == "value_error" and not expected:  # raised by a record's own check of several fields
         return f"{path}: {item['ctx']['error']}" if path else str(item["ctx"]["error"])
-    return f"{path or 'it'} must be {expected or 'a JSON object'}, got {item['input']!r:.{LONGEST}}"
+    return f"{path or 'it'} must be {expected or 'a JSON object'}, got {item['input']!r:.{MAX_LENGTH}}"
 
 
 def _located(record: type[Record], location: tuple[int | str, ...]) -> tuple[str, str]:
@@ -95,6 +99,6 @@ def _located(record: type[Record], location: tuple[int | str, ...]) -> tuple[str
             break
         field = inner.model_fields.get(str(part))
         name = str(part)
-        names.append(name if name.isidentifier() and len(name) <= LONGEST else f"{name!r:.{LONGEST}}")
+        names.append(name if name.isidentifier() and len(name) <= MAX_LENGTH else f"{name!r:.{MAX_LENGTH}}")
         expected, inner = (field.description or "", field.annotation) if field else ("", None)
     return ".".join(names), expected

@@ -1,4 +1,4 @@
-"""Images in, raw scores and anomaly maps at each image's own size out: what all verdicts and numbers rest on."""
+"""Scores images: raw scores, and anomaly maps at each image's own size, for fit, evaluate and inspect."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,19 +15,19 @@ from blemish.runtimes.base import Runtime
 from blemish.types import Image, Map, Mask, Prediction
 
 PIXELS_AT_ONCE = 2 * 256 * 256
-"""Batches hold about this many input pixels, whatever the input's size."""
+"""Approximate number of input pixels in a batch."""
 
 Item = TypeVar("Item")
 Unscored = TypeVar("Unscored")
 
 
 class Decoded(NamedTuple):
-    """An image that was read to be scored."""
+    """A decoded image with its path and true mask, if it has them."""
 
     path: Path | None
     image: Image
     mask: Mask | None = None
-    """The defective pixels, where somebody marked them."""
+    """True defective pixels; None if no mask was given."""
 
 
 class Scored(NamedTuple):
@@ -40,15 +40,15 @@ class Scored(NamedTuple):
     anomaly_map: Map
     """(H, W) at the image's own size."""
     seconds: float
-    """Preprocessing, network and map, without decoding; the mean of the batch."""
+    """Time of preprocessing, network and map, without decoding; the mean of the batch."""
 
 
 class Scorer:
-    """Scores images as an inspection does; no threshold is involved.
+    """Scores images with a runtime; no threshold is involved.
 
     Args:
         runtime: Runs the method.
-        preprocess: How images become the network's input, and maps return to the image.
+        preprocess: Turns images into the network's input, and maps back to the image's size.
     """
 
     def __init__(self, runtime: Runtime, preprocess: Preprocess) -> None:
@@ -62,7 +62,7 @@ class Scorer:
 
         Args:
             images: (H, W, 3) RGB arrays of uint8 or uint16.
-            paths: Where they were read from, for error messages.
+            paths: Their files, for error messages.
 
         Raises:
             DataError: If an array is not an image.
@@ -83,10 +83,10 @@ class Scorer:
     def stream(
         self, items: Iterable[Item], read: Callable[[Item], Decoded | Unscored]
     ) -> Iterator[Scored | Unscored]:
-        """Score what `read` makes of each item, in order, in bounded memory; threads read ahead.
+        """Score the image that `read` returns for each item, in order, in bounded memory; threads read ahead.
 
-        What `read` raises is raised where the item's score would come; anything but a `Decoded` that it returns is
-        handed on in the place of the score.
+        An exception of `read` is raised in the place of the item's score. If `read` returns anything but a `Decoded`,
+        that is yielded instead of a score.
 
         Raises:
             ModelError: If the model cannot score, or gives NaN or infinity.
@@ -107,31 +107,31 @@ class Scorer:
         ]
 
     def _predict(self, inputs: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-        """What the runtime says, its shapes checked: the sha256 of hostile weights can be right, too."""
+        """The runtime's prediction with its shapes checked, since manipulated weights can have the right sha256."""
         try:
             scores, maps = self.runtime.predict(inputs)
         except BlemishError:
             raise
         except Exception as error:
             raise ModelError(
-                f"The model cannot score these images: {error}. It is damaged; copy it again or fit anew."
+                f"The model cannot score these images: {error}. It is damaged; copy it again or fit again."
             ) from error
         if (scores.shape, maps.shape) != ((len(inputs),), (len(inputs), *inputs.shape[2:])):
             raise ModelError(
                 f"The model gave scores {scores.shape} and maps {maps.shape} for inputs {inputs.shape}. "
-                "It is damaged; copy it again or fit anew."
+                "It is damaged; copy it again or fit again."
             )
         return Prediction(scores, maps)
 
 
 def batch_size(preprocess: Preprocess) -> int:
-    """How many images are scored at once."""
+    """Number of images that are scored at once."""
     height, width = preprocess.output_size
     return max(1, PIXELS_AT_ONCE // (height * width))
 
 
 def require_image(image: Image) -> None:
-    """Refuse arrays that are not images.
+    """Check that an array is an image.
 
     Raises:
         DataError: If it is not (H, W, 3) of uint8 or uint16.
@@ -144,13 +144,13 @@ def require_image(image: Image) -> None:
 
 
 def require_finite(score: float, anomaly_map: ArrayLike, path: Path | None = None) -> None:
-    """Refuse numbers that no comparison with a threshold would notice.
+    """Check that a score and its map are finite, since a comparison of NaN with a threshold raises no error.
 
     Raises:
-        ModelError: If the score or the map is NaN or infinite; names the file.
+        ModelError: If the score or the map is NaN or infinite; the text names the file.
     """
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
         raise ModelError(
             f"The model gave {path or 'an image'} a score or an anomaly map that is NaN or infinite, so there is no "
-            "verdict. Its weights are damaged or it learned from unsuitable images; copy it again or fit anew."
+            "verdict. Its weights are damaged or it learned from unsuitable images; copy it again or fit again."
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
-"""A decoded picture: (H, W, 3) RGB, uint8 or uint16, the full range of its type."""
+"""A decoded image: (H, W, 3) RGB, uint8 or uint16, from 0 to the largest value of its type."""
 
 Map = NDArray[np.float32]
 """An anomaly map: (H, W), higher is more anomalous, in the method's own unit."""
@@ -42,7 +42,7 @@ class Sample:
 
 
 class Prediction(NamedTuple, Generic[ArrayT]):
-    """What a method says of a batch; holds no threshold. Tensors inside methods, numpy arrays outside."""
+    """Raw scores and anomaly maps of a batch, without a threshold. Tensors inside methods, numpy arrays outside."""
 
     score: ArrayT
     """(N,) float32, higher is more anomalous, in the method's own unit."""
@@ -51,22 +51,22 @@ class Prediction(NamedTuple, Generic[ArrayT]):
 
 
 class Progress(Protocol):
-    """Called while something lasts; `total` is None where unknown, `note` says how well it goes."""
+    """Called during long work; `total` is None if unknown, `note` is free text, such as the losses so far."""
 
     def __call__(self, phase: str, done: int, total: int | None, note: str = "", /) -> None:  # noqa: D102
         ...
 
 
 def no_progress(phase: str, done: int, total: int | None, note: str = "", /) -> None:
-    """The silent default of every `progress` argument."""
+    """Default of every `progress` argument: reports nothing."""
 
 
 class Watch(Protocol):
-    """Called with the number, from 0, and the losses of each epoch that ended."""
+    """Called at the end of each epoch with its number, from 0, and its mean losses."""
 
     def __call__(self, epoch: int, losses: Mapping[str, float], /) -> None:  # noqa: D102
         ...
 
 
 def no_watch(epoch: int, losses: Mapping[str, float], /) -> None:
-    """The default of every `watch` argument."""
+    """Default of every `watch` argument: does nothing."""

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 import blemish
 from blemish.cli.main import blemish as program
-from cli_data import defect_mask, draw, write
+from cli_data import defect_mask, draw_part, write
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +35,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data sets: `flat` (20 good images), `masked` (mvtec), `plain` (the same without masks)."""
+    """Data sets: `flat` (20 normal images), `masked` (mvtec), `plain` (the same without masks)."""
     root = tmp_path_factory.mktemp("made")
     for index in range(20):
-        write(root / "flat" / f"{index:02d}.png", draw(index))
+        write(root / "flat" / f"{index:02d}.png", draw_part(index))
     for name in ("masked", "plain"):
         for index in range(8):
-            write(root / name / "train" / "good" / f"{index}.png", draw(index))
+            write(root / name / "train" / "good" / f"{index}.png", draw_part(index))
         for index in range(4):
-            write(root / name / "test" / "good" / f"{index}.png", draw(100 + index))
-            write(root / name / "test" / "spot" / f"{index}.png", draw(200 + index, is_defective=True))
+            write(root / name / "test" / "good" / f"{index}.png", draw_part(100 + index))
+            write(root / name / "test" / "spot" / f"{index}.png", draw_part(200 + index, is_defective=True))
     for index in range(4):
         write(root / "masked" / "ground_truth" / "spot" / f"{index}_mask.png", defect_mask())
     return root

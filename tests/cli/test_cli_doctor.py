@@ -48,8 +48,8 @@ def test_variables_that_are_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     result = run("doctor")
     assert result.exit_code == 0
     assert problems(result)[:3] == [
-        "Problem: BLEMISH_WEIGHT means nothing to blemish. Did you mean BLEMISH_WEIGHTS?",
-        "Problem: BLEMISH_WEIGHTS is nowhere, which is not a folder. Name the folder that holds the weight files.",
+        "Problem: BLEMISH_WEIGHT is not a variable of blemish. Did you mean BLEMISH_WEIGHTS?",
+        "Problem: BLEMISH_WEIGHTS is nowhere, which is not a folder. Set it to the folder of the weight files.",
         "Problem: BLEMISH_MAX_PIXELS is '1e9'. Set it to a whole number of pixels above 0, or unset it.",
     ]
 
@@ -60,7 +60,7 @@ def test_absent_packages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("doctor")
     assert result.exit_code == 0
     assert problems(result) == [
-        "Problem: onnxscript not installed: models can neither be exported nor run without torch. "
+        "Problem: onnxscript not installed: models cannot be exported, and cannot run without torch. "
         "Run: pip install 'blemish[onnx]'"
     ]
 

@@ -10,7 +10,7 @@ from click.testing import Result
 
 import blemish
 from blemish.cli.options import parse_value
-from cli_data import draw, write
+from cli_data import draw_part, write
 
 Run = Callable[..., Result]
 
@@ -62,12 +62,12 @@ def test_onnx(run: Run, made: Path, fitted: Path) -> None:
 
     result = run("inspect", fitted, image, "--runtime", "onnx")
     assert result.stderr == (
-        f"Error: {fitted} holds no model.onnx. Export the model to that runtime first, or use another.\n"
+        f"Error: {fitted} holds no model.onnx. Export the model to that runtime, or use another runtime.\n"
     )
     result = run("inspect", "m", image, "--runtime", "onnx", "--device", "cuda")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: The onnx runtime works on the CPU only, not on 'cuda'. Leave the device out.\n"
+        "Error: The onnx runtime runs on the CPU only, not on 'cuda'. Leave the device out.\n"
     )
 
 
@@ -81,9 +81,7 @@ def test_unreadable_images_are_all_named_or_skipped(run: Run, data: Path) -> Non
     assert lines[0] == "Error: 2 of 8 images cannot be read:"
     assert lines[1].startswith(f"  {data / 'train/good/1.png'} ")
     assert lines[2].startswith(f"  {data / 'train/good/5.png'} ")
-    assert lines[3:] == [
-        "Mend or remove them, or go on without them with --skip-unreadable (skip_unreadable=True)."
-    ]
+    assert lines[3:] == ["Repair or remove them, or skip them with --skip-unreadable (skip_unreadable=True)."]
     assert not Path("m").exists()
 
     result = run("fit", "variation", data, "-o", "m", "--image-size", "32", "--skip-unreadable")
@@ -96,12 +94,12 @@ def test_shared_images_are_a_loud_warning_once(run: Run, data: Path) -> None:
     result = run("fit", "variation", data, "-o", "m", "--image-size", "32")
     assert result.exit_code == 0
     assert result.stderr == (
-        "Warning: 1 test images are also training images, so an evaluation will flatter the model; the first is "
+        "Warning: 1 test images are also training images, so an evaluation would be too optimistic; the first is "
         f"{data / 'test/good/3.png'}, the same as {data / 'train/good/3.png'}. Remove them from one of the two.\n"
     )
     result = run("evaluate", "m", data)
     assert result.stderr == (
-        "Warning: 1 test images are also training images, so the numbers flatter the model; the first is "
+        "Warning: 1 test images are also training images, so the metrics are too optimistic; the first is "
         f"{data / 'test/good/3.png'}. Remove them from one of the two.\n"
     )
 
@@ -145,7 +143,7 @@ def test_an_older_model_is_replaced(run: Run, data: Path) -> None:
             "There is no layout 'coco'. Choose one of csv, visa, mvtec, btad, ",
         ),
         (["variation", "--category", "nut"], "{data} has no category 'nut'. Choose one of data."),
-        (["variation", "--device", "tpu"], "torch finds no device 'tpu' here. Choose one of: cpu"),
+        (["variation", "--device", "tpu"], "torch finds no device 'tpu'. Choose one of: cpu"),
     ],
 )
 def test_mistakes_that_end_with_1(run: Run, data: Path, arguments: list[str], error: str) -> None:
@@ -184,17 +182,22 @@ def test_backbone_said_twice(run: Run, made: Path) -> None:
     result = run("fit", "patchcore", made / "flat", "-o", "m", "--set", "backbone=a", "--backbone", "b")
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        "Error: --backbone and --set backbone=… say the same thing. Give one of them.\n"
+        "Error: --backbone and --set backbone=… are the same argument. Give one of them.\n"
     )
 
 
 def test_category_is_asked_for(run: Run, tmp_path: Path) -> None:
     for name in ("bolt", "nut"):
         for index in range(3):
-            write(tmp_path / "root" / name / "train/good" / f"{index}.png", draw(index))
-            write(tmp_path / "root" / name / "test/spot" / f"{index}.png", draw(index, is_defective=True))
+            write(tmp_path / "root" / name / "train/good" / f"{index}.png", draw_part(index))
+            write(
+                tmp_path / "root" / name / "test/spot" / f"{index}.png", draw_part(index, is_defective=True)
+            )
             (tmp_path / "root" / name / "ground_truth/spot").mkdir(parents=True, exist_ok=True)
-            write(tmp_path / "root" / name / "ground_truth/spot" / f"{index}.png", draw(index)[..., 0] > 100)
+            write(
+                tmp_path / "root" / name / "ground_truth/spot" / f"{index}.png",
+                draw_part(index)[..., 0] > 100,
+            )
     result = run("fit", "variation", "root", "-o", "m")
     assert result.stderr == "Error: root has 2 categories: bolt, nut. Choose one with --category NAME.\n"
     assert (

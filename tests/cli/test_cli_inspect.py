@@ -17,7 +17,7 @@ from blemish.inspection.heatmap import overlay
 from blemish.methods.base import Method
 from blemish.runtimes.torch import TorchRuntime
 from blemish.types import Prediction
-from cli_data import draw, write
+from cli_data import draw_part, write
 
 Run = Callable[..., Result]
 
@@ -25,9 +25,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Good and defective images in subfolders, of different sizes."""
-    write(tmp_path / "new" / "2.png", draw(300))
-    write(tmp_path / "new" / "10.png", draw(301, is_defective=True))
-    large = cv2.resize(draw(302, is_defective=True), (200, 150), interpolation=cv2.INTER_AREA)
+    write(tmp_path / "new" / "2.png", draw_part(300))
+    write(tmp_path / "new" / "10.png", draw_part(301, is_defective=True))
+    large = cv2.resize(draw_part(302, is_defective=True), (200, 150), interpolation=cv2.INTER_AREA)
     write(tmp_path / "new" / "更多 x" / "10.png", np.asarray(large, np.uint8))
     (tmp_path / "new" / "notes.txt").write_text("not an image")
     return tmp_path / "new"
@@ -102,7 +102,7 @@ def test_bad_files_are_reported_and_the_others_judged(run: Run, fitted: Path, fo
     reasons = [
         f"{folder / '5.png'} is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it.",
         f"{folder / 'absent.png'} does not exist. Check the path.",
-        f"{folder / 'empty'} holds no images. Name a folder that does, or an image.",
+        f"{folder / 'empty'} holds no images. Name an image, or a folder that holds images.",
     ]
 
     result = run("inspect", fitted, *paths, "--fail-on", "ng", "-o", "maps")
@@ -132,8 +132,8 @@ def test_damaged_model(run: Run, model: Path, folder: Path) -> None:
     result = run("inspect", model, folder)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {model / 'weights.safetensors'} is not the file the manifest describes (sha256 differs). "
-        "Copy the folder again.\n"
+        f"Error: {model / 'weights.safetensors'} is not the file that the manifest describes: its sha256 differs. "
+        "Copy the model folder again.\n"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 import blemish
-from cli_data import draw, without_decimals, write
+from cli_data import draw_part, without_decimals, write
 
 Run = Callable[..., Result]
 
@@ -34,8 +34,8 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
     assert without_decimals(result.stdout) == (
         "Learned from 18 images in # s, held out 2.\n"
         "Image threshold #, pixel threshold #.\n"
-        "Thresholds rest on 2 held-out normal images: too few for the asked false-alarm rate of 1 %; expect up to "
-        "33 % of good images called NG (below 78 % with 95 % confidence); hold out at least 99 images for it.\n"
+        "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; expect up to "
+        "33 % of normal images called NG (below 78 % with 95 % confidence); hold out at least 99 images to reach it.\n"
         "Model: models/part\n"
     )
     assert sorted(path.name for path in (tmp_path / "models/part").iterdir()) == [
@@ -43,7 +43,7 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
         "weights.safetensors",
     ]
 
-    defective = write(tmp_path / "new" / "缺陷 1.png", draw(7, is_defective=True))
+    defective = write(tmp_path / "new" / "缺陷 1.png", draw_part(7, is_defective=True))
     result = run("inspect", "models/part", defective.parent)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("NG ")

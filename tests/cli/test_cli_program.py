@@ -68,7 +68,7 @@ def test_interrupted_save_leaves_nothing(
     monkeypatch.setattr("blemish.model.write_manifest", interrupt)
     result = run("fit", "variation", made / "flat", "-o", "m", "--image-size", "32")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "Interrupted; nothing was left half-written.\n"
+    assert result.stderr == "Interrupted; no file was left incomplete.\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +76,7 @@ def test_error_of_the_system_is_one_sentence(run: Run, made: Path, fitted: Path,
     (tmp_path / "file").write_text("in the way")
     result = run("evaluate", fitted, made / "plain", "--report", "file/report.html")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: File exists: file. Check the path, its rights and the disk.\n"
+    assert result.stderr == "Error: File exists: file. Check the path, its permissions and the disk.\n"
 
 
 def test_warnings_are_sentences(run: Run, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

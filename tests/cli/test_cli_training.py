@@ -1,4 +1,4 @@
-"""`blemish fit` for methods that train: broken off and resumed, logged, diverging, with auxiliary images."""
+"""`blemish fit` for methods that train: interrupted and resumed, logged, diverging, with auxiliary images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ Run = Callable[..., Result]
 
 
 class Brightness(Method):
-    """Learns one number, how bright good parts are."""
+    """Learns one number, the mean brightness of normal parts."""
 
     auxiliary_use = "knowing other things"
     batch_size = 3
     stop_at = 0
-    """Call at which training is broken off."""
+    """Call at which training is interrupted."""
 
     epochs: int = argument(3, "Passes.")
     learning_rate: float = argument(0.05, "Of SGD.")
@@ -94,7 +94,7 @@ def test_training_broken_off_goes_on_to_the_same_weights(
     assert sorted(path.name for path in Path().iterdir()) == [".m.unfinished", "m", "m.log"]
     logged = Path("m.log/losses.csv").read_text(encoding="utf-8").splitlines()
     assert logged[0] == "epoch,loss,held_out"
-    assert len(logged) == 2, "the second epoch was broken off"
+    assert len(logged) == 2, "the second epoch was interrupted"
 
     monkeypatch.setattr(Brightness, "stop_at", 0)
     result = fit(run, made, "--resume", "--seed", "1")
@@ -123,7 +123,7 @@ def test_auxiliary_images_are_for_methods_with_a_use_for_them(run: Run, made: Pa
     result = run("fit", "variation", made / "flat", "-o", "v", "--auxiliary", made / "masked")
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: Variation has no use for auxiliary images. Leave them out, or choose another method.\n",
+        "Error: Variation does not use auxiliary images. Leave them out, or choose another method.\n",
     )
 
 
@@ -132,7 +132,8 @@ def test_cache_sizes_that_are_none(run: Run, made: Path, value: str) -> None:
     result = fit(run, made, "--cache", value)
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        f"Error: Invalid value for '--cache': {value!r} is not MEMORY,DISK in GiB, such as 2,20; 0,0 keeps nothing.\n"
+        f"Error: Invalid value for '--cache': {value!r} is not MEMORY,DISK in GiB. "
+        "Write, for example, 2,20; 0,0 turns the cache off.\n"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 import blemish
-from cli_data import draw, without_decimals, write
+from cli_data import draw_part, without_decimals, write
 
 Run = Callable[..., Result]
 
@@ -25,7 +25,7 @@ def test_new_images_are_learned_and_the_exported_graph_is_renewed(
     run: Run, model: Path, tmp_path: Path
 ) -> None:
     for index in (900, 901):
-        write(tmp_path / "new" / f"{index}.png", draw(index))
+        write(tmp_path / "new" / f"{index}.png", draw_part(index))
     graph = (model / "model.onnx").read_bytes()
     result = run("update", model, tmp_path / "new")
     assert result.exit_code == 0, result.output
@@ -38,11 +38,11 @@ def test_new_images_are_learned_and_the_exported_graph_is_renewed(
 
 
 def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp_path: Path) -> None:
-    missed = write(tmp_path / "missed.png", draw(5, is_defective=True))
+    missed = write(tmp_path / "missed.png", draw_part(5, is_defective=True))
     result = run("update", model, "--remove-like", missed, "--box", "30,20,12,10")
     assert result.exit_code == 0, result.output
     lines = without_decimals(result.stdout).splitlines()
-    assert lines[0].startswith("Took out ")
+    assert lines[0].startswith("Removed ")
     assert lines[0].endswith(" training images:")
     assert ".png: " in lines[1]
     assert lines[1].endswith("of width and height")
@@ -52,10 +52,10 @@ def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((), "Nothing to do. Give good images, or a missed defect with --remove-like."),
+        ((), "Nothing to do. Give normal images, or a missed defect with --remove-like."),
         (
             ("a.png", "--box", "1,2,3,4"),
-            "--box says where the defect of --remove-like is. Give both or neither.",
+            "--box is the position of the defect of --remove-like. Give both or neither.",
         ),
         (
             ("--remove-like", "a.png", "--box", "1,2,3"),
@@ -71,7 +71,7 @@ def test_mistakes_are_usage_errors(run: Run, arguments: tuple[str, ...], text: s
 
 
 def test_an_unreadable_image_changes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "bad.png").write_text("no image")
     before = (model / "manifest.json").read_bytes()
     result = run("update", model, tmp_path / "bad.png")
     assert result.exit_code == 1

@@ -32,6 +32,6 @@ def test_a_full_disk_is_one_clear_error() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         file.file = full
         with pytest.raises(
-            DataError, match=r"Temporary data do not fit in .* Make room there, or set TMPDIR"
+            DataError, match=r"Temporary data do not fit in .* Free space there, or set TMPDIR"
         ):
             file.append(np.zeros((1, 4), np.float32))

@@ -56,12 +56,12 @@ def test_hashes_are_those_of_the_bytes_and_each_file_is_read_once(
 
 def test_only_hashing_that_lasts_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = make_images(tmp_path, 3)
-    told: list[tuple[str, int, int | None]] = []
-    content_hashes(paths, lambda *what: told.append(what))
-    assert told == []
+    calls: list[tuple[str, int, int | None]] = []
+    content_hashes(paths, lambda *what: calls.append(what))
+    assert calls == []
     monkeypatch.setattr(content, "SILENT_SECONDS", -1.0)
-    content_hashes(paths, lambda *what: told.append(what))
-    assert told == [("hashing images", done, 3) for done in (1, 2, 3)]
+    content_hashes(paths, lambda *what: calls.append(what))
+    assert calls == [("hashing images", done, 3) for done in (1, 2, 3)]
 
 
 def test_shared_content_is_found(tmp_path: Path, reads: Counter[Path]) -> None:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from blemish.data.find import find_images
-from cli_data import draw, write
+from cli_data import draw_part, write
 
 
 def test_files_and_folders_are_searched_once_in_natural_order(tmp_path: Path) -> None:
     for name in ("a/10.png", "a/2.png", "a/b/1.jpg", "a/.hidden.png", "c.png", "maps/1_heatmap.jpg"):
-        write(tmp_path / name, draw(0))
+        write(tmp_path / name, draw_part(0))
     (tmp_path / "a" / "notes.txt").write_text("no image")
     a = tmp_path / "a"
     expected = {a / "2.png": a, a / "10.png": a, a / "b/1.jpg": a}

@@ -317,13 +317,13 @@ def test_writing_replaces_and_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     write_image(path, RGB)
     write_image(path, GREY)
     expect(path, as_rgb(GREY))
-    with pytest.raises(ValueError, match=r"float64 pixels cannot be written; use uint8"):
+    with pytest.raises(ValueError, match=r"float64 pixels cannot be written. Use uint8"):
         write_image(path, np.zeros((3, 3)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"uint16 pixels cannot be written"):
         write_image(tmp_path / "w.jpg", RGB16)
     with pytest.raises(ValueError, match=r"got \(3, 3, 2\)"):
         write_image(path, np.zeros((3, 3, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"written as PNG, JPEG, BMP, TIFF or WebP"):
+    with pytest.raises(ValueError, match=r"suffix must be that of PNG, JPEG, BMP, TIFF or WebP"):
         write_image(tmp_path / "w.xyz", RGB)
 
     def fail(self: Path, target: Path) -> None:

@@ -101,7 +101,7 @@ def test_missing_masks_are_counted(tmp_path: Path, removed: list[str], count: in
     make_mvtec(tmp_path)
     for name in removed:
         (tmp_path / "ground_truth" / name).unlink()
-    problem = rf"{count} of 2 defective test images have no mask, the first is .*0\.png\. "
+    problem = rf"{count} of 2 anomalous test images have no mask, the first is .*0\.png\. "
     with pytest.raises(DataError, match=problem + "Add the masks, or use --layout folder"):
         open_dataset(tmp_path)
     data = open_dataset(tmp_path, layout="folder")
@@ -114,7 +114,7 @@ def test_one_damaged_category_does_not_stop_another(tmp_path: Path) -> None:
         make_mvtec(tmp_path / name)
     (tmp_path / "cable/ground_truth/hole/0_mask.png").unlink()
     assert open_dataset(tmp_path, category="bottle").has_masks
-    with pytest.raises(DataError, match="1 of 2 defective"):
+    with pytest.raises(DataError, match="1 of 2 anomalous"):
         open_dataset(tmp_path, category="cable")
 
 
@@ -308,12 +308,12 @@ def test_unknown_places(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         open_dataset(tmp_path / "gone", layout="mvtec")
     with pytest.raises(
-        DataError, match=r"looks like no known data set\. Found: nothing\. Looked for: a \.csv file"
+        DataError, match=r"has no known layout\. Found: nothing\. Expected one of: a \.csv file"
     ):
         open_dataset(tmp_path)
     touch(tmp_path, "notes.txt", *(f"sub{index}/x.txt" for index in range(9)))
     with pytest.raises(
-        DataError, match=r"Found: notes\.txt, sub0, .*, …\. Looked for: .*train/good \(folder\)"
+        DataError, match=r"Found: notes\.txt, sub0, .*, …\. Expected one of: .*train/good \(folder\)"
     ):
         find_layout(tmp_path)
     with pytest.raises(DataError, match=r"There is no layout 'coco'\. Choose one of csv, visa, mvtec, btad"):

@@ -17,7 +17,7 @@ def centroid(weights: NDArray[Any]) -> tuple[float, float]:
     return float((rows * weights).sum() / weights.sum()), float((columns * weights).sum() / weights.sum())
 
 
-def picture_with_square(size: tuple[int, int], top: int, left: int, side: int) -> NDArray[np.uint8]:
+def image_with_square(size: tuple[int, int], top: int, left: int, side: int) -> NDArray[np.uint8]:
     image = np.zeros((*size, 3), np.uint8)
     image[top : top + side, left : left + side] = 255
     return image
@@ -43,7 +43,7 @@ def picture_with_square(size: tuple[int, int], top: int, left: int, side: int) -
 def test_a_square_comes_back_where_it_was(preprocess: Preprocess, size: tuple[int, int]) -> None:
     side = 24
     for top, left in ((size[0] // 3, size[1] // 3), (size[0] // 2 - 7, size[1] // 4)):
-        image = picture_with_square(size, top, left, side)
+        image = image_with_square(size, top, left, side)
         network_input = preprocess(image)
         assert network_input.shape == (3, *preprocess.output_size)
         assert network_input.dtype == np.float32
@@ -90,7 +90,7 @@ def test_range_and_channel_order() -> None:
 
 
 @pytest.mark.parametrize("resize", ["squash", "fit"])
-def test_marks_are_placed_where_the_picture_shows_them(resize: Any) -> None:
+def test_marks_are_placed_where_the_image_shows_them(resize: Any) -> None:
     marked = np.zeros((40, 80), np.bool_)
     marked[10:20, 20:60] = True
     placed = Preprocess(size=(40, 40), resize=resize).place(marked)
@@ -150,7 +150,7 @@ def test_each_axis_is_resized_the_right_way(sides: tuple[int, int, int, int], se
     st.tuples(st.integers(1, 90), st.integers(1, 90)),
     st.booleans(),
 )
-def test_constant_pictures_stay_constant(
+def test_constant_images_stay_constant(
     size: tuple[int, int], resize: Any, original: tuple[int, int], cropped: bool
 ) -> None:
     crop = (size[0] - 3, size[1] - 5) if cropped else None
@@ -197,7 +197,7 @@ def test_stored_settings_are_not_trusted(change: dict[str, Any], text: str) -> N
 def test_a_missing_key_and_no_mapping() -> None:
     stored = Preprocess().to_dict()
     del stored["crop"]
-    with pytest.raises(ValueError, match=r"^crop must be there\.$"):
+    with pytest.raises(ValueError, match=r"^crop is missing\.$"):
         Preprocess.from_json(json.dumps(stored))
     for broken in (None, [1, 2]):
         with pytest.raises(ValueError, match="it must be a JSON object, got "):

@@ -1,7 +1,10 @@
-"""The words and the width of the prose: no word that the glossary avoids, lines of at most 100 columns."""
+"""No text of docs and source uses a word that the glossary avoids; the docs' lines have at most 100 columns."""
 
+import ast
 import re
+import tokenize
 import unicodedata
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -9,11 +12,13 @@ import pytest
 from markdown_text import ROOT, markdown_files, read, tables, without_code, without_generated_parts
 
 GLOSSARY = "docs/glossary.md"
-MOST_COLUMNS = 100
+SOURCE = ROOT / "src" / "blemish"
+MAX_COLUMNS = 100
 NOT_PROSE = re.compile(r"\||#|<!--|(\s*[-*] )?(!?\[[^\]]*\]\([^)]*\)|<?https://\S+)[.,;:]?$")
 """The start of a table's row, a heading or a comment, or a line that is one link."""
 
 PATHS = pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+SOURCES = sorted([*SOURCE.rglob("*.py"), *SOURCE.rglob("*.j2")])
 
 
 def words_to_avoid() -> list[str]:
@@ -22,7 +27,7 @@ def words_to_avoid() -> list[str]:
 
 
 def avoided_words(text: str, words: list[str]) -> list[str]:
-    """What of `words` a page says outside of code blocks, in singular or plural, also across a line break."""
+    """Occurrences of `words` outside of code blocks, in singular or plural, also across a line break."""
     patterns = [r"\s+".join(map(re.escape, word.split())) for word in words]
     return re.findall(rf"\b(?:{'|'.join(patterns)})s?\b", without_code(text), re.IGNORECASE)
 
@@ -35,7 +40,23 @@ def columns(line: str) -> int:
 def wide_lines(text: str) -> list[str]:
     """Lines of prose, not generated, with more than 100 columns."""
     lines = without_code(without_generated_parts(text)).splitlines()
-    return [line for line in lines if columns(line) > MOST_COLUMNS and not NOT_PROSE.match(line)]
+    return [line for line in lines if columns(line) > MAX_COLUMNS and not NOT_PROSE.match(line)]
+
+
+def prose_of(source: str) -> str:
+    """The docstrings, comments and strings with spaces of Python source, with a ¶ between any two that are apart."""
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\s", node.value)
+    ]
+    comments = ""
+    for token in tokenize.generate_tokens(StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments += token.string.removeprefix("#") + "\n"
+        elif token.type != tokenize.NL:
+            comments += "¶"
+    return "¶".join([*texts, comments])
 
 
 def test_the_glossary_names_words_to_avoid() -> None:
@@ -50,6 +71,34 @@ def test_words_are_found_whole_and_outside_of_code() -> None:
         "made\nwrong",
     ]
     assert avoided_words("pictured, unmade wrong\n```text\na picture\n```\n", words) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""A picture."""',
+        'x = 1\n"""A\npicture."""',
+        "x = 1  # a picture",
+        "# one made\n# wrong",
+        'raise ValueError("no " f"picture {name}")',
+        'text = f"{name} of a {kind} picture"',
+        "help = 'a made wrong' ' image'",
+    ],
+)
+def test_words_are_found_in_docstrings_comments_and_strings(source: str) -> None:
+    assert len(avoided_words(prose_of(source), ["picture", "made wrong"])) == 1
+
+
+def test_names_and_strings_without_spaces_are_not_prose() -> None:
+    source = "def picture(pictures):\n    return {'picture': pictures['made'], \"wrong\": 1}\n"
+    assert avoided_words(prose_of(source), ["picture", "made wrong"]) == []
+    assert avoided_words(prose_of("# made\nx = 1\n# wrong\n"), ["made wrong"]) == []
+
+
+def test_the_whole_package_is_searched() -> None:
+    names = {path.relative_to(SOURCE).as_posix() for path in SOURCES}
+    assert {"__init__.py", "cli/fit.py", "training/loop.py", "reports/templates/report.html.j2"} <= names
+    assert len(names) > 80
 
 
 def test_wide_lines_are_found_where_they_are_prose() -> None:
@@ -69,6 +118,12 @@ def test_wide_lines_are_found_where_they_are_prose() -> None:
 )
 def test_no_page_says_what_the_glossary_avoids(path: Path) -> None:
     assert avoided_words(path.read_text("utf-8"), words_to_avoid()) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_source_says_what_the_glossary_avoids(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert avoided_words(prose_of(text) if path.suffix == ".py" else text, words_to_avoid()) == []
 
 
 @PATHS

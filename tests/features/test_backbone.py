@@ -47,11 +47,11 @@ def test_feature_maps_have_the_stated_channels_and_strides(
 
 @pytest.mark.parametrize("name", ["compact:random", "resnet18:random"])
 def test_images_are_normalised_as_on_imagenet(name: str) -> None:
-    backbone, pictures = Backbone(name, (2, 3)), torch.rand(2, 3, 64, 96)
+    backbone, images = Backbone(name, (2, 3)), torch.rand(2, 3, 64, 96)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    pixels = ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+    pixels = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
     expected = backbone.network(pixels)
-    for k, found in zip((2, 3), backbone(pictures), strict=True):
+    for k, found in zip((2, 3), backbone(images), strict=True):
         assert torch.equal(found, expected[k])
     state = backbone.state_dict()  # a saved model brings its own
     assert torch.equal(state["normalise.mean"], mean)
@@ -79,7 +79,7 @@ def test_unknown_name(name: str) -> None:
 @pytest.mark.parametrize("layers", [(), (0,), (5,), (3, 2), (2, 2), ("2",)])
 def test_layers_that_do_not_exist_or_do_not_rise(layers: tuple[int, ...]) -> None:
     text = (
-        f"Backbone resnet18 has the layers (1, 2, 3, 4), finest first, but {layers} were asked for. "
+        f"Backbone resnet18 has the layers (1, 2, 3, 4), finest first, but {layers} were requested. "
         "Name one or more of them in rising order."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
@@ -177,8 +177,8 @@ def test_real_weights_of_three_layers(name: str) -> None:
 def test_layer_that_the_real_file_lacks() -> None:
     text = (
         r"resnet18\.safetensors lacks layer4\.0\.conv1\.weight of shape \(512, 256, 3, 3\) "
-        r"and 24 other tensors\. Ask for earlier layers of resnet18, "
-        r"or replace the file by one that has them all\.$"
+        r"and 24 other tensors\. Request earlier layers of resnet18, "
+        r"or replace the file with one that has all tensors\.$"
     )
     with pytest.raises(WeightsError, match=text):
         Backbone("resnet18", (2, 4))

@@ -79,12 +79,12 @@ def images(height: int = 20, width: int = 12) -> Tensor:
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(5))
 
 
-def normalised(pictures: Tensor, kind: str) -> Tensor:
+def normalised(images: Tensor, kind: str) -> Tensor:
     """As the authors of each model type trained it."""
     mean, std = (
         torch.tensor(v).view(3, 1, 1) for v in (([0.5] * 3, [0.5] * 3) if kind == "vit" else IMAGENET)
     )
-    return (pictures - mean) / std
+    return (images - mean) / std
 
 
 def put_into(cache: Path, *files: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_preprocessor_without_sense_is_refused(folder: Path, text: str) -> Non
     with pytest.raises(
         WeightsError,
         match=r"preprocessor_config\.json does not hold image_mean and image_std of three numbers each, the latter "
-        r"above 0\. Replace it by the model's own file, or remove it\.$",
+        r"above 0\. Replace it with the model's own file, or remove it\.$",
     ):
         Backbone(f"hf:{folder}", (2,))
 
@@ -260,7 +260,8 @@ def test_a_repository_is_taken_from_the_cache(
     found = Backbone("hf:acme/tiny", (3,))(images())[0]
     assert torch.equal(found, Backbone(f"hf:{folders['dinov2']}", (3,))(images())[0])
     assert caplog.messages == [
-        "preprocessor_config.json of acme/tiny cannot be fetched; images are normalised as is usual for its model type"
+        "preprocessor_config.json of acme/tiny cannot be downloaded; "
+        "images are normalised with the mean and std of its model type"
     ]
 
 
@@ -322,7 +323,7 @@ def test_pooler_may_be_missing_but_nothing_else(folder: Path) -> None:
     save_file(without, path, metadata={"format": "pt"})
     text = (
         f"{path} does not fit the config.json beside it: embeddings.position_embeddings is missing or has another "
-        "shape, and so have 0 other tensors. Replace both files by those of one model."
+        "shape, and so have 0 other tensors. Replace both files with those of one model."
     )
     with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):
         Backbone(f"hf:{folder}", (1,))
@@ -337,7 +338,7 @@ def test_weights_of_another_shape(folder: Path) -> None:
 def test_damaged_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(
-        WeightsError, match=r"model.safetensors cannot be loaded: .* Replace it by an undamaged file"
+        WeightsError, match=r"model.safetensors cannot be loaded: .* Replace it with an undamaged file"
     ):
         Backbone(f"hf:{folder}", (1,))
 
@@ -345,7 +346,7 @@ def test_damaged_weights(folder: Path) -> None:
 @pytest.mark.parametrize("layers", [(), (0,), (4,), (2, 1), (1, 1)])
 def test_layers_that_do_not_exist_or_do_not_rise(layers: tuple[int, ...], folders: dict[str, Path]) -> None:
     text = (
-        f"Backbone hf:{folders['vit']} has the layers (1, 2, 3), finest first, but {layers} were asked for. "
+        f"Backbone hf:{folders['vit']} has the layers (1, 2, 3), finest first, but {layers} were requested. "
         "Name one or more of them in rising order."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
@@ -412,6 +413,6 @@ def test_configs_that_cannot_be_understood(text: str, folder: Path) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(
         WeightsError,
-        match=r"config.json cannot be understood: .+\. Name a vision transformer saved by transformers\.$",
+        match=r"config.json cannot be read: .+\. Name a vision transformer saved by transformers\.$",
     ):
         Backbone(f"hf:{folder}", (1,))

@@ -106,10 +106,10 @@ def test_a_frozen_network_has_no_training_mode_and_no_gradient() -> None:
 
 @torch.no_grad()
 def test_a_frozen_network_normalises_images_as_on_imagenet() -> None:
-    frozen, pictures = FrozenPDN("pdn_small:random"), torch.rand(2, 3, 40, 44)
+    frozen, images = FrozenPDN("pdn_small:random"), torch.rand(2, 3, 40, 44)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    pixels = ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
-    assert torch.equal(frozen(pictures), frozen.network(pixels))
+    pixels = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(frozen(images), frozen.network(pixels))
     assert {"normalise.mean", "normalise.std"} < set(frozen.state_dict())
 
 

@@ -23,7 +23,7 @@ SUBSETS = [layers for size in range(1, 5) for layers in combinations((1, 2, 3, 4
 
 
 def random_backbone(name: str, layers: tuple[int, ...]) -> Backbone:
-    """With biases, as trained ones have: without them a seam could hide where all that is seen is zero."""
+    """With biases, as trained ones have: without them a seam could be hidden where all inputs are zero."""
     backbone = Backbone(f"{name}:random", layers)
     generator = torch.Generator().manual_seed(1)
     for key, parameter in backbone.named_parameters():

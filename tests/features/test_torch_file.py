@@ -20,7 +20,7 @@ from blemish.errors import WeightsError
 from blemish.features.weights import OFFICIAL, OfficialFile, pretrained_state, read_torch_file
 from blemish.files import sha256_of
 
-REMEDY = r"Replace it by an undamaged file that holds nothing but tensors, or by a \.safetensors file\."
+REMEDY = r"Replace it with an undamaged file that holds nothing but tensors, or with a \.safetensors file\."
 FAILS = r"reading it fails with \w+"
 START: tuple[object, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 """The first three pickles of the older format: magic number, protocol, system."""
@@ -67,11 +67,11 @@ def rewrite(
 def assert_refused(path: Path, reason: str) -> None:
     """One error whose whole text is known up to `reason`, a pattern; no warning."""
     text = rf"^.*w\.pth cannot be read as a state dict of torch\.save: {reason}\. {REMEDY}$"
-    with warnings.catch_warnings(record=True) as shown:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(WeightsError, match=text):
             read_torch_file(path)
-    assert [str(warning.message) for warning in shown] == []
+    assert [str(warning.message) for warning in caught] == []
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -139,7 +139,7 @@ def test_compiled_code_is_refused(tmp_path: Path) -> None:
         (torch.zeros(1), "it holds no dictionary of tensors"),
         ({"epoch": 3}, "its entry 'epoch' is not a tensor"),
         ({"state_dict": {"w": torch.zeros(1)}}, "its entry 'state_dict' is not a tensor"),
-        ({1: torch.zeros(1)}, "its entry 1 has no text as its name"),
+        ({1: torch.zeros(1)}, "the name of its entry 1 is not text"),
         ({"w": 0.5}, "its entry 'w' is not a tensor"),
         ({"w": torch.Size([1])}, "its entry 'w' is not a tensor"),
         ({"w": torch.zeros(1, dtype=torch.complex64)}, "its entry 'w' is not a dense tensor of float32, .*"),

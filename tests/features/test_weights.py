@@ -1,4 +1,4 @@
-"""Where pretrained weights are looked for, and what a download leaves behind."""
+"""The folders in which pretrained weights are searched, and the files that a download leaves."""
 
 import hashlib
 import io
@@ -241,7 +241,7 @@ def test_network_without_an_address(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     text = (
         f"No pretrained weights for resnet50_caffe: resnet50_caffe.safetensors is not in {cache_folder()} "
         f"or $BLEMISH_WEIGHTS ({tmp_path / 'given' if given else 'not set'}), "
-        "and cannot be downloaded from anywhere. Put the file into one of these folders."
+        "and there is no address to download it from. Put the file into one of these folders."
     )
     with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):
         Backbone("resnet50_caffe", (2,))
@@ -272,7 +272,7 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "given" / "tiny.safetensors"
     path.write_bytes(b"not a safetensors file")
     with pytest.raises(
-        WeightsError, match=rf"{re.escape(str(path))} cannot be read: .+\. Replace it by an undamaged"
+        WeightsError, match=rf"{re.escape(str(path))} cannot be read: .+\. Replace it with an undamaged"
     ):
         pretrained_state("tiny", SHAPES)
 
@@ -280,7 +280,7 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
 def test_tensor_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "given" / "tiny.safetensors"
     save_file(STATE, path)
-    text = f"{path} holds w with shape (2, 3), but tiny needs (3, 2). Replace the file by one of tiny."
+    text = f"{path} holds w with shape (2, 3), but tiny needs (3, 2). Replace the file with one of tiny."
     with pytest.raises(WeightsError, match=f"^{re.escape(text)}$"):
         pretrained_state("tiny", {"w": (3, 2)})
 
@@ -288,7 +288,7 @@ def test_tensor_of_another_shape(tmp_path: Path) -> None:
 def test_missing_tensor(tmp_path: Path) -> None:
     path = tmp_path / "given" / "tiny.safetensors"
     save_file(STATE, path)
-    remedy = "Ask for earlier layers of tiny, or replace the file by one that has them all."
+    remedy = "Request earlier layers of tiny, or replace the file with one that has all tensors."
     with pytest.raises(WeightsError, match=f"^{re.escape(f'{path} lacks a of shape (7, 1). {remedy}')}$"):
         pretrained_state("tiny", {"a": (7, 1), "w": (2, 3)})
 
@@ -328,7 +328,7 @@ def test_backbone_refuses_a_batch_norm_that_does_not_fit(tmp_path: Path) -> None
     del state["layer1.1.bn2.running_var"]
     save_file(state, path)
     with pytest.raises(
-        WeightsError, match=r"lacks layer1\.1\.bn2\.running_var of shape \(64,\)\. Ask for earlier"
+        WeightsError, match=r"lacks layer1\.1\.bn2\.running_var of shape \(64,\)\. Request earlier"
     ):
         Backbone("resnet18", (1,))
 

@@ -1,4 +1,4 @@
-"""The colour scale is absolute, and the picture shows through where nothing is anomalous."""
+"""The colour scale is absolute, and normal pixels of the image are unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_value_has_the_same_color_whatever_else_is_on_the_map(value: float, ot
 
 @settings(deadline=None, max_examples=30)
 @given(value=st.floats(-1e6, 0.5, width=32))
-def test_normal_pixels_show_the_picture_unchanged(value: float) -> None:
+def test_normal_pixels_show_the_image_unchanged(value: float) -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 10, 3), np.uint8)
     np.testing.assert_array_equal(overlay(image, np.full((8, 10), value, np.float32)), image)
 
@@ -70,9 +70,9 @@ def test_the_mask_is_outlined_and_its_inside_left_alone() -> None:
 
 
 def test_sizes_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"The map must be of the image's size \(8, 10\), got \(10, 8\)"):
+    with pytest.raises(ValueError, match=r"The map must have the image's size \(8, 10\), got \(10, 8\)"):
         overlay(GREY, np.zeros((10, 8), np.float32))
-    with pytest.raises(ValueError, match=r"The mask must be of the image's size \(8, 10\), got \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"The mask must have the image's size \(8, 10\), got \(1, 1\)"):
         overlay(GREY, np.zeros((8, 10), np.float32), defect_mask=np.ones((1, 1), np.bool_))
 
 

@@ -27,8 +27,8 @@ def inspection(
     anomaly_map = np.zeros(size, np.float32)
     anomaly_map[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = 3.0
     mask, regions = find_regions(anomaly_map, CALIBRATION.pixel_threshold)
-    shown = image.astype(np.uint16) * 257 if deep else image
-    return Inspection(path, 3.0, "NG", regions, shown, anomaly_map, mask, CALIBRATION)
+    pixels = image.astype(np.uint16) * 257 if deep else image
+    return Inspection(path, 3.0, "NG", regions, pixels, anomaly_map, mask, CALIBRATION)
 
 
 def shown_images(found: Inspection) -> list[NDArray[np.uint8]]:

@@ -13,7 +13,7 @@ from blemish.methods import memory_bank
 from blemish.methods.memory_bank import SIGMA, Coreset
 from blemish.methods.patchcore import PatchCore
 from blemish.testing.parts import defective_part, normal_parts
-from blemish.training import learn, learn_on
+from blemish.training import learn, update_method
 
 RANDOM = "compact:random"
 
@@ -145,6 +145,8 @@ def test_an_update_that_embeds_the_images_twice_gives_the_same(
         monkeypatch.setattr(memory_bank, "KEPT_VALUES", kept)
         method = PatchCore(backbone="compact:random", bank_size=40)
         learn(method, normal_parts(6))
-        found.append((*learn_on(method, normal_parts(5, seed=3), batch_size=2), method.memory_bank.patches))
+        found.append(
+            (*update_method(method, normal_parts(5, seed=3), batch_size=2), method.memory_bank.patches)
+        )
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)

@@ -29,7 +29,7 @@ Row = tuple[float, int, str, Map, Mask | None]
 
 
 def sample_set(seed: int = 0) -> list[Row]:
-    """Six good images without masks, four cracks and three dents of differing sizes."""
+    """Six normal images without masks, four cracks and three dents of differing sizes."""
     random = np.random.default_rng(seed)
     rows: list[Row] = []
     for index in range(13):
@@ -222,7 +222,7 @@ flat = np.zeros((4, 4), dtype=np.float32)
             (float("nan"), 0, "good", flat, None),
             "Image 1 has a score or an anomaly map that is NaN or infinite",
         ),
-        ((1.0, 0, "good", flat + np.float32(np.inf), None), "NaN or infinite, so nothing can be measured"),
+        ((1.0, 0, "good", flat + np.float32(np.inf), None), "NaN or infinite, so no metric can be computed"),
         (
             (1.0, 1, "dent", flat, np.ones((4, 5), dtype=np.bool_)),
             r"mask is \(4, 5\) and the anomaly map \(4, 4\)",

@@ -119,7 +119,7 @@ def test_the_curve_needs_defective_and_normal_pixels() -> None:
 
 def test_maps_are_checked() -> None:
     mask = np.eye(2, dtype=np.bool_)
-    with pytest.raises(ValueError, match=r"Mask \(2, 2\) and anomaly map \(3, 2\) must have one size"):
+    with pytest.raises(ValueError, match=r"Mask \(2, 2\) and anomaly map \(3, 2\) must have the same size"):
         aupro([mask], [np.zeros((3, 2), dtype=np.float32)])
     with pytest.raises(ValueError, match="finite"):
         aupro([mask], [np.full((2, 2), np.nan, dtype=np.float32)])

@@ -77,7 +77,7 @@ def test_constant_scores_say_nothing() -> None:
 def test_one_class_is_an_error(
     metric: Callable[[list[int], list[float]], object], labels: list[int], missing: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"needs both classes, but nothing here is {missing}"):
+    with pytest.raises(ValueError, match=f"needs both classes, but no label is {missing}"):
         metric(labels, [0.1, 0.2])
 
 
@@ -90,7 +90,7 @@ def test_scores_that_are_not_finite_are_an_error(bad: float) -> None:
 def test_labels_are_checked() -> None:
     with pytest.raises(ValueError, match=r"must be 0 \(normal\) or 1"):
         auroc([0, 2], [0.5, 0.6])
-    with pytest.raises(ValueError, match=r"one length, got \(2,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"equal length, got \(2,\) and \(3,\)"):
         auroc([0, 1], [0.5, 0.6, 0.7])
 
 

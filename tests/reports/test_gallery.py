@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.inspection.heatmap import overlay
-from blemish.reports.gallery import THUMBNAIL, GalleryPicker, Pictures
+from blemish.reports.gallery import THUMBNAIL, GalleryPicker, ImageArrays
 from blemish.types import Verdict
 
 THRESHOLD = 1.0
@@ -19,9 +19,9 @@ def verdict(score: float) -> Verdict:
     return "NG" if score > THRESHOLD else "OK"
 
 
-def small() -> Pictures:
+def small() -> ImageArrays:
     blank = np.zeros((6, 8), np.bool_)
-    return Pictures(np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8), np.float32), blank, blank)
+    return ImageArrays(np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8), np.float32), blank, blank)
 
 
 def offer(picker: GalleryPicker, label: int, score: float, defect_type: str = "good") -> None:
@@ -76,16 +76,16 @@ def test_the_limit_takes_one_of_each_type_before_a_second() -> None:
     ]
 
 
-def test_pictures_are_asked_for_only_when_kept_and_shrunk_at_once() -> None:
+def test_arrays_are_loaded_only_when_kept_and_shrunk_at_once() -> None:
     asked: list[float] = []
     picker = GalleryPicker(misses=1, false_alarms=0, detections=0)
 
-    def large(score: float) -> Pictures:
+    def large(score: float) -> ImageArrays:
         asked.append(score)
         mask = np.zeros((500, 1000), np.bool_)
         mask[250] = True  # a scratch of one pixel must survive in the thumbnail
         image = np.full((500, 1000, 3), 20000, np.uint16)
-        return Pictures(image, np.full((500, 1000), 1.2, np.float32), mask, mask)
+        return ImageArrays(image, np.full((500, 1000), 1.2, np.float32), mask, mask)
 
     for score in (0.5, 0.9, 0.4, 0.45):
         picker.offer("x", "scratch", 1, score, "OK", lambda score=score: large(score))  # type: ignore[misc]

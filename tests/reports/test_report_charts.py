@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.reports.charts import (
-    MOST_LINES,
+    MAX_LINES,
     SQUARE,
     TALL,
     WIDE,
@@ -192,9 +192,9 @@ def test_long_training_is_thinned_without_changing_shape() -> None:
 
 
 def test_further_losses_are_counted() -> None:
-    chart = draw_losses([{f"loss {number}": number for number in range(MOST_LINES + 3)}])
+    chart = draw_losses([{f"loss {number}": number for number in range(MAX_LINES + 3)}])
     assert chart is not None
-    assert [line.name for line in chart.lines] == [f"loss {number}" for number in range(MOST_LINES)]
+    assert [line.name for line in chart.lines] == [f"loss {number}" for number in range(MAX_LINES)]
     assert chart.left_out == 3
 
 
@@ -227,7 +227,7 @@ def test_whatever_a_stranger_wrote_is_drawn_inside(losses: list[Any], repeats: i
     assert (chart is None) == (not any(values))
     if chart is None:
         return
-    assert 1 <= len(chart.lines) <= MOST_LINES
+    assert 1 <= len(chart.lines) <= MAX_LINES
     assert len(chart.lines) + chart.left_out <= 8
     for line in chart.lines:
         assert 1 <= len(line.points) <= 300

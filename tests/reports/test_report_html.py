@@ -16,7 +16,7 @@ from blemish.manifest import History, Manifest, TrainingData
 from blemish.metrics.evaluator import Evaluator
 from blemish.reports import GalleryItem, ReportData, write_report
 from blemish.reports.evaluation import ReportBuilder
-from blemish.reports.html import MOST_PICTURES, format_metric
+from blemish.reports.html import MAX_IMAGES, format_metric
 from blemish.types import Verdict
 
 HOSTILE = "<script>alert('x')</script>\"onerror=alert(1) {{ 7*7 }} & 划痕.png"
@@ -193,7 +193,7 @@ def test_absent_curves_and_types_are_said(tmp_path: Path) -> None:
     assert "polyline" not in page.tags
     assert page.text.count("the test set has no anomalous image") == 2
     assert "The test set has no defective image." in page.text
-    assert "No picture was chosen." in page.text
+    assert "No image was selected." in page.text
 
 
 def test_losses_are_drawn_where_there_are_any(tmp_path: Path) -> None:
@@ -249,15 +249,15 @@ def test_the_losses_come_from_the_manifest(tmp_path: Path) -> None:
 
 def test_a_defective_image_without_mask_says_so(tmp_path: Path) -> None:
     report = replace(make_report(), gallery=[make_item(masked=False)])
-    assert "no mask was drawn for it" in read(write_report(tmp_path / "report.html", report)).text
+    assert "without a true mask" in read(write_report(tmp_path / "report.html", report)).text
 
 
 def test_the_file_stays_small_whatever_is_put_in(tmp_path: Path) -> None:
     # Noise is the worst case for the encoder.
-    gallery = [make_item(f"{index}.png", size=(700, 900)) for index in range(MOST_PICTURES + 6)]
+    gallery = [make_item(f"{index}.png", size=(700, 900)) for index in range(MAX_IMAGES + 6)]
     path = write_report(tmp_path / "report.html", replace(make_report(), gallery=gallery))
     assert path.stat().st_size < 8_000_000
-    assert read(path).tags.count("figure") == MOST_PICTURES
+    assert read(path).tags.count("figure") == MAX_IMAGES
 
 
 def test_a_report_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_written_weights_keep_every_distance_of_the_trained_network(tool: Module
         assert float((found - expected).abs().max()) < 0.01 * float(expected.mean())  # half precision
 
 
-def test_one_tenth_of_the_pictures_is_never_trained_on(tool: ModuleType, tmp_path: Path) -> None:
+def test_one_tenth_of_the_images_is_never_trained_on(tool: ModuleType, tmp_path: Path) -> None:
     for i in range(30):
         (tmp_path / f"{i:02}.JPEG").touch()
     train, test = tool.split_files(tmp_path, tmp_path / "none")

@@ -34,7 +34,7 @@ def test_the_folded_network_computes_what_the_student_does(name: str) -> None:
 
 
 @torch.no_grad()
-def test_targets_are_the_patch_features_of_the_doubled_picture_without_its_border() -> None:
+def test_targets_are_the_patch_features_of_the_doubled_image_without_its_border() -> None:
     backbone = Backbone("resnet18:random", (2, 3))
     crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     doubled = nn.functional.interpolate(as_images(crops), scale_factor=2, mode="bilinear")

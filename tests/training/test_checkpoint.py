@@ -1,4 +1,4 @@
-"""Unfinished training: broken off anywhere, it goes on to the same weights; what is damaged or foreign is refused."""
+"""Checkpoints: training interrupted anywhere resumes to the same weights; damaged or other checkpoints are refused."""
 
 import json
 import time
@@ -130,7 +130,7 @@ def test_a_state_of_other_training_is_refused(tmp_path: Path) -> None:
     broken_off(folder, 5)
     other = Checkpoint(folder, {**IDENTITY, "seed": 1, "images": "abc"}, resume=True)
     with pytest.raises(
-        ModelError, match=r"unfinished training in .* differs in: images, seed\. Give what was"
+        ModelError, match=r"unfinished training in .* differs in: images, seed\. Use the same values"
     ):
         learn(Noisy(), IMAGES, checkpoint=other)
     assert (folder / NUMBERS).exists(), "a refused state must stay"
@@ -155,7 +155,7 @@ def test_a_damaged_state_is_a_clear_error(tmp_path: Path, harm: object) -> None:
     assert callable(harm)
     harm(folder)
     with pytest.raises(
-        ModelError, match=r"unfinished training in .* is damaged .* Start anew without --resume"
+        ModelError, match=r"unfinished training in .* is damaged .* Start again without --resume"
     ):
         learn(Noisy(), IMAGES, checkpoint=Checkpoint(folder, IDENTITY, resume=True))
 

@@ -109,7 +109,7 @@ def test_the_budget_is_of_all_rows_and_half_of_the_disk_stays_free(monkeypatch: 
 
 @pytest.mark.parametrize("size", [-1.0, math.nan, math.inf])
 def test_a_budget_is_a_number_of_bytes(size: float) -> None:
-    with pytest.raises(ValueError, match="The cache's disk must be bytes, 0 or more"):
+    with pytest.raises(ValueError, match="The cache's disk must be a number of bytes, 0 or more"):
         CacheBudget(1.0, size)
 
 
@@ -137,7 +137,7 @@ def test_steps_are_not_negative() -> None:
 
 
 class Still(Line):
-    """Its loss on held-out images is whatever it is told."""
+    """Its losses on held-out images are given."""
 
     held_out: tuple[float, ...] = argument((0.0,), "Losses.")
 
@@ -258,5 +258,5 @@ def test_auxiliary_images_reach_methods_with_a_use_for_them() -> None:
     learn(method, images(2), auxiliary=images(3), batch_size=2)
     assert method.helped == [2, 1]
     assert method.auxiliary is None
-    with pytest.raises(MethodError, match="Line has no use for auxiliary images"):
+    with pytest.raises(MethodError, match="Line does not use auxiliary images"):
         learn(Line(), images(2), auxiliary=images(3))

@@ -78,9 +78,9 @@ def test_a_method_without_epochs_never_descends() -> None:
 
 
 def test_each_phase_reports_its_progress() -> None:
-    told: list[tuple[object, ...]] = []
-    learn(Diary(epochs=2), images(8), batch_size=3, progress=lambda *what: told.append(what[:3]))
-    assert told == [
+    calls: list[tuple[object, ...]] = []
+    learn(Diary(epochs=2), images(8), batch_size=3, progress=lambda *what: calls.append(what[:3]))
+    assert calls == [
         *(("collecting", done, 3) for done in (1, 2, 3)),
         *(("preparing", done, 8) for done in (3, 6, 8)),
         *(("training", done, 4) for done in (1, 2, 3, 4)),
@@ -94,12 +94,12 @@ def test_hooks_may_report_what_lasts() -> None:
             super().collect(batches)
             self.progress("thinking", 1, None)
 
-    told: list[str] = []
+    calls: list[str] = []
     method = Slow()
-    learn(method, images(1), progress=lambda phase, *_: told.append(phase))
-    assert told == ["collecting", "thinking", "finishing"]
+    learn(method, images(1), progress=lambda phase, *_: calls.append(phase))
+    assert calls == ["collecting", "thinking", "finishing"]
     method.progress("thinking", 2, None)
-    assert len(told) == 3, "the method still reports to whoever ran the hooks"
+    assert len(calls) == 3, "the method still reports to whoever ran the hooks"
 
 
 class Drawing(Diary):

@@ -40,7 +40,7 @@ class PositionGaussian(nn.Module):
         del self._statistics
         if statistics.images < 2:
             raise MethodError(
-                "A Gaussian per position needs at least 2 training images, got 1. Add good images."
+                "A Gaussian per position needs at least 2 training images, got 1. Add normal images."
             )
         self.mean = statistics.mean()
         covariance = statistics.covariance()  # overwritten by the factors below, to save memory

@@ -1,1 +1,1 @@
-"""The command line: one short file per command; heavy packages are imported only when a command runs."""
+"""The command line: one file per command; large packages are imported only when a command runs."""

@@ -19,30 +19,30 @@ blemish calibrate bottle.blemish --image-threshold 1.8
     type=false_alarm_rate_type,
     callback=require_finite,
     metavar="SHARE",
-    help="Share of good images that may be called NG; sets both thresholds.",
+    help="Share of normal images that may be called NG; sets both thresholds.",
 )
 @click.option(
     "--image-threshold",
     type=float,
     callback=require_finite,
     metavar="SCORE",
-    help="Set by hand: an image is NG when its score is above.",
+    help="Image threshold set by hand: an image is NG if its score is above it.",
 )
 @click.option(
     "--pixel-threshold",
     type=float,
     callback=require_finite,
     metavar="SCORE",
-    help="Set by hand: a pixel is defective when the anomaly map is above.",
+    help="Pixel threshold set by hand: a pixel is defective if its anomaly-map value is above it.",
 )
 def command(
     model: Path, false_alarm_rate: float | None, image_threshold: float | None, pixel_threshold: float | None
 ) -> None:
-    """Change the thresholds of MODEL; what it has learned stays as it is."""
+    """Change the thresholds of MODEL; its weights stay as they are."""
     from blemish.model import recalibrate
 
-    asked = {"false_alarm_rate": false_alarm_rate, "image": image_threshold, "pixel": pixel_threshold}
-    changes = {name: value for name, value in asked.items() if value is not None}
+    options = {"false_alarm_rate": false_alarm_rate, "image": image_threshold, "pixel": pixel_threshold}
+    changes = {name: value for name, value in options.items() if value is not None}
     if not changes:
         raise click.UsageError(
             "Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold."

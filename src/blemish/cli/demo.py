@@ -1,4 +1,4 @@
-"""`blemish demo`: the whole job on a product that blemish makes itself."""
+"""`blemish demo`: fit and evaluate on a synthetic product."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from blemish.types import Mask, Progress, Sample
 
 IMAGE_SIZE = (320, 432)
-"""Close to the pictures' own aspect ratio; scratches are too thin for much less."""
+"""Close to the images' aspect ratio; scratches are too thin for a much smaller size."""
 
 EXAMPLES = """\b
 blemish demo
 """
 
 
-@click.command("demo", short_help="See it work on a product it makes itself.", epilog=EXAMPLES)
+@click.command("demo", short_help="Try blemish on a synthetic product.", epilog=EXAMPLES)
 @click.option(
     "-o",
     "--output",
@@ -25,10 +25,10 @@ blemish demo
     show_default=True,
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where images, model, heat maps and report go.",
+    help="Folder for images, model, heat maps and report.",
 )
 def command(output: Path) -> None:
-    """Make pictures of a product, learn the good ones, find the defects, write heat maps and a report."""
+    """Render images of a synthetic product, learn the normal ones, inspect the others, write heat maps and a report."""
     from blemish.progress import progress_bars
 
     with progress_bars() as progress:
@@ -37,15 +37,15 @@ def command(output: Path) -> None:
 
 
 def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progress: "Progress") -> str:
-    """Do what `blemish demo` does; what it says at its end.
+    """Run the demo and return its summary.
 
     Args:
-        folder: Where everything goes.
-        backbone: Of PatchCore.
-        images: Good pictures to learn from; a third as many good ones and a tenth of each defect are tested.
-        progress: Told of each phase.
+        folder: Folder for all files.
+        backbone: Backbone of PatchCore.
+        images: Number of training images; a third as many normal ones and a tenth as many of each defect are tested.
+        progress: Called with the progress of each phase.
     """
-    from blemish.cli.fit import require_place
+    from blemish.cli.fit import require_writable
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.demo import write_product
@@ -55,7 +55,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     product, saved, report, heat_maps = (
         folder / name for name in ("plate", "model", "report.html", "heatmaps")
     )
-    require_place(saved)
+    require_writable(saved)
     write_product(
         product,
         train=images,
@@ -73,11 +73,11 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     )
     model.save(saved)
 
-    def observe(sample: "Sample", found: "Inspection", _: "Mask | None") -> None:
-        found.save(heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg")
+    def observe(sample: "Sample", inspection: "Inspection", _: "Mask | None") -> None:
+        inspection.save(heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg")
 
     evaluation = evaluate(model, dataset.test, observe=observe, report=report, progress=progress)
     return (
         f"{model.summary()}\nModel: {saved}\n\n{evaluation}\n\n"
-        f"Pictures: {product}\nHeat maps: {heat_maps}\nReport: {report.resolve()}"
+        f"Images: {product}\nHeat maps: {heat_maps}\nReport: {report.resolve()}"
     )

@@ -1,4 +1,4 @@
-"""`blemish doctor`: what this computer has, what is missing, and what to do about it."""
+"""`blemish doctor`: checks the installation; every problem comes with its remedy."""
 
 import os
 import platform
@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 VARIABLES = ("BLEMISH_WEIGHTS", "BLEMISH_WEIGHTS_URL", "BLEMISH_MAX_PIXELS", "BLEMISH_DATA")
-"""Environment variables that mean something to blemish; the last one to its tests and benchmarks."""
-TOLD_EXTRAS = ("train", "onnx")
-"""Extras a user may miss; the others are for developers."""
+"""Environment variables that blemish reads, the last one in its tests and benchmarks only."""
+LISTED_EXTRAS = ("train", "onnx")
+"""Extras whose packages are listed."""
 
 EXAMPLES = """\b
 blemish doctor
@@ -24,7 +24,7 @@ blemish doctor
 def command() -> None:
     """Check this installation: versions, devices, weights; every problem with its remedy.
 
-    Ends with exit code 1 if something is broken that nothing works without.
+    The exit code is 1 if blemish cannot work at all.
     """
     for name, value in facts():
         click.echo(f"{name:<20} {value}")
@@ -39,13 +39,13 @@ def command() -> None:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """Name and value of everything worth knowing when something does not work."""
+    """Name and value of each fact about the installation and the computer."""
     yield "blemish", f"{version('blemish')} in {Path(__file__).parents[1]}"
     yield "python", f"{platform.python_version()} on {platform.platform()}"
     memory = memory_bytes()
     size = "unknown memory" if memory is None else f"{memory / 2**30:.1f} GiB of memory"
     yield "computer", f"{os.cpu_count()} CPUs, {size}"
-    for extra in ("", *TOLD_EXTRAS):
+    for extra in ("", *LISTED_EXTRAS):
         listed = ", ".join(f"{name} {version_of(name) or '(absent)'}" for name in requirements()[extra])
         yield (f"extra {extra}" if extra else "needs"), listed
     yield from _torch_facts()
@@ -62,8 +62,8 @@ def _torch_facts() -> Iterator[tuple[str, str]]:
         return
     yield "devices", ", ".join(available_devices())
     for folder in weights.folders():
-        found = sorted(path.name for path in _weight_files(folder))
-        yield "weights", f"{folder}: {', '.join(found) or 'none'}"
+        files = sorted(path.name for path in _weight_files(folder))
+        yield "weights", f"{folder}: {', '.join(files) or 'none'}"
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -71,7 +71,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def find_problems() -> tuple[list[str], list[str]]:
-    """Problems that nothing works with, and others; each in one line with its remedy."""
+    """Problems with which blemish cannot work at all, and other problems; each in one line with its remedy."""
     broken, others = [], []
     absent = {
         extra: [name for name in names if version_of(name) is None] for extra, names in requirements().items()
@@ -84,8 +84,8 @@ def find_problems() -> tuple[list[str], list[str]]:
     except ImportError as error:
         broken.append(f"A package cannot be imported: {error}. Run: pip install --force-reinstall blemish")
     for extra, loss in (
-        ("train", "only models exported to ONNX can be used, nothing can be learned"),
-        ("onnx", "models can neither be exported nor run without torch"),
+        ("train", "only models exported to ONNX can be used, none can be fitted"),
+        ("onnx", "models cannot be exported, and cannot run without torch"),
     ):
         if absent[extra]:
             others.append(
@@ -98,12 +98,12 @@ def _variable_problems() -> Iterator[str]:
     for name in sorted(os.environ):
         if name.startswith("BLEMISH_") and name not in VARIABLES:
             close = get_close_matches(name, VARIABLES, n=1)
-            yield f"{name} means nothing to blemish. " + (
+            yield f"{name} is not a variable of blemish. " + (
                 f"Did you mean {close[0]}?" if close else "Unset it."
             )
     folder = os.environ.get("BLEMISH_WEIGHTS")
     if folder and not Path(folder).is_dir():
-        yield f"BLEMISH_WEIGHTS is {folder}, which is not a folder. Name the folder that holds the weight files."
+        yield f"BLEMISH_WEIGHTS is {folder}, which is not a folder. Set it to the folder of the weight files."
     pixels = os.environ.get("BLEMISH_MAX_PIXELS")
     if pixels and not (pixels.isdecimal() and int(pixels) > 0):
         yield f"BLEMISH_MAX_PIXELS is {pixels!r}. Set it to a whole number of pixels above 0, or unset it."
@@ -119,7 +119,7 @@ def _weight_problems() -> Iterator[str]:
 
 
 def requirements() -> dict[str, list[str]]:
-    """Extra → names of the packages it brings; what is always needed is under the empty name."""
+    """Extra → names of its packages; those that are always required are under the empty name."""
     grouped: dict[str, list[str]] = {
         extra: [] for extra in ("", *metadata("blemish").get_all("Provides-Extra", []))
     }
@@ -140,7 +140,7 @@ def version_of(package: str) -> str | None:
 
 
 def memory_bytes() -> int | None:
-    """Physical memory; None where the system does not say."""
+    """Physical memory in bytes; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

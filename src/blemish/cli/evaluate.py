@@ -1,10 +1,10 @@
-"""`blemish evaluate`: measure a model on labelled images."""
+"""`blemish evaluate`: evaluate a model on labelled images."""
 
 from pathlib import Path
 
 import click
 
-from blemish.cli.options import data_options, json_option, runtime_options, say_device
+from blemish.cli.options import data_options, json_option, print_device, runtime_options
 
 EXAMPLES = """\b
 blemish evaluate bottle.blemish bottle/ --report bottle.html
@@ -12,7 +12,7 @@ blemish evaluate bottle.blemish bottle/ --json
 """
 
 
-@click.command("evaluate", short_help="Measure a model on labelled images.", epilog=EXAMPLES)
+@click.command("evaluate", short_help="Evaluate a model on labelled images.", epilog=EXAMPLES)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @data_options
@@ -21,7 +21,7 @@ blemish evaluate bottle.blemish bottle/ --json
     "--report",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write a report, one HTML file that opens offline.",
+    help="Write a report, one HTML file that opens offline.",
 )
 @runtime_options
 def command(
@@ -34,7 +34,7 @@ def command(
     runtime: str,
     device: str,
 ) -> None:
-    """Measure MODEL on the test images of DATA: how well it ranks, finds and outlines defects."""
+    """Evaluate MODEL on the test images of DATA: ranking metrics of images and pixels, false-alarm and miss rate."""
     from blemish.data.dataset import open_dataset
     from blemish.model import load
     from blemish.progress import progress_bars
@@ -42,7 +42,7 @@ def command(
 
     dataset = open_dataset(data, layout=layout, category=category)
     loaded = load(model, runtime=runtime, device=device)
-    say_device(loaded)
+    print_device(loaded)
     with progress_bars() as progress:
         evaluation = evaluate(loaded, dataset.test, report=report, progress=progress)
     if as_json:

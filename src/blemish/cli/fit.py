@@ -1,4 +1,4 @@
-"""`blemish fit`: learn a product from good images."""
+"""`blemish fit`: fit a model to normal images."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 """
 
 
-@click.command("fit", short_help="Learn a product from good images.", epilog=EXAMPLES)
+@click.command("fit", short_help="Fit a model to normal images.", epilog=EXAMPLES)
 @click.argument("method")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
@@ -39,31 +39,31 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     required=True,
     metavar="MODEL",
     type=click.Path(path_type=Path),
-    help="Folder to write the model to; an older model there is replaced.",
+    help="Folder of the model; an older model there is replaced.",
 )
 @data_options
-@click.option("--preset", metavar="NAME", help="A named configuration of the method, e.g. paper.")
-@click.option("--backbone", metavar="NAME", help="The pretrained network; short for --set backbone=NAME.")
+@click.option("--preset", metavar="NAME", help="Named configuration of the method, e.g. paper.")
+@click.option("--backbone", metavar="NAME", help="Pretrained network; short for --set backbone=NAME.")
 @click.option(
     "--set",
     "arguments",
     multiple=True,
     metavar="NAME=VALUE",
     callback=to_arguments,
-    help="An argument of the method, as often as needed: a number, true, false, null, a list such as 2,3 or "
-    "text. They win over the preset.",
+    help="Argument of the method, can be repeated: a number, true, false, null, a list such as 2,3 or text. "
+    "It overrides the preset's.",
 )
 @click.option(
     "--image-size",
     metavar="N|HxW",
     callback=to_size,
-    help="Size of the network's input, N or height × width; replaces the preset's size and crop.  "
+    help="Size of the network's input, N × N or height × width; overrides the preset's size and crop.  "
     "[default: 256]",
 )
 @click.option(
     "--resize",
     type=click.Choice(["squash", "fit"]),
-    help="squash fills the size, fit keeps the aspect ratio and pads.  [default: squash]",
+    help="squash stretches images to the size, fit keeps the aspect ratio and pads.  [default: squash]",
 )
 @click.option(
     "--false-alarm-rate",
@@ -72,7 +72,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     show_default=True,
     callback=require_finite,
     metavar="SHARE",
-    help="Share of good images that may be called NG.",
+    help="Share of normal images that may be called NG.",
 )
 @click.option(
     "--hold-out",
@@ -81,15 +81,13 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     show_default=True,
     callback=require_finite,
     metavar="SHARE",
-    help="Share of the good images kept back to set the thresholds.",
+    help="Share of the normal images that is held out to set the thresholds.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
 )
 @device_option
-@click.option(
-    "--skip-unreadable", is_flag=True, help="Go on without images that cannot be read, and count them."
-)
+@click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be read, and count them.")
 @click.option(
     "--auxiliary",
     metavar="FOLDER",
@@ -114,7 +112,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     callback=to_cache,
     help="Maximum memory and temporary disk space for features that are computed once instead of in every epoch.",
 )
-@click.option("--onnx", is_flag=True, help="Also export the model as a graph for ONNX Runtime.")
+@click.option("--onnx", is_flag=True, help="Write a graph for ONNX Runtime beside the weights.")
 def command(
     method: str,
     data: Path,
@@ -137,9 +135,9 @@ def command(
     cache: "CacheBudget",
     onnx: bool,
 ) -> None:
-    """Learn a product from the good images in DATA and save it as a model.
+    """Fit METHOD to the normal images in DATA and save the model.
 
-    METHOD is one of those that `blemish methods` lists. DATA is a folder of good images, a data set with
+    METHOD is one of those that `blemish methods` lists. DATA is a folder of normal images, a data set with
     train and test folders, or a csv file; test images are not learned from.
     """
     from blemish.data.dataset import open_dataset
@@ -147,7 +145,7 @@ def command(
     from blemish.progress import progress_bars
     from blemish.workflow.fit import fit
 
-    require_place(output)
+    require_writable(output)
     dataset = open_dataset(data, layout=layout, category=category)
     learner = create_method(method, preset=preset, arguments=_with_backbone(arguments, backbone))
     if onnx:
@@ -176,23 +174,23 @@ def command(
     click.echo(f"{model.summary()}\nModel: {output}")
 
 
-def require_place(output: Path) -> None:
-    """Whether the model can be written is found out before learning, not after."""
+def require_writable(output: Path) -> None:
+    """Check, before training, that the model can be written."""
     from blemish.errors import ModelError
     from blemish.model import refuse_other_content
 
     refuse_other_content(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
-        raise ModelError(f"{output.parent} may not be written to. Name another folder with -o.")
+        raise ModelError(f"You have no permission to write to {output.parent}. Name another folder with -o.")
 
 
 def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
-    """The arguments of --set, and the one of --backbone."""
+    """The arguments of --set and --backbone."""
     if backbone is None:
         return arguments
     if "backbone" in arguments:
-        raise click.UsageError("--backbone and --set backbone=… say the same thing. Give one of them.")
+        raise click.UsageError("--backbone and --set backbone=… are the same argument. Give one of them.")
     return {**arguments, "backbone": backbone}
 
 
@@ -212,7 +210,7 @@ def _unfinished(output: Path) -> Iterator[Path]:
 
 
 def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManager[Watch]":
-    """Where the losses of every epoch go."""
+    """The log of the losses of every epoch."""
     from blemish.types import no_watch
 
     if kind is None:
@@ -223,7 +221,7 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
 
 
 def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":
-    """What the preset asks for, changed as the user asks."""
+    """The preset's preprocessing with the user's changes."""
     if image_size is not None:
         preprocess = preprocess.changed(size=image_size, crop=None)
     return preprocess if resize is None else preprocess.changed(resize=resize)

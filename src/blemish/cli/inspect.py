@@ -1,4 +1,4 @@
-"""`blemish inspect`: verdicts on new images, and heat maps of where the defects are."""
+"""`blemish inspect`: verdicts on new images, and heat maps."""
 
 import json
 import sys
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blemish.cli.options import json_option, runtime_options, say_device
+from blemish.cli.options import json_option, print_device, runtime_options
 
 if TYPE_CHECKING:
     from blemish.inspection.result import Inspection, Unreadable
 
 FAILED, FOUND_NG = 1, 3
-"""Exit codes: an image could not be read; `--fail-on ng` met an NG image."""
+"""Exit codes: an image could not be read; an image is NG with `--fail-on ng`."""
 
 EXAMPLES = """\b
 blemish inspect bottle.blemish new/ -o heatmaps
@@ -23,7 +23,7 @@ blemish inspect bottle.blemish part.png --json --fail-on ng
 """
 
 
-@click.command("inspect", short_help="Judge new images: OK or NG, and where.", epilog=EXAMPLES)
+@click.command("inspect", short_help="Inspect new images: OK or NG, and regions.", epilog=EXAMPLES)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
 @click.option(
@@ -31,7 +31,7 @@ blemish inspect bottle.blemish part.png --json --fail-on ng
     "--output",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write a heat map of every image there, NAME_heatmap.jpg, in the images' own folder structure.",
+    help="Write a heat map of every image there, NAME_heatmap.jpg, in the same subfolders as the images.",
 )
 @json_option
 @click.option(
@@ -47,10 +47,10 @@ def command(
     runtime: str,
     device: str,
 ) -> None:
-    """Judge images with MODEL. Each PATH is an image, or a folder searched with its subfolders.
+    """Inspect images with MODEL. Each PATH is an image, or a folder that is searched with its subfolders.
 
-    Prints a line for every image; with --json, a JSON object on each line. An image that cannot be read is
-    reported, the others are judged all the same, and the exit code is 1.
+    Prints a line for every image; with --json, a JSON object on each line. Images that cannot be read are
+    reported, the others are inspected, and the exit code is 1.
     """
     from blemish.data.find import find_images
     from blemish.errors import DataError
@@ -61,7 +61,7 @@ def command(
     from blemish.types import no_progress
 
     loaded = load(model, runtime=runtime, device=device)
-    say_device(loaded)
+    print_device(loaded)
     images = find_images(paths, skip=output)
     try:
         files = {} if output is None else plan_heat_maps(images, output)
@@ -69,11 +69,11 @@ def command(
         raise click.BadParameter(str(error), param_hint="-o") from error
     results = _with_heat_maps(loaded.inspect_many(images), files)
     counts = {"OK": 0, "NG": 0, "unreadable": 0}
-    # The lines themselves show how far it is; a bar between them would only flicker.
+    # On a terminal the lines show the progress; a bar between them would flicker.
     with nullcontext(no_progress) if sys.stdout.isatty() else progress_bars() as progress:
-        for found in results:
-            counts[found.verdict if isinstance(found, Inspection) else "unreadable"] += 1
-            _print(found, as_json)
+        for result in results:
+            counts[result.verdict if isinstance(result, Inspection) else "unreadable"] += 1
+            _print(result, as_json)
             progress("inspecting", sum(counts.values()), len(images))
     if counts["unreadable"]:
         click.get_current_context().exit(FAILED)
@@ -84,28 +84,28 @@ def command(
 def _with_heat_maps(
     results: "Iterator[Inspection | Unreadable]", files: Mapping[Path, Path]
 ) -> "Iterator[Inspection | Unreadable]":
-    """Hand on the results, in order, once the heat maps that `files` names are written, in threads."""
+    """The results in order, each after its heat map is written to its file in `files`, in threads."""
     from blemish.data.dataset import prefetch
     from blemish.inspection.result import Inspection
 
-    def save(found: "Inspection | Unreadable") -> "Inspection | Unreadable":
-        if isinstance(found, Inspection) and found.path is not None:
-            found.save(files[found.path])
-        return found
+    def save(result: "Inspection | Unreadable") -> "Inspection | Unreadable":
+        if isinstance(result, Inspection) and result.path is not None:
+            result.save(files[result.path])
+        return result
 
     return prefetch(results, save) if files else results
 
 
-def _print(found: "Inspection | Unreadable", as_json: bool) -> None:
+def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
     from blemish.inspection.result import Unreadable
 
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
-    elif isinstance(found, Unreadable):
-        click.echo(f"Error: {found.error}", err=True)
+        click.echo(json.dumps(result.to_dict()))
+    elif isinstance(result, Unreadable):
+        click.echo(f"Error: {result.error}", err=True)
     else:
-        verdict = click.style(found.verdict, fg="red" if found.verdict == "NG" else "green", bold=True)
+        verdict = click.style(result.verdict, fg="red" if result.verdict == "NG" else "green", bold=True)
         click.echo(
-            f"{verdict} {found.score:.4g} (threshold {found.threshold:.4g}) "
-            f"regions {len(found.regions)} {found.path}"
+            f"{verdict} {result.score:.4g} (threshold {result.threshold:.4g}) "
+            f"regions {len(result.regions)} {result.path}"
         )

@@ -1,4 +1,4 @@
-"""The command `blemish`: finds the subcommand's file, turns errors and warnings into sentences."""
+"""The command `blemish`: imports the subcommand, and prints errors and warnings as one sentence."""
 
 import io
 import sys
@@ -13,50 +13,50 @@ import click
 from blemish.errors import BlemishError, BlemishWarning
 
 COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "update", "show", "methods", "doctor")
-"""In the order of the help; each is a file of this folder that holds a `command`."""
+"""In the order of the help; each is a file of this folder that defines `command`."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 EXAMPLES = """\b
-blemish demo                                     see it work on a product it makes itself
-blemish fit patchcore bottle/ -o bottle.blemish  learn from a folder of good images
+blemish demo                                     try blemish on a synthetic product
+blemish fit patchcore bottle/ -o bottle.blemish  fit a model to a folder of normal images
 blemish inspect bottle.blemish new/ -o maps      verdicts and heat maps
 """
 
 
 class Commands(click.Group):
-    """Imports a subcommand's file when it is asked for, and ends every command with a fitting exit code."""
+    """Imports a subcommand when it is called, and turns exceptions into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of the help."""
+        """Names of the subcommands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """The subcommand of that name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"blemish.cli.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand: exit 1 and one sentence for what the user can mend, 130 for Ctrl-C."""
+        """Run the subcommand: exit code 1 and one sentence for the user's errors, 130 for Ctrl-C."""
         try:
             with _warnings_as_sentences():
                 return super().invoke(ctx)
         except BlemishError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
-            raise  # whoever reads the output has seen enough; click knows how to end then
+            raise  # the reader of the output closed it; click ends the program properly
         except OSError as error:
             if error.strerror is None:
                 raise
             named = f": {error.filename}" if error.filename else ""
             raise click.ClickException(
-                f"{error.strerror}{named}. Check the path, its rights and the disk."
+                f"{error.strerror}{named}. Check the path, its permissions and the disk."
             ) from error
         except KeyboardInterrupt:
-            click.echo("Interrupted; nothing was left half-written.", err=True)
+            click.echo("Interrupted; no file was left incomplete.", err=True)
             ctx.exit(INTERRUPTED)
 
 
@@ -85,9 +85,9 @@ def _warnings_as_sentences() -> Iterator[None]:
 @click.version_option(package_name="blemish", prog_name="blemish")
 @click.pass_context
 def blemish(ctx: click.Context) -> None:
-    """Find defects on products after learning from good images only.
+    """Find defects on products after learning from normal images only.
 
-    只用良品图像学习,自动发现产品缺陷。
+    只用良品图像学习，自动发现产品缺陷。
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -97,5 +97,5 @@ def main() -> None:
     """Entry point of the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no file name and no console may end the program
+            stream.reconfigure(errors="backslashreplace")  # any file name can be printed on any console
     blemish(prog_name="blemish")

@@ -1,4 +1,4 @@
-"""`blemish methods`: the methods there are, with their arguments."""
+"""`blemish methods`: lists the methods with their arguments."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,23 +21,25 @@ blemish methods patchcore
 @click.argument("names", nargs=-1, metavar="[METHOD]...")
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """List the methods, those of installed plug-ins too; with METHOD, what each of its arguments means.
+    """List the methods, including those of installed plug-ins; with METHOD, explain its arguments.
 
-    The arguments are those that `fit --set` takes.
+    `fit --set` takes these arguments.
     """
     from blemish.plugins import find_method, method_names
 
-    found = {name: find_method(name) for name in names or method_names()}
+    methods = {name: find_method(name) for name in names or method_names()}
     if as_json:
         import json
 
-        click.echo(json.dumps([describe(name, method) for name, method in found.items()]))
+        click.echo(json.dumps([describe(name, method) for name, method in methods.items()]))
     else:
-        click.echo("\n\n".join(_as_text(name, method, details=bool(names)) for name, method in found.items()))
+        click.echo(
+            "\n\n".join(_as_text(name, method, details=bool(names)) for name, method in methods.items())
+        )
 
 
 def describe(name: str, method: "type[Method]") -> dict[str, Any]:
-    """A method class in data, ready for JSON; `schema` is the JSON schema of its arguments."""
+    """A method class as values that JSON can hold; `schema` is the JSON schema of its arguments."""
     presets = {
         preset: {"arguments": dict(values.arguments), "preprocess": dict(values.preprocess)}
         for preset, values in method.presets.items()
@@ -81,7 +83,7 @@ def _explained(one: "Argument") -> str:
 
 
 def _value(value: Any) -> str:
-    """As it would be written after `--set name=`."""
+    """The value in the notation of `--set name=value`."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the kinds of values they take."""
+"""Options that several commands share, and the parsing of their values."""
 
 import json
 import math
@@ -18,7 +18,7 @@ LARGEST_SIDE = 16384
 
 
 def to_size(_: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """Callback: "256" is a square of pixels, "256x320" is height × width."""
+    """Callback: "256" is 256 × 256 pixels, "256x320" is height × width."""
     if value is None:
         return None
     match = re.fullmatch(r"([0-9]{1,5})(?:[x×]([0-9]{1,5}))?", value.strip().lower())
@@ -32,7 +32,7 @@ def to_size(_: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 def to_arguments(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Callback: `name=value` as often as given."""
+    """Callback: any number of `name=value`."""
     arguments = {}
     for assignment in values:
         name, sign, text = assignment.partition("=")
@@ -57,7 +57,7 @@ def parse_value(text: str) -> Any:
 
 
 def to_cache(_: click.Context, param: click.Parameter, value: str) -> "CacheBudget":
-    """Callback: "2,20" is at most 2 GiB of memory and 20 GiB of disk."""
+    """Callback: "2,20" is a maximum of 2 GiB of memory and 20 GiB of disk."""
     from blemish.data.cache import GIB, CacheBudget
 
     try:
@@ -65,19 +65,20 @@ def to_cache(_: click.Context, param: click.Parameter, value: str) -> "CacheBudg
         return CacheBudget(memory, disk)
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is not MEMORY,DISK in GiB, such as 2,20; 0,0 keeps nothing.", param=param
+            f"{value!r} is not MEMORY,DISK in GiB. Write, for example, 2,20; 0,0 turns the cache off.",
+            param=param,
         ) from None
 
 
 def require_finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """Callback: nan and inf are floats to click, but no threshold and no share."""
+    """Callback: refuse nan and inf, which click accepts as floats."""
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.", param=param)
     return value
 
 
-def say_device(model: "Model") -> None:
-    """Where the model runs, on stderr, unless it is the CPU."""
+def print_device(model: "Model") -> None:
+    """Print the model's device on stderr, unless it is the CPU."""
     if model.runtime.device != "cpu":
         click.echo(f"Device: {model.runtime.device}", err=True)
 
@@ -87,10 +88,10 @@ def data_options(command: Command) -> Command:
     layout = click.option(
         "--layout",
         metavar="NAME",
-        help="How the data set lies on disk: csv, visa, mvtec, btad, folder or flat; found by looking unless given.",
+        help="Layout of the data set: csv, visa, mvtec, btad, folder or flat; recognised automatically unless given.",
     )
     category = click.option(
-        "--category", metavar="NAME", help="Which product, where the data set holds several."
+        "--category", metavar="NAME", help="Name of the product, if the data set has several."
     )
     return layout(category(command))
 
@@ -102,7 +103,7 @@ def runtime_options(command: Command) -> Command:
         type=click.Choice(["torch", "onnx"]),
         default="torch",
         show_default=True,
-        help="What runs the model; onnx needs a model that was fitted with --onnx, and no torch.",
+        help="Runtime of the model; onnx needs a model that was fitted with --onnx, but not torch.",
     )
     return device_option(runtime(command))
 
@@ -112,7 +113,7 @@ device_option = click.option(
     metavar="NAME",
     default="auto",
     show_default=True,
-    help="Where torch works: auto (the GPU where there is one), cpu, cuda or cuda:1.",
+    help="Device of torch: auto (the GPU if there is one), cpu, cuda or cuda:1.",
 )
 false_alarm_rate_type = click.FloatRange(0, 1, min_open=True, max_open=True)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,4 +1,4 @@
-"""`blemish show`: what a saved model is made of."""
+"""`blemish show`: prints the manifest of a saved model."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ blemish show bottle.blemish
 """
 
 
-@click.command("show", short_help="Say what a model is made of.", epilog=EXAMPLES)
+@click.command("show", short_help="Show a model's method, thresholds and data.", epilog=EXAMPLES)
 @click.argument("model", type=click.Path(path_type=Path))
 @json_option
 def command(model: Path, as_json: bool) -> None:
-    """Say what MODEL is made of: method, arguments, preprocessing, thresholds, data."""
+    """Show the method, arguments, preprocessing, thresholds and training data of MODEL."""
     from blemish.manifest import read_manifest
 
     manifest = read_manifest(model)

@@ -1,4 +1,4 @@
-"""`blemish update`: a model learns more good images, or forgets a defect that it learned as good."""
+"""`blemish update`: adds normal images to a model, or removes a defect that it learned as normal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,45 +30,45 @@ def to_box(_: click.Context, param: click.Parameter, value: str | None) -> "Box 
     return left, top, width, height
 
 
-@click.command("update", short_help="Learn more good images, or forget a defect.", epilog=EXAMPLES)
+@click.command("update", short_help="Learn more normal images, or forget a defect.", epilog=EXAMPLES)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @click.option(
     "--remove-like",
     metavar="IMAGE",
     type=click.Path(path_type=Path),
-    help="A picture of a missed defect: what was learned of it is taken out again.",
+    help="Image of a missed defect, whose features are removed from the model.",
 )
 @click.option(
     "--box",
     metavar="X,Y,W,H",
     callback=to_box,
-    help="Where the defect is in that picture: left, top, width and height in pixels; unless given, where it "
-    "scores highest.",
+    help="Position of the defect in that image: left, top, width and height in pixels; default the position of "
+    "the highest score.",
 )
 @device_option
 def command(
     model: Path, paths: tuple[Path, ...], remove_like: Path | None, box: "Box | None", device: str
 ) -> None:
-    """Let MODEL learn the good images of each PATH too, in seconds; the old images are not needed.
+    """Add the normal images of each PATH to MODEL in seconds, without the earlier training images.
 
-    Each PATH is an image, or a folder searched with its subfolders. With --remove-like, the model forgets what
-    lets a defect pass for good, and the training images that showed it are listed.
+    Each PATH is an image, or a folder that is searched with its subfolders. With --remove-like, the model
+    forgets a defect that it learned as normal, and the training images that contain it are listed.
     """
     from blemish.data.find import find_images
     from blemish.manifest import GRAPH
     from blemish.model import load
     from blemish.progress import progress_bars
-    from blemish.workflow.update import remove_like as take_out
+    from blemish.workflow.update import remove_like as forget_defect
     from blemish.workflow.update import update
 
     if not paths and remove_like is None:
-        raise click.UsageError("Nothing to do. Give good images, or a missed defect with --remove-like.")
+        raise click.UsageError("Nothing to do. Give normal images, or a missed defect with --remove-like.")
     if box is not None and remove_like is None:
-        raise click.UsageError("--box says where the defect of --remove-like is. Give both or neither.")
+        raise click.UsageError("--box is the position of the defect of --remove-like. Give both or neither.")
     loaded = load(model, device=device)
     if remove_like is not None:
-        click.echo(take_out(loaded, remove_like, box).summary())
+        click.echo(forget_defect(loaded, remove_like, box).summary())
     if paths:
         images = list(find_images(paths))
         with progress_bars() as progress:

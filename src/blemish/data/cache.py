@@ -1,4 +1,4 @@
-"""Room for what would otherwise be computed again, or not fit in memory: there, or else in a temporary file."""
+"""Temporary storage for arrays that would otherwise be computed again or not fit in memory."""
 
 import math
 import os
@@ -16,12 +16,12 @@ from blemish.errors import DataError
 
 GIB = 2**30
 LEFT_FREE = 0.5
-"""Share of the disk's free space that is never taken."""
+"""Share of the disk's free space that is never used."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheBudget:
-    """Most bytes that may be taken of each."""
+    """Maximum number of bytes to use of memory and of the disk."""
 
     memory: float = 2 * GIB
     disk: float = 20 * GIB
@@ -30,11 +30,11 @@ class CacheBudget:
         for name in ("memory", "disk"):
             size = getattr(self, name)
             if not (math.isfinite(size) and size >= 0):
-                raise ValueError(f"The cache's {name} must be bytes, 0 or more, got {size}.")
+                raise ValueError(f"The cache's {name} must be a number of bytes, 0 or more, got {size}.")
 
 
 class RowFile:
-    """Rows of numbers in a temporary file, written one after the other; few are read again, by number."""
+    """Rows of float32 in a temporary file, written in order and read by index."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
@@ -42,10 +42,10 @@ class RowFile:
         self.width = 0
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        """Write rows (N, D) after those that are there, in every call of the same D.
+        """Append rows (N, D); D is the same in every call.
 
         Raises:
-            DataError: If the disk has no more room.
+            DataError: If the disk is full.
         """
         self.width = rows.shape[1]
         try:
@@ -54,12 +54,12 @@ class RowFile:
             self.file.flush()
         except OSError as error:
             raise DataError(
-                f"Temporary data do not fit in {tempfile.gettempdir()}: {error}. Make room there, or set TMPDIR to a "
+                f"Temporary data do not fit in {tempfile.gettempdir()}: {error}. Free space there, or set TMPDIR to a "
                 "folder on a larger disk."
             ) from error
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows with these numbers."""
+        """The rows (len(indices), D) at these indices."""
         rows = np.empty((len(indices), self.width), np.float32)
         for row, index in zip(rows, indices.tolist(), strict=True):
             self.file.seek(index * rows.strides[0])
@@ -68,21 +68,21 @@ class RowFile:
 
 
 def free_disk() -> float:
-    """Bytes that may be taken of the disk with the temporary files."""
+    """Bytes that may be used on the disk of the temporary files."""
     return LEFT_FREE * shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def reserve(count: int, rows: Sequence[NDArray[Any]], budget: CacheBudget) -> list[NDArray[Any]] | None:
-    """Arrays (count, *row.shape), one for each row given; None where the budget has no room for all of them.
+    """Uninitialised arrays (count, *row.shape), one for each row given, in memory or else in temporary files.
 
-    A file goes away with its arrays; what was not written reads as anything.
+    None if they exceed the budget. A file is deleted with its array.
     """
     size = count * sum(row.nbytes for row in rows)
     if size <= budget.memory:
         return [np.empty((count, *row.shape), row.dtype) for row in rows]
     if size > min(budget.disk, free_disk()):
         return None
-    # The mapping keeps the file, which has no name any more, as long as it is needed itself.
+    # The mapping keeps the unnamed file as long as the array exists.
     arrays: list[NDArray[Any]] = []
     for row in rows:
         with tempfile.TemporaryFile() as file:

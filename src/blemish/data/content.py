@@ -1,4 +1,4 @@
-"""What image files hold, by hash: copies are noticed, and a data set has a fingerprint."""
+"""Hashes of image files: they find copies and give a data set its fingerprint."""
 
 import hashlib
 import time
@@ -11,9 +11,9 @@ from blemish.data.images import content_fingerprint
 from blemish.types import Progress, Sample, no_progress
 
 HASH_DIGITS = 16
-"""Hex digits that a model keeps of each training image's hash: enough to notice it in a test set."""
+"""Hex digits of each training image's hash that a model stores, enough to recognise it in a test set."""
 SILENT_SECONDS = 2.0
-"""Hashing that ends sooner is not reported."""
+"""Hashing that takes less time is not reported."""
 
 
 def content_hashes(paths: Iterable[Path], progress: Progress = no_progress) -> dict[Path, str]:
@@ -23,22 +23,22 @@ def content_hashes(paths: Iterable[Path], progress: Progress = no_progress) -> d
         DataError: A file cannot be read.
     """
     listed = list(dict.fromkeys(paths))
-    found: dict[Path, str] = {}
+    hashes: dict[Path, str] = {}
     started = time.monotonic()
     with ThreadPoolExecutor(cpu_count()) as pool:
         for path, digest in zip(listed, pool.map(content_fingerprint, listed), strict=True):
-            found[path] = digest
+            hashes[path] = digest
             if time.monotonic() - started > SILENT_SECONDS:
-                progress("hashing images", len(found), len(listed))
-    return found
+                progress("hashing images", len(hashes), len(listed))
+    return hashes
 
 
 def fingerprint(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:
-    """SHA-256 in hex over file names and contents: equal wherever the data lies and in whatever order.
+    """SHA-256 in hex over file names and contents, independent of the folder and of the order.
 
     Args:
-        samples: Whose file names and contents count.
-        hashes: Of all their files, from `content_hashes`.
+        samples: Images to hash.
+        hashes: Hash of each of their files, from `content_hashes`.
     """
     lines = sorted(f"{hashes[sample.path]} {sample.path.name}\n" for sample in samples)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -47,11 +47,11 @@ def fingerprint(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:
 def find_shared_content(hashes: Mapping[Path, str], test: Iterable[Sample]) -> list[tuple[Path, Path]]:
     """Pairs of a training and a test file with the same bytes.
 
-    Only test files as long as a training file are read. An image saved again with another encoder is not noticed.
+    Only test files as long as a training file are read. A re-encoded image is not found.
 
     Args:
-        hashes: Of the training files, from `content_hashes`.
-        test: The test images.
+        hashes: Hash of each training file, from `content_hashes`.
+        test: Test images.
     """
     by_length: dict[int, list[Path]] = {}
     for path in hashes:
@@ -59,4 +59,6 @@ def find_shared_content(hashes: Mapping[Path, str], test: Iterable[Sample]) -> l
     candidates = {sample.path: by_length.get(sample.path.stat().st_size, []) for sample in test}
     unknown = [path for path, alike in candidates.items() if alike and path not in hashes]
     known = {**hashes, **content_hashes(unknown)}
-    return [(one, path) for path, alike in candidates.items() for one in alike if known[one] == known[path]]
+    return [
+        (file, path) for path, alike in candidates.items() for file in alike if known[file] == known[path]
+    ]

@@ -19,12 +19,12 @@ def read_table(
 
     Args:
         table: The file.
-        names: Column of each of the keys path, label, mask, split and category; keys may be missing.
+        names: Column name of each of the keys path, label, mask, split and category; keys may be missing.
         roots: Folders that paths may be relative to.
-        required: Keys whose columns must be there; default all of `names`.
+        required: Keys whose columns must exist; default all of `names`.
 
     Raises:
-        DataError: The file, or a row of it, cannot be understood; the text names the line.
+        DataError: The file or a row is invalid; the text names the line.
     """
     needed = [names[key] for key in (names if required is None else required)]
     for line, row in _rows(table, needed):

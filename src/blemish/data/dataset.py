@@ -1,4 +1,4 @@
-"""A data set opened: its samples, checks that can be made before learning, and batches for a network."""
+"""Opens data sets: their samples, checks before training, and batches for a network."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from blemish.errors import DataError
 from blemish.types import Progress, Sample, no_progress
 
 Source = Sample | Path
-"""Something that names an image file."""
+"""An image file."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -40,17 +40,17 @@ class Dataset:
 
     @property
     def test(self) -> tuple[Sample, ...]:
-        """The images to evaluate on, normal and anomalous."""
+        """The images for evaluation, normal and anomalous."""
         return tuple(sample for sample in self.samples if sample.split == "test")
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Names of the products in it, sorted."""
+        """Names of the products, sorted."""
         return tuple(sorted({sample.category for sample in self.samples}))
 
     @property
     def has_masks(self) -> bool:
-        """Whether there are anomalous test images and each has a mask, so that pixel metrics exist."""
+        """Whether there are anomalous test images and each has a mask, so that pixel metrics can be computed."""
         anomalous = [sample for sample in self.test if sample.label]
         return bool(anomalous) and all(sample.mask_path for sample in anomalous)
 
@@ -69,7 +69,7 @@ class Dataset:
         """The data set of one category.
 
         Raises:
-            DataError: There is no such category; the text lists those that are.
+            DataError: There is no such category; the text lists the categories.
         """
         chosen = tuple(sample for sample in self.samples if sample.category == category)
         if not chosen:
@@ -85,20 +85,20 @@ class BadImage:
 
     path: Path
     reason: str
-    """Names the file, the problem and the remedy."""
+    """One sentence that names the file, the problem and what to do."""
 
 
 def open_dataset(path: Path | str, *, layout: str | None = None, category: str | None = None) -> Dataset:
-    """The samples of one category, found by looking at folder and file names; no image is opened.
+    """The samples of one category, found by folder and file names; no image is opened.
 
     Args:
         path: Folder of a data set, or a csv file.
-        layout: A name in `layouts.LAYOUTS`, where looking would find another one.
-        category: Which product, where there are several.
+        layout: A name in `layouts.LAYOUTS`; recognised from the names of folders and files if not given.
+        category: Name of the product, if the data set has several.
 
     Raises:
-        DataError: Nothing there, no or an unknown layout, several categories and none chosen, or a set with
-            masks that lacks some.
+        DataError: The path or the layout does not exist, no layout is recognised, there are several categories and
+            none is chosen, or some but not all masks are missing.
     """
     dataset = _open_all(Path(path), layout)
     if category is not None:
@@ -113,16 +113,16 @@ def open_dataset(path: Path | str, *, layout: str | None = None, category: str |
 
 
 def list_categories(path: Path | str, *, layout: str | None = None) -> tuple[str, ...]:
-    """Names of all categories, sorted; any of them can be given to `open_dataset`.
+    """Names of all categories, sorted, for `open_dataset`.
 
     Raises:
-        DataError: Nothing there, or no or an unknown layout.
+        DataError: The path or the layout does not exist, or no layout is recognised.
     """
     return _open_all(Path(path), layout).categories
 
 
 def check_images(paths: Iterable[Path], progress: Progress = no_progress) -> list[BadImage]:
-    """Decode every file and list all that cannot be, in the order given."""
+    """Decode every file and list those that cannot be decoded, in the order given."""
     listed = list(paths)
     bad = []
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -134,7 +134,7 @@ def check_images(paths: Iterable[Path], progress: Progress = no_progress) -> lis
 
 
 class Images(Protocol):
-    """Inputs (3, H, W) by number: an array (N, 3, H, W), or what is decoded when it is asked for."""
+    """Network inputs (3, H, W) by index: an array (N, 3, H, W), or images decoded on access."""
 
     def __len__(self) -> int: ...
 
@@ -142,7 +142,7 @@ class Images(Protocol):
 
 
 class Inputs:
-    """Preprocessed images (3, H, W); each is decoded anew when it is asked for, by any thread.
+    """Preprocessed images (3, H, W), decoded on every access; thread-safe.
 
     Args:
         sources: Samples or paths, kept in this order.
@@ -157,24 +157,24 @@ class Inputs:
         return len(self.sources)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """The input that image `index` makes.
+        """The network input of image `index`.
 
         Raises:
-            DataError: It cannot be decoded.
+            DataError: The image cannot be decoded.
         """
         return self.preprocess(read_image(_path_of(self.sources[index])))
 
 
 def stacked(images: Images, size: int) -> Iterator[NDArray[np.float32]]:
-    """Batches (N, 3, H, W) of `size` images, the last may hold less; images are asked for ahead, in threads."""
+    """Batches (N, 3, H, W) of `size` images, the last may be smaller; threads read images ahead."""
     for rows in in_batches(prefetch(range(len(images)), images.__getitem__), size):
         yield np.stack(rows)
 
 
 def prefetch(items: Iterable[Item], load: Callable[[Item], Loaded], ahead: int = 8) -> Iterator[Loaded]:
-    """`load` of every item in order, computed in threads; at most `ahead` results wait to be taken.
+    """`load(item)` for every item in order, computed in threads; at most `ahead` results are kept waiting.
 
-    What `load` raises is raised where its result would come.
+    An exception of `load` is raised in the place of its result.
     """
     with ThreadPoolExecutor(cpu_count()) as pool:
         waiting: deque[Future[Loaded]] = deque()
@@ -198,24 +198,24 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _open_all(path: Path, layout: str | None) -> Dataset:
-    found = find_layout(path) if layout is None else layout
-    if found not in LAYOUTS:
-        raise DataError(f"There is no layout {found!r}. Choose one of {', '.join(LAYOUTS)}.")
+    name = find_layout(path) if layout is None else layout
+    if name not in LAYOUTS:
+        raise DataError(f"There is no layout {name!r}. Choose one of {', '.join(LAYOUTS)}.")
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
-    return Dataset(path, found, tuple(LAYOUTS[found].read(path)))
+    return Dataset(path, name, tuple(LAYOUTS[name].read(path)))
 
 
 def _require_all_masks(dataset: Dataset) -> None:
-    """Some masks but not all would make pixel metrics wrong without a word.
+    """Refuse a data set with some masks but not all, whose pixel metrics would be wrong.
 
-    mvtec always has masks; if none is found there, they are named in another way.
+    The layout mvtec always has masks; if none is found, their names do not match.
     """
     anomalous = [sample for sample in dataset.test if sample.label]
     without = [sample.path for sample in anomalous if sample.mask_path is None]
     if without and (len(without) < len(anomalous) or dataset.layout == "mvtec"):
         raise DataError(
-            f"{len(without)} of {len(anomalous)} defective test images have no mask, "
+            f"{len(without)} of {len(anomalous)} anomalous test images have no mask, "
             f"the first is {without[0]}. Add the masks, or {LAYOUTS[dataset.layout].without_masks}."
         )
 
@@ -228,10 +228,10 @@ def _unreadable(path: Path) -> str:
     return ""
 
 
-def _shortened(words: Sequence[str], most: int = 100) -> str:
-    """The words behind each other, cut after `most` characters."""
+def _shortened(words: Sequence[str], max_length: int = 100) -> str:
+    """The words with commas between, cut after `max_length` characters."""
     text = ", ".join(words) or "none"
-    return text if len(text) <= most else f"{text[:most]} … ({len(words)} in all)"
+    return text if len(text) <= max_length else f"{text[:max_length]} … ({len(words)} in all)"
 
 
 def _path_of(source: Source) -> Path:

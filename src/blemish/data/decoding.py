@@ -1,7 +1,7 @@
-"""Decoding the bytes of an image file, PNG, JPEG, BMP, TIFF or WebP: first the header, then the pixels.
+"""Decodes the bytes of a PNG, JPEG, BMP, TIFF or WebP file: first the header, then the pixels.
 
-The format is recognised by content, not by name. Grey, palette, CMYK, YCbCr and 1-bit images become RGB. Alpha is
-dropped, not composited: the colour under it is what the camera saw. 16-bit images stay 16-bit. EXIF orientation is
+The content determines the format, not the name. Grey, palette, CMYK, YCbCr and 1-bit images become RGB. Alpha is
+dropped, not composited, since the colour under it is the camera's. 16-bit images stay 16-bit. EXIF orientation is
 applied once. Colour profiles are ignored.
 """
 
@@ -25,8 +25,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from blemish.types import Image
 
-# The plug-ins are called directly: PIL.Image.open would try forty formats and limit the size by a global setting
-# (which still stops a WebP above 178 million pixels).
+# The plug-ins are called directly: PIL.Image.open would try forty formats and limit the size by a global setting,
+# which still refuses a WebP above 178 million pixels.
 _PLUGINS: dict[str, type[ImageFile]] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
@@ -35,19 +35,19 @@ _PLUGINS: dict[str, type[ImageFile]] = {
 }
 _ORIENTATION_TAG = 0x0112
 
-# Damaged metadata beside intact pixels does not concern the user. The filters are set once, because
-# warnings.catch_warnings is not safe in the threads that decode.
+# Damaged metadata does not affect the pixels. The filters are set once, because warnings.catch_warnings is not
+# thread-safe and threads decode.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Png)ImagePlugin")
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class RefusedError(Exception):
-    """Why a file is not read; the text continues a sentence that begins with the path of the file."""
+    """A file is refused; the text continues a sentence that begins with the file's path."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file states before any pixel is decoded."""
+    """The properties of an image file that are known before any pixel is decoded."""
 
     kind: str
     height: int
@@ -58,14 +58,14 @@ class Header:
     bits: int
     frames: int
     plain: bytes
-    """The file, with the orientation of a TIFF neutralised so that no decoder applies it a second time."""
+    """The file's bytes; the orientation of a TIFF is reset so that no decoder applies it a second time."""
 
 
 def read_header(data: bytes) -> Header:
     """The header of an image file.
 
     Raises:
-        RefusedError: The bytes are no image of a supported format.
+        RefusedError: The bytes are not an image of a supported format.
     """
     kind = _recognise(data)
     if kind == "TIFF":
@@ -97,7 +97,7 @@ def _recognise(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data.startswith(b"GIF8"):
-        raise RefusedError("is a GIF, a format for animations. Save the image wanted as PNG.")
+        raise RefusedError("is a GIF, which is not supported. Save the image that you need as PNG.")
     raise RefusedError(
         "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
     )
@@ -123,10 +123,9 @@ def _read_tiff_header(data: bytes) -> Header:
 
 
 def _png_exif(data: bytes) -> bytes:
-    """The eXIf chunk, which may also stand behind the pixels.
+    """The eXIf chunk, which may come before or after the pixels.
 
-    All chunks up to the last are checked not to be longer than the file: OpenCV would reserve up to 4 GB for one
-    that claims to be.
+    The length of every chunk is checked against the file's: OpenCV would allocate up to 4 GB for a false one.
     """
     exif, name, position = b"", b"", 8
     while name != b"IEND":
@@ -141,7 +140,7 @@ def _png_exif(data: bytes) -> bytes:
 
 
 def _orientation(exif: bytes) -> int:
-    """EXIF orientation, upright where the block is missing or damaged."""
+    """EXIF orientation; upright if the block is missing or damaged."""
     if not exif:
         return 1
     tags = PillowImage.Exif()
@@ -176,9 +175,9 @@ def decode(header: Header) -> Image:
 def _decode_8bit(header: Header) -> Image:
     image = (TiffImageFile if header.kind == "TIFF" else _PLUGINS[header.kind])(io.BytesIO(header.plain))
     if image.size != (header.width, header.height):
-        raise ValueError("it states its size twice, and differently")
+        raise ValueError("it states two different sizes")
     if header.kind == "TIFF":
-        # With memory allocated beforehand, Pillow does not apply its own global limit of the size.
+        # If the memory is allocated beforehand, Pillow does not apply its own global limit of the size.
         image.im = PillowImage.new(image.mode, image.size).im
     image.load()
     image.info.pop("transparency", None)
@@ -189,7 +188,7 @@ def _decode_8bit(header: Header) -> Image:
 def _decode_with_opencv(data: bytes) -> Image:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError("the 16-bit decoder gave up")
+        raise ValueError("the 16-bit decoder failed")
     if pixels.ndim == 2:
         return cast(Image, np.stack([pixels] * 3, axis=2))
     return cast(Image, pixels[..., 2::-1])
@@ -210,7 +209,7 @@ def _decode_16bit_tiff(data: bytes) -> Image:
                 raise
             if page.planarconfig != 1 or photometric not in {1, 2}:
                 raise RefusedError(
-                    "is a 16-bit TIFF compressed in a rare way. Save it uncompressed."
+                    "is a 16-bit TIFF with an unsupported compression. Save it uncompressed."
                 ) from None
             return _decode_with_opencv(data)
         pixels = np.moveaxis(raw, 0, -1).reshape(page.imagelength, page.imagewidth, samples)[..., :colours]

@@ -1,4 +1,4 @@
-"""Finding the image files of files and folders."""
+"""Finds image files in folders."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,22 +8,22 @@ from blemish.data.layouts import natural_order
 
 
 def find_images(paths: Iterable[Path | str], skip: Path | None = None) -> dict[Path, Path]:
-    """The image files of files and folders with their subfolders, each with the folder it was found in or under.
+    """The image files among files and in folders with their subfolders → the folder that they were found through.
 
-    A path that is not there and a folder without images are kept, so that reading them says what is wrong.
+    A path that does not exist and a folder without images are kept, so that reading them raises the error.
 
     Args:
-        paths: Files and folders; what is named twice is found once.
-        skip: A folder to pass over, because it holds results of an earlier run; not if it is one of `paths`.
+        paths: Files and folders; duplicates are found once.
+        skip: Folder to ignore, because it holds results of an earlier run; not if it is one of `paths`.
     """
-    found: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            found.setdefault(path, path.parent)
+            images.setdefault(path, path.parent)
             continue
         skipped = skip.resolve() if skip is not None and skip.resolve() != path.resolve() else None
         files = (file for file in path.rglob("*") if is_image_file(file))
         kept = [file for file in files if skipped is None or skipped not in file.resolve().parents]
         for file in sorted(kept, key=natural_order) or [path]:
-            found.setdefault(file, path)
-    return found
+            images.setdefault(file, path)
+    return images

@@ -1,4 +1,4 @@
-"""Reading and writing image files; how their bytes are decoded is in `decoding`."""
+"""Reads and writes image files; `decoding` decodes their bytes."""
 
 import os
 from collections.abc import Iterator
@@ -17,25 +17,25 @@ from blemish.files import sha256_of, write_whole
 from blemish.types import Image, Mask
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""File names that count as images. GIF is among them so that it raises an error instead of being ignored."""
+"""Suffixes of image files. GIF is included so that it raises an error instead of being ignored."""
 
 DEFAULT_MAX_PIXELS = 200_000_000
-"""Largest image decoded unless `max_pixels` or the variable BLEMISH_MAX_PIXELS says otherwise."""
+"""Maximum size of an image unless `max_pixels` or the environment variable BLEMISH_MAX_PIXELS is set."""
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a visible file is named like an image."""
+    """Whether a file is visible and has the suffix of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def read_image(path: Path | str, *, max_pixels: int | None = None) -> Image:
     """The pixels of a file, (H, W, 3) RGB, uint8 or uint16.
 
-    16-bit files use the full range of uint16; a camera's 12 bits stored in them are not stretched.
+    16-bit values are not rescaled, even if a camera uses only 12 of the bits.
 
     Args:
-        path: Any name; the content decides the format.
-        max_pixels: Refuse larger images before decoding; default 200 million or BLEMISH_MAX_PIXELS.
+        path: File of any name; its content determines the format.
+        max_pixels: Larger images are refused before decoding; default BLEMISH_MAX_PIXELS or 200 million.
 
     Raises:
         DataError: The file is missing, damaged, not a still image, too large or of an unsupported depth.
@@ -48,26 +48,26 @@ def read_image(path: Path | str, *, max_pixels: int | None = None) -> Image:
 def read_mask(
     path: Path | str, *, size: tuple[int, int] | None = None, max_pixels: int | None = None
 ) -> Mask:
-    """The defective pixels that a mask file marks.
+    """The defective pixels of a mask file, (H, W).
 
-    A pixel whose brightest channel lies above half of the type's range is defective. Where no pixel does,
-    the file (unless JPEG) is taken as class numbers, as VisA's are: every value above zero is defective.
+    A pixel is defective if its brightest channel is above half of the type's range. If no pixel is, the values
+    (except in JPEG) are class numbers, as in VisA: every value above zero is defective.
 
     Args:
-        path: Same formats as images.
-        size: (H, W) that the mask must have: that of its image.
+        path: File in a format of images.
+        size: Required (H, W), that of the image.
         max_pixels: As for `read_image`.
 
     Raises:
-        DataError: As for `read_image`, or the mask has another size.
+        DataError: As for `read_image`, or the size differs.
     """
     path = Path(path)
     with _refusing(path):
         header = _accepted_header(path, max_pixels)
-        found = oriented_size(header)
-        if size is not None and found != tuple(size):
+        actual = oriented_size(header)
+        if size is not None and actual != tuple(size):
             raise RefusedError(
-                f"is a mask of {found[0]}×{found[1]} pixels (height × width), but its image has "
+                f"is a mask of {actual[0]}×{actual[1]} pixels (height × width), but its image has "
                 f"{size[0]}×{size[1]}. Give the mask the size of its image."
             )
         brightness = decode(header).max(axis=2)
@@ -78,10 +78,10 @@ def read_mask(
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """(H, W) as `read_image` would return it, from the header alone.
+    """(H, W) of the image that `read_image` returns, from the header alone.
 
     Raises:
-        DataError: The file is missing, damaged in its header or no image.
+        DataError: The file is missing or no image, or its header is damaged.
     """
     path = Path(path)
     with _refusing(path):
@@ -92,7 +92,7 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
     """Write an image in the format of its suffix; the file appears whole or not at all.
 
     Args:
-        path: Its folder must exist.
+        path: File in an existing folder.
         array: (H, W) or (H, W, 3) RGB, uint8 or uint16 (PNG and TIFF only), or a mask, written as 0 and 255.
 
     Raises:
@@ -103,18 +103,20 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
     deep = path.suffix.lower() in {".png", ".tif", ".tiff"}
     if pixels.dtype != np.uint8 and not (deep and pixels.dtype == np.uint16):
         raise ValueError(
-            f"{path.name}: {array.dtype} pixels cannot be written; use uint8, or uint16 as PNG or TIFF."
+            f"{path.name}: {array.dtype} pixels cannot be written. Use uint8, or uint16 as PNG or TIFF."
         )
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or pixels.size == 0:
-        raise ValueError(f"{path.name}: an image is (H, W) or (H, W, 3) and not empty, got {array.shape}.")
+        raise ValueError(
+            f"{path.name}: an image must be (H, W) or (H, W, 3) and not empty, got {array.shape}."
+        )
     if path.suffix.lower() not in IMAGE_SUFFIXES - {".gif"}:
-        raise ValueError(f"{path.name}: images are written as PNG, JPEG, BMP, TIFF or WebP; name it so.")
+        raise ValueError(f"{path.name}: an image's suffix must be that of PNG, JPEG, BMP, TIFF or WebP.")
     encoded = cv2.imencode(path.suffix.lower(), pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1]
     write_whole(path, encoded.tobytes())
 
 
 def content_fingerprint(path: Path | str) -> str:
-    """SHA-256 of the file's bytes, in hex: equal for copies, different for a re-encoded image.
+    """SHA-256 of a file's bytes, in hex: equal for copies, different for a re-encoded image.
 
     Raises:
         DataError: The file cannot be read.
@@ -126,7 +128,7 @@ def content_fingerprint(path: Path | str) -> str:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turn any exception inside into a DataError that names the file."""
+    """Turn any exception in the context into a DataError that names the file."""
     try:
         yield
     except RefusedError as error:
@@ -147,30 +149,30 @@ def _read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _opening() -> Iterator[None]:
-    """Tell a file that cannot be opened from one that is damaged."""
+    """Distinguish a file that cannot be opened from a damaged one."""
     try:
         yield
     except FileNotFoundError:
         raise RefusedError("does not exist. Check the path.") from None
     except OSError as error:
         raise RefusedError(
-            f"cannot be opened: {error.strerror}. Check that it is a file you may read."
+            f"cannot be opened: {error.strerror}. Check that it is a file that you may read."
         ) from None
 
 
 def _accepted_header(path: Path, max_pixels: int | None) -> Header:
-    """The header of a file that may be decoded: one still image of at most `max_pixels`."""
+    """The header of a file that holds one still image of at most `max_pixels`; others are refused."""
     header = read_header(_read_bytes(path))
     limit = _pixel_limit() if max_pixels is None else max_pixels
     if header.height * header.width > limit:
         raise RefusedError(
-            f"says it has {header.width}×{header.height} pixels, more than the limit of {limit}. "
-            "If it is meant, raise the limit with the environment variable BLEMISH_MAX_PIXELS."
+            f"has {header.width}×{header.height} pixels by its header, more than the limit of {limit}. "
+            "If that is right, raise the limit with the environment variable BLEMISH_MAX_PIXELS."
         )
     if header.frames > 1:
         raise RefusedError(
             f"is an animated or multi-page {header.kind} of {header.frames} images. "
-            "Save the one wanted as a file of its own."
+            "Save the image that you need as a separate file."
         )
     return header
 

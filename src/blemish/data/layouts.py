@@ -18,13 +18,13 @@ class Layout:
     """One way of arranging a data set on disk."""
 
     looks_like: str
-    """What `detects` looks for, to end the sentence "looked for …"."""
+    """The names that `detects` checks, to end the sentence "Expected one of: …"."""
     without_masks: str
-    """What to do when some masks are missing, to end the sentence "Add them, or …"."""
+    """What to do if some masks are missing, to end the sentence "Add the masks, or …"."""
     detects: Callable[[Path], bool]
     """Whether a path looks like this layout, from names alone."""
     read: Callable[[Path], list[Sample]]
-    """All samples of all categories, sorted; DataError where the layout is broken."""
+    """All samples of all categories, sorted; DataError if the files do not follow the layout."""
 
 
 def natural_order(path: Path) -> tuple[list[tuple[str, int]], str]:
@@ -34,7 +34,7 @@ def natural_order(path: Path) -> tuple[list[tuple[str, int]], str]:
 
 
 def read_mvtec(path: Path) -> list[Sample]:
-    """MVTec AD: one category folder, or a root of several.
+    """MVTec AD: one category folder, or a folder of several.
 
     A category holds train/good, test/good, test/<defect type> and ground_truth/<defect type>, where the mask
     of 000.png is 000_mask.png or 000.png, with any image suffix.
@@ -51,13 +51,13 @@ def read_folder(path: Path) -> list[Sample]:
 
 
 def read_flat(path: Path) -> list[Sample]:
-    """A folder whose own images, not those of subfolders, are all normal and for training."""
+    """A folder of normal images for training; subfolders are ignored."""
     category = path.resolve().name
     return _found([Sample(file, 0, "train", category=category) for file in _images(path)], path)
 
 
 def read_btad(path: Path) -> list[Sample]:
-    """BTAD: train/ok, test/ok, test/ko and ground_truth/ko; one category folder, or a root of several."""
+    """BTAD: train/ok, test/ok, test/ko and ground_truth/ko; one category folder, or a folder of several."""
     samples = []
     for folder in _categories(path, _is_btad_category):
         samples += _train_and_test(folder, "ok", folder / "ground_truth")
@@ -65,10 +65,9 @@ def read_btad(path: Path) -> list[Sample]:
 
 
 def read_visa(path: Path) -> list[Sample]:
-    """VisA: a root with split_csv/1cls.csv, or category folders with image_anno.csv.
+    """VisA: a folder with split_csv/1cls.csv, or category folders with image_anno.csv.
 
-    image_anno.csv has no split; then every fifth normal image (in natural order) and every anomalous one is
-    for testing.
+    image_anno.csv has no split: every fifth normal image (in natural order) and all anomalous ones are for testing.
     """
     split_csv = path / "split_csv" / "1cls.csv"
     if split_csv.is_file():
@@ -77,7 +76,7 @@ def read_visa(path: Path) -> list[Sample]:
     samples = []
     for folder in _categories(path, _is_visa_category):
         names = {"path": "image", "label": "label", "mask": "mask"}
-        # Official paths begin with the category's name; those of a folder moved on its own may not.
+        # Official paths begin with the category's name; those of a single moved folder may not.
         listed = list(read_table(folder / "image_anno.csv", names, (folder.resolve().parent, folder)))
         normal = sorted((s for s in listed if s.label == 0), key=lambda s: natural_order(s.path))
         tested = {sample.path for sample in normal[_VISA_TEST_EVERY - 1 :: _VISA_TEST_EVERY]}
@@ -98,19 +97,18 @@ def read_visa(path: Path) -> list[Sample]:
 def read_csv(path: Path) -> list[Sample]:
     """A csv file with the columns path and label, and optionally mask, split and category.
 
-    Paths are absolute or relative to the csv's folder. The labels good, ok, normal and 0 are normal, any
-    other is the name of the defect. Rows without a split: normal ones are for training, anomalous ones for
-    testing.
+    Paths are absolute or relative to the csv file's folder. The labels good, ok, normal and 0 are normal, any other
+    is the name of the defect. Without a split, normal images are for training and anomalous ones for testing.
     """
     names = {"path": "path", "label": "label", "mask": "mask", "split": "split", "category": "category"}
     return _found(list(read_table(path, names, (path.parent,), required=("path", "label"))), path)
 
 
 def find_layout(path: Path) -> str:
-    """The name of the layout that a path looks like, most specific first.
+    """Name of the first layout in `LAYOUTS` that matches a path.
 
     Raises:
-        DataError: Nothing is there, or it looks like no layout; the text lists what was looked for and found.
+        DataError: The path does not exist or matches no layout; the text lists what was expected and found.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
@@ -119,15 +117,15 @@ def find_layout(path: Path) -> str:
             return name
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else [path.name]
     found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
-    sought = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
+    expected = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
     raise DataError(
-        f"{path} looks like no known data set. Found: {found}. Looked for: {sought}. "
+        f"{path} has no known layout. Found: {found}. Expected one of: {expected}. "
         "Arrange the images like one of these, or name the layout with --layout."
     )
 
 
 def _train_and_test(folder: Path, good: str, masks: Path | None) -> list[Sample]:
-    """Samples of train/<good>, test/<good> and test/<defect type>, with masks where the folder has them."""
+    """Samples of train/<good>, test/<good> and test/<defect type>, with those masks that exist."""
     category = folder.resolve().name
     samples = [Sample(file, 0, "train", category=category) for file in _images(folder / "train" / good)]
     for kind in _subfolders(folder / "test"):
@@ -142,7 +140,7 @@ def _train_and_test(folder: Path, good: str, masks: Path | None) -> list[Sample]
 
 
 def _categories(path: Path, is_category: Callable[[Path], bool]) -> list[Path]:
-    """The path itself if it is a category, otherwise those of its subfolders that are."""
+    """The path itself if it is a category, otherwise its subfolders that are categories."""
     return [path] if is_category(path) else [folder for folder in _subfolders(path) if is_category(folder)]
 
 
@@ -170,7 +168,7 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _images(path: Path) -> list[Path]:
-    """The images directly in a folder; empty where there is no such folder."""
+    """The images of a folder without its subfolders; empty if there is no such folder."""
     return [entry for entry in path.iterdir() if is_image_file(entry)] if path.is_dir() else []
 
 
@@ -189,19 +187,19 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "visa": Layout(
         "split_csv/1cls.csv or image_anno.csv",
-        "list the images without masks in a csv of your own (--layout csv)",
+        "list the images without masks in your own csv file (--layout csv)",
         _is_visa,
         read_visa,
     ),
     "mvtec": Layout(
         "train/good beside ground_truth",
-        "use --layout folder to go without pixel metrics",
+        "use --layout folder to evaluate without pixel metrics",
         lambda path: bool(_categories(path, _is_mvtec_category)),
         read_mvtec,
     ),
     "btad": Layout(
         "train/ok",
-        "move ground_truth away to go without pixel metrics",
+        "move ground_truth away to evaluate without pixel metrics",
         lambda path: bool(_categories(path, _is_btad_category)),
         read_btad,
     ),

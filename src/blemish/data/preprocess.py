@@ -1,6 +1,6 @@
-"""From a decoded picture to a network's input, and from its anomaly map back to the picture's pixels.
+"""Preprocessing: from a decoded image to the network's input, and from an anomaly map back to the image's pixels.
 
-Plain numpy, run unchanged by every runtime, and stored as data in the model.
+It is the same numpy code for every runtime; its settings are stored in the model.
 """
 
 from typing import Annotated, Literal, Self
@@ -21,10 +21,10 @@ Resize = Literal["squash", "fit"]
 
 
 class Preprocess(Record):
-    """Resize and crop a picture; put an anomaly map back onto it.
+    """Resizes and crops images, and maps anomaly maps back to them.
 
-    **Padding is NaN**: where `fit` leaves part of the input empty, the array holds NaN in all channels.
-    NaN means "not part of the image"; no score may come from there.
+    **Padding is NaN**: `resize="fit"` fills the rest of the input with NaN in all channels. NaN means "not part of
+    the image"; no score may come from there.
     """
 
     size: tuple[Side, Side] = Field(
@@ -33,7 +33,7 @@ class Preprocess(Record):
     resize: Resize = Field(default="squash", description='"squash" or "fit"')
     """"squash" fills `size` exactly; "fit" keeps the aspect ratio and pads on both sides."""
     crop: tuple[Side, Side] | None = Field(default=None, description=f"(height, width), {SIDES}, or None")
-    """Cut from the centre after resizing, for presets of papers; None keeps everything."""
+    """Centre crop after resizing, as in the presets of some papers; None: no crop."""
 
     @model_validator(mode="after")
     def _require_crop_within_size(self) -> Self:
@@ -43,13 +43,13 @@ class Preprocess(Record):
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(h, w) of the arrays that this produces."""
+        """(h, w) of the network's input."""
         return self.size if self.crop is None else self.crop
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
-        """The method's input, (3, h, w), RGB in [0, 1]; NaN where padded.
+        """The network's input, (3, h, w), RGB in [0, 1]; padding is NaN.
 
-        8-bit and 16-bit versions of one picture give the same values.
+        8-bit and 16-bit versions of an image give the same values.
         """
         scaled = image.astype(np.float32)
         scaled /= np.iinfo(image.dtype).max
@@ -60,14 +60,14 @@ class Preprocess(Record):
         return np.ascontiguousarray(canvas[self._kept()].transpose(2, 0, 1))
 
     def place(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Where pixels marked in a picture (H, W) come to lie in the network's input (h, w)."""
-        shown = self(np.repeat(marked[:, :, None], 3, axis=2).astype(np.uint8))[0]
-        return np.asarray(shown > 0)  # padding, NaN, is not above 0
+        """Pixels marked in an image (H, W) as pixels of the network's input (h, w)."""
+        resized = self(np.repeat(marked[:, :, None], 3, axis=2).astype(np.uint8))[0]
+        return np.asarray(resized > 0)  # padding is NaN, which is not above 0
 
     def restore(self, anomaly_map: Map, original_size: tuple[int, int]) -> Map:
-        """The anomaly map of a picture of `original_size` (H, W), at that size.
+        """The anomaly map resized to the image's `original_size` (H, W).
 
-        Padding is cut away. What a crop left out has no score of its own and gets the map's minimum.
+        Padding is cut away. Pixels outside the crop have no score and get the map's minimum.
         """
         if anomaly_map.shape != self.output_size:
             raise ValueError(f"anomaly_map must be {self.output_size}, got {anomaly_map.shape}.")
@@ -81,7 +81,7 @@ class Preprocess(Record):
         return resize_area_correct(full[top : top + height, left : left + width], original_size)
 
     def _content(self, original_size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the picture within `size`."""
+        """Top, left, height and width of the image within `size`."""
         if self.resize == "squash":
             return 0, 0, *self.size
         scale = min(self.size[0] / original_size[0], self.size[1] / original_size[1])
@@ -89,14 +89,14 @@ class Preprocess(Record):
         return (self.size[0] - height) // 2, (self.size[1] - width) // 2, height, width
 
     def _kept(self) -> tuple[slice, slice]:
-        """Rows and columns of `size` that the crop keeps."""
+        """Rows and columns of the crop within `size`."""
         height, width = self.output_size
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
         return slice(top, top + height), slice(left, left + width)
 
 
 def resize_area_correct(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize (H, W) or (H, W, 3) to `size`: area means along axes that shrink, bilinear where they grow."""
+    """Resize (H, W) or (H, W, 3) to `size`: area means along axes that shrink, bilinear along those that grow."""
     height, width = pixels.shape[:2]
     smaller = (min(width, size[1]), min(height, size[0]))
     shrunk = (

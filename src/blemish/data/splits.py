@@ -1,4 +1,4 @@
-"""Setting normal images aside, for thresholds that never see test data."""
+"""Holds out normal images, so that thresholds never depend on test data."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ def hold_out(
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Split normal samples into those to learn from and those held out.
 
-    Depends on the paths, the share and the seed, not on the order given. Both parts are sorted by path and
-    hold at least one sample.
+    The split depends on the paths, the share and the seed, not on the order given. Both parts are sorted by path
+    and hold at least one sample.
 
     Args:
         samples: Normal training samples.
-        share: Part to hold out, in (0, 1); rounded to whole images.
-        seed: Decides which ones.
+        share: Share to hold out, in (0, 1); rounded to whole images.
+        seed: Seed of the random choice.
 
     Raises:
         DataError: Fewer than two samples.

@@ -1,4 +1,4 @@
-"""A product that blemish makes itself: photographs of a machined, printed plate, good and defective."""
+"""Renders the synthetic product of `blemish demo`: photographs of a printed metal plate with and without defects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemish.types import Progress, no_progress
 __all__ = ["DEFECT_TYPES", "Part", "add_defect", "render_part", "write_product"]
 
 SMALLEST = 96
-"""Pixels: below this height or width the print and the smaller defects dissolve."""
+"""Smallest height and width in pixels at which the print and the smaller defects are resolved."""
 
 
 def write_product(
@@ -27,19 +27,19 @@ def write_product(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Path:
-    """Writes one category in MVTec AD's layout and returns its folder.
+    """Write one category in MVTec AD's layout and return its folder.
 
-    Every picture has a random stream of its own, so the first pictures stay the same when more are asked for.
+    Every image has its own random generator, so the first images do not depend on the number of images.
 
     Args:
-        folder: The category's folder; made if absent, pictures of the same name are replaced.
-        train: Good pictures in `train/good`.
-        test_good: Good pictures in `test/good`.
-        per_defect: Pictures, each of another part, in `test/<type>` for every one of `DEFECT_TYPES`,
-            with their masks in `ground_truth/<type>`.
-        size: Height and width of the pictures, at least 96 pixels each.
-        seed: Decides everything.
-        progress: Told of every picture.
+        folder: Folder of the category; created if absent, images of the same name are replaced.
+        train: Number of normal images in `train/good`.
+        test_good: Number of normal images in `test/good`.
+        per_defect: Number of images, each of another part, in `test/<type>` for each of `DEFECT_TYPES`, with
+            their masks in `ground_truth/<type>`.
+        size: Height and width of the images, at least 96 pixels each.
+        seed: Seed of all images.
+        progress: Called with the number of images done.
     """
     if min(size) < SMALLEST:
         raise ValueError(f"size must be at least {SMALLEST} pixels high and wide, got {size}.")
@@ -50,7 +50,7 @@ def write_product(
     for folder_name in {f"{split}/{kind}" for split, kind, _ in jobs}:
         (folder / folder_name).mkdir(parents=True, exist_ok=True)
     for done, (split, kind, index) in enumerate(jobs):
-        progress("making pictures", done, total)
+        progress("rendering images", done, total)
         rng = np.random.default_rng((seed, split == "test", ("good", *DEFECT_TYPES).index(kind), index))
         part = render_part(rng, size=size)
         image = part.image
@@ -60,5 +60,5 @@ def write_product(
             masks.mkdir(parents=True, exist_ok=True)
             write_image(masks / f"{index:03d}_mask.png", mask)
         write_image(folder / split / kind / f"{index:03d}.png", image)
-    progress("making pictures", total, total)
+    progress("rendering images", total, total)
     return folder

@@ -1,7 +1,7 @@
-"""The geometry of the synthetic part: what is the same on every part of the product.
+"""The geometry of the synthetic part, which is the same for every part of the product.
 
-Everything is drawn from signed distances in design units (640 by 480 fill the picture) on a canvas that
-covers just the plate at twice the picture's resolution, so that edges are smooth at any size.
+It is drawn from signed distances in design units (640 by 480 cover the image) on a canvas that covers only the
+plate at twice the image's resolution, so that edges are smooth at any size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KNURL = (540.0, 240.0, 24.0, 92.0)
 """Centre x, y, half width, half height of the knurled grip."""
 
 FEATURES = ("corner_0", "corner_1", "corner_2", "corner_3", "tapped_0", "tapped_1", "slot")
-"""What may be missing on a part: `CORNER_HOLES` and `TAPPED_HOLES` by index, and the slot."""
+"""Features that may be missing on a part: `CORNER_HOLES` and `TAPPED_HOLES` by index, and the slot."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Blueprint:
     steepness: Plane
     """Length of the normal (-slope_x, -slope_y, 1)."""
     openness: Plane
-    """How much of the ambient light arrives, in [0, 1]: lower in pockets and beside walls."""
+    """Share of the ambient light that arrives, in [0, 1]: lower in pockets and beside walls."""
     brushed: Plane
-    """How much of the linear brushing shows, in [0, 1]: none on turned and milled faces."""
+    """Strength of the linear brushing, in [0, 1]: 0 on turned and milled faces."""
     turned: NDArray[np.intp]
     """Flat indices of the pixels with turning marks (concentric around a hole)."""
     turned_radius: Plane
@@ -69,11 +69,11 @@ class Blueprint:
     scale: float
     """Canvas pixels per design unit."""
     corner: tuple[float, float]
-    """Position (x, y) of the canvas in the supersampled picture."""
+    """Position (x, y) of the canvas in the supersampled image."""
 
 
 class _Builder:
-    """Collects heights, holes and textures of the features one by one."""
+    """Adds heights, holes and textures of the features one by one."""
 
     def __init__(self, x: Plane, y: Plane, scale: float) -> None:
         self.x, self.y, self.scale = x, y, scale
@@ -89,7 +89,7 @@ class _Builder:
         return np.asarray(np.clip(0.5 - distance * self.scale, 0.0, 1.0), np.float32)
 
     def drill(self, x: float, y: float, radius: float, chamfer: float, *, through: bool) -> None:
-        """A hole with a conical chamfer around it; a blind one keeps a dark floor."""
+        """A hole with a conical chamfer around it; a blind hole has a dark floor."""
         distance = np.hypot(self.x - x, self.y - y)
         depth = np.clip(radius + chamfer - distance, 0.0, chamfer) * 0.9
         if through:
@@ -132,7 +132,7 @@ class _Builder:
 
 @lru_cache(maxsize=4)
 def draw_blueprint(size: tuple[int, int], missing: str = "") -> Blueprint:
-    """The part for pictures of `size` (height, width) pixels, without the feature called `missing`."""
+    """The part for images of `size` (height, width) pixels, without the feature called `missing`."""
     scale = SUPERSAMPLING * min(size[0] / DESIGN[0], size[1] / DESIGN[1])
     left, top, right, bottom = WINDOW
     height, width = round((bottom - top) * scale), round((right - left) * scale)

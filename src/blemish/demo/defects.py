@@ -1,4 +1,4 @@
-"""Defects of the synthetic part: each draws a `Flaw`; the mask is where the photograph changes visibly."""
+"""Defects of the synthetic part: each is a random `Flaw`; its mask covers the visible changes of the photograph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemish.demo.print import BLOCKS, LABEL, PAINT
 from blemish.types import Mask
 
 VISIBLE = 5.0
-"""Smallest change of any colour, of 255, that counts as defective: about 2.5 times the sensor's noise."""
+"""Smallest change of any colour, of 255, in the mask: about 2.5 times the sensor's noise."""
 
 _OXIDE = np.array(
     [[1, 1, 1], [1.0, 0.93, 0.76], [0.92, 0.72, 0.52], [0.70, 0.52, 0.60], [0.52, 0.60, 0.84]], np.float32
@@ -25,18 +25,18 @@ _OXIDE = np.array(
 def add_defect(part: Part, defect_type: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
     """The part's photograph with a defect, and the defect's mask, both of the part's size.
 
-    Outside the mask the picture equals `part.image` exactly.
+    Outside the mask the image equals `part.image` exactly.
 
     Args:
-        part: A good part; it stays as it is.
+        part: A normal part; it is not modified.
         defect_type: One of `DEFECT_TYPES`.
-        rng: Source of the defect's shape, place, size and contrast.
+        rng: Generator of the defect's shape, position, size and contrast.
     """
     if defect_type not in _DRAW:
-        raise ValueError(f"There is no defect type {defect_type!r}; use one of {', '.join(DEFECT_TYPES)}.")
+        raise ValueError(f"There is no defect type {defect_type!r}. Use one of {', '.join(DEFECT_TYPES)}.")
     blueprint = draw_blueprint(part.size)
     smallest = 10 * (blueprint.scale / 2) ** 2
-    # Closing joins what an annotator would draw as one: a dent's two flanks, the dots of a faint scratch.
+    # Closing joins parts that an annotator would outline as one: a dent's two flanks, the dots of a faint scratch.
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     while True:
         flawed = photograph_flawed(part, _DRAW[defect_type](blueprint, rng))
@@ -57,7 +57,7 @@ def _draw_scratch(blueprint: Blueprint, rng: np.random.Generator) -> Flaw:
         length = np.exp(rng.uniform(np.log(28), np.log(170)))
         path = _wander(rng, start, heading + rng.normal(0, 0.05), bend, length)
         groove = np.maximum(groove, _stroke(blueprint, rng, path, rng.uniform(0.6, 1.4)))
-    # Nothing scrapes over the floor of a pocket or a hole.
+    # A scratch does not reach the floor of a pocket or a hole.
     groove *= blueprint.openness > 0.7
     contrast = rng.uniform(0.15, 0.55) * rng.choice([-1.0, 1.0, 1.0])
     ink = blueprint.ink.copy()
@@ -66,7 +66,7 @@ def _draw_scratch(blueprint: Blueprint, rng: np.random.Generator) -> Flaw:
 
 
 def _draw_dent(blueprint: Blueprint, rng: np.random.Generator) -> Flaw:
-    """A smooth hollow or bump, out of round."""
+    """A smooth hollow or bump with an irregular outline."""
     radius = np.exp(rng.uniform(np.log(6.0), np.log(24.0)))
     x, y = _pick_spot(blueprint, rng, 0.9 * radius)
     distance = _blob_distance(blueprint, rng, x, y, radius, roughness=0.10)
@@ -139,7 +139,7 @@ def _draw_misprint(blueprint: Blueprint, rng: np.random.Generator) -> Flaw:
     left, top, right, bottom = _canvas_box(blueprint, BLOCKS[name])
     blank = (*PAINT, 255) if name != "scale" else (*ink[top:bottom, left:right, :3].reshape(-1, 3).min(0), 0)
     if (fault := rng.integers(4)) in (0, 3):
-        # Only a stretch of the block fails to print.
+        # Only a part of the block is affected.
         width = max(8, round((right - left) * rng.uniform(0.15, 0.6)))
         left = int(rng.integers(left, right - width + 1))
         right = left + width
@@ -226,7 +226,7 @@ def _wander(
     length: float,
     curl: float = 0.006,
 ) -> NDArray[np.float64]:
-    """A path (P, 2) of one-unit steps whose direction drifts: `bend` and `curl` in radians per unit."""
+    """A random path (P, 2) of one-unit steps; `bend` and `curl`, in radians per unit, change its direction."""
     steps = max(4, int(length))
     headings = heading + np.cumsum(bend + np.cumsum(rng.normal(0, curl / 4, steps)))
     return np.asarray(
@@ -269,7 +269,7 @@ def _blob_distance(
 
 
 def _print_limits(blueprint: Blueprint, block: str) -> tuple[int, int, int, int]:
-    """Where print may land, in canvas pixels: on the painted field, or the free metal around the scale."""
+    """Box of possible print in canvas pixels: the painted field, or the free metal around the scale."""
     if block != "scale":
         return _canvas_box(blueprint, LABEL)
     left, top, right, bottom = BLOCKS[block]
@@ -283,7 +283,7 @@ def _overprint(
     top: int,
     limits: tuple[int, int, int, int],
 ) -> None:
-    """Prints `block` at (left, top), clipped to `limits`; the darker and denser ink stays visible."""
+    """Print `block` at (left, top), clipped to `limits`; the darker and denser ink stays visible."""
     first_x, first_y = max(left, limits[0]), max(top, limits[1])
     last_x, last_y = min(left + block.shape[1], limits[2]), min(top + block.shape[0], limits[3])
     block = block[first_y - top : last_y - top, first_x - left : last_x - left]

@@ -25,7 +25,7 @@ _METAL = (0.985, 1.0, 1.005)
 
 @dataclass(frozen=True)
 class View:
-    """How one part happens to be lit, placed and photographed."""
+    """Random light, pose and lens of one photograph."""
 
     light: tuple[float, float, float]
     """Unit vector from the part to the lamp: right, down, towards the camera."""
@@ -33,16 +33,16 @@ class View:
     warmth: float
     """Relative excess of red over blue."""
     gradient: tuple[float, float]
-    """Relative change of the light across the picture's width and height."""
+    """Relative change of the light across the image's width and height."""
     pose: NDArray[np.float64]
-    """(2, 3) affine matrix from the canvas to the supersampled picture."""
+    """(2, 3) affine matrix from the canvas to the supersampled image."""
     blur: float
-    """Gaussian sigma of the lens, pixels."""
+    """Gaussian sigma of the lens blur, in pixels."""
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """What a defect changes on the supersampled canvas; what is None stays as it is."""
+    """The changes of a defect on the supersampled canvas; None changes nothing."""
 
     missing: str = ""
     """A name from `blueprint.FEATURES`."""
@@ -51,41 +51,41 @@ class Flaw:
     scuff: Plane | None = None
     """(H, W) relative change of the metal's brightness."""
     ink: NDArray[np.uint8] | None = None
-    """(H, W, 4) RGBA print instead of the right one."""
+    """(H, W, 4) RGBA print instead of the correct one."""
     tint: Plane | None = None
-    """(H, W, 3) factor on the metal's colour, as of an oxide film."""
+    """(H, W, 3) factor of the metal's colour, as of an oxide film."""
     film: Plane | None = None
     """(H, W, 4) matter on the surface: RGB in 0..255 and its opacity in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One good part and its photograph."""
+    """A normal part and its photograph."""
 
     size: tuple[int, int]
     view: View
     brushing: Plane = field(repr=False)
     """(H, W) relative brightness of this part's brushing marks, on the supersampled canvas."""
     bands: Plane = field(repr=False)
-    """(W,) reflection along the plate: brushed metal mirrors its surroundings as upright bands."""
+    """(W,) reflection along the plate: brushed metal reflects its surroundings as vertical bands."""
     rings: Plane = field(repr=False)
     """(1024,) relative brightness of the turning marks by radius, four entries per design unit."""
     background: Plane = field(repr=False)
     """(height, width) relative brightness of the conveyor belt."""
     noise: Plane = field(repr=False)
-    """(height, width, 3) standard normal numbers of the sensor."""
+    """(height, width, 3) standard normal noise of the sensor."""
     photo: Plane = field(repr=False)
     """(height, width, 3) the part without sensor noise, 0..255."""
     image: NDArray[np.uint8] = field(repr=False)
-    """(height, width, 3) RGB, as the camera delivers it."""
+    """(height, width, 3) RGB, the camera's image."""
 
 
 def render_part(rng: np.random.Generator, *, size: tuple[int, int] = (480, 640)) -> Part:
-    """A good part with its own machining marks, in its own light and pose.
+    """A normal part with random machining marks, light and pose.
 
     Args:
-        rng: Source of all variation; the same state gives the same part.
-        size: Height and width of the picture.
+        rng: Generator of all variation; the same state gives the same part.
+        size: Height and width of the image.
     """
     blueprint = draw_blueprint(size)
     height, width = blueprint.coverage.shape
@@ -108,7 +108,7 @@ def photograph_flawed(part: Part, flaw: Flaw) -> Plane:
 
 
 def expose(photo: Plane, noise: Plane) -> NDArray[np.uint8]:
-    """What the sensor makes of the light: read noise and, growing with the signal, shot noise."""
+    """The sensor's image of the light, with read noise and, growing with the signal, shot noise."""
     sigma = photo * np.float32(0.018)
     sigma += np.float32(0.8)
     np.sqrt(sigma, out=sigma)
@@ -117,7 +117,7 @@ def expose(photo: Plane, noise: Plane) -> NDArray[np.uint8]:
 
 
 def _draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Plane:
-    """Standard normal numbers of 256 levels: enough for noise, and ten times as fast as exact ones."""
+    """Standard normal noise of 256 levels, which is ten times as fast to draw as exact noise."""
     levels = rng.integers(0, 256, (shape[0], int(np.prod(shape[1:]))), np.uint8)
     return np.asarray(cv2.LUT(levels, _NORMAL_LEVELS), np.float32).reshape(shape)
 
@@ -235,7 +235,7 @@ def _reflect(blueprint: Blueprint, facing: Plane, brushing: Plane, bands: Plane)
 
 
 def _mark_turning(blueprint: Blueprint, metal: Plane, rings: Plane, view: View) -> None:
-    """Concentric grooves mirror the lamp as a bow tie across the hole; milled floors show arcs."""
+    """Add turning marks: concentric grooves reflect the lamp as a bow tie across the hole; milled floors have arcs."""
     flat = metal.reshape(-1)
     groove = np.interp(blueprint.turned_radius * 4, np.arange(len(rings)), rings).astype(np.float32)
     toward = np.arctan2(view.light[1], view.light[0])
@@ -247,7 +247,7 @@ def _mark_turning(blueprint: Blueprint, metal: Plane, rings: Plane, view: View) 
 
 
 def _print_on(planes: list[Plane], ink: NDArray[np.uint8], light: Plane) -> None:
-    """Matte print over shiny metal; it never hangs over an edge, so coverage does not matter here."""
+    """Add matte print to the metal; it never reaches an edge, so that coverage can be ignored."""
     rows, columns = np.flatnonzero(ink[..., 3].any(1)), np.flatnonzero(ink[..., 3].any(0))
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     opacity = ink[..., 3][window] * np.float32(0.97 / 255)

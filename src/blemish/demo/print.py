@@ -1,4 +1,4 @@
-"""The ink of the synthetic part: a painted type plate and a scale, drawn once per picture size."""
+"""The ink of the synthetic part: a painted type plate and a scale, drawn once per image size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKS = {
     "matrix": (440, 145, 486, 191),
     "scale": (276, 326, 511, 372),
 }
-"""The parts of the print that can go wrong on their own, as boxes in design units."""
+"""The blocks of the print that can be defective, as boxes in design units."""
 
 PAINT = (226, 224, 214)
 _INK = (34, 36, 42)
@@ -28,11 +28,11 @@ Box = tuple[float, float, float, float]
 
 
 class _Pen:
-    """Draws in design units onto an RGBA picture of `scale` pixels per unit."""
+    """Draws in design units into an RGBA image of `scale` pixels per unit."""
 
     def __init__(self, height: int, width: int, scale: float, origin: tuple[float, float]) -> None:
-        self.picture = PillowImage.new("RGBA", (width, height), (0, 0, 0, 0))
-        self.draw = ImageDraw.Draw(self.picture)
+        self.image = PillowImage.new("RGBA", (width, height), (0, 0, 0, 0))
+        self.draw = ImageDraw.Draw(self.image)
         self.scale, self.origin = scale, origin
 
     def to_pixels(self, x: float, y: float) -> tuple[float, float]:
@@ -41,7 +41,7 @@ class _Pen:
     def box(self, box: Box, fill: tuple[int, int, int], radius: float = 0.0) -> None:
         left, top = self.to_pixels(box[0], box[1])
         right, bottom = self.to_pixels(box[2], box[3])
-        # Pillow counts the last row and column in.
+        # Pillow includes the last row and column.
         self.draw.rounded_rectangle(
             (left, top, max(left, right - 1), max(top, bottom - 1)), radius * self.scale, fill=fill
         )
@@ -65,11 +65,11 @@ class _Pen:
 
 
 def draw_ink(height: int, width: int, scale: float, origin: tuple[float, float]) -> NDArray[np.uint8]:
-    """The print alone, (height, width, 4) RGBA, transparent where the metal is bare."""
+    """The print alone, (height, width, 4) RGBA, transparent on bare metal."""
     pen = _Pen(height, width, scale, origin)
     _draw_label(pen)
     _draw_scale(pen)
-    return np.asarray(pen.picture, np.uint8)
+    return np.asarray(pen.image, np.uint8)
 
 
 def _draw_label(pen: _Pen) -> None:

@@ -1,1 +1,1 @@
-"""Frozen networks that turn images into feature maps, and where their weights come from."""
+"""Frozen pretrained networks that compute feature maps, and their weights."""

@@ -1,4 +1,4 @@
-"""The contract of a backbone: a frozen network that turns images into feature maps, finest first."""
+"""Backbones: frozen pretrained networks that compute feature maps, finest first."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,34 +19,34 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[int], ResNet | Compact]]] =
     "compact": (tuple(WIDTHS), Compact),
     **{name: ((1, 2, 3, 4), partial(ResNet, design)) for name, design in DESIGNS.items()},
 }
-"""Name → (layers it has, builder that takes the last layer needed)."""
+"""Name → (its layers, function that builds it up to a last layer)."""
 
 RANDOM_SEED = 0
 
 LARGEST_UNTILED = 1536 * 1536
-"""Pixels of an image that goes through the network in one piece; a larger one is tiled.
+"""Maximum number of pixels of an image that passes the network whole; a larger one is tiled.
 
-The widest moment of wide_resnet50_2 is the end of a block in stage 1: input, branch, their sum and its ReLU, each
+wide_resnet50_2 needs most memory at the end of a block in stage 1: input, branch, their sum and its ReLU, each
 256 channels of float32 at stride 4, are 4 · 256 · 4 / 16 = 256 bytes per pixel: 0.6 GB here, 3 GB at 3000 × 4000.
 """
 
 TILE_CORE = 1024
-"""Side in pixels of what a tile contributes. With the halo of wide_resnet50_2's layer 3 (144) tiles stay below
-`LARGEST_UNTILED` and compute at most (1312 / 1024)² = 1.6 times the pixels; much smaller cores are mostly halo."""
+"""Side in pixels of a tile without its halo. With the halo of wide_resnet50_2's layer 3 (144) tiles are smaller than
+`LARGEST_UNTILED` and at most (1312 / 1024)² = 1.6 times the pixels are computed; much smaller cores compute more."""
 
 
 class Backbone(nn.Module):
-    """A pretrained network, cut after the last layer asked for and frozen for good, and its normalisation of images.
+    """A frozen pretrained network, cut after the last requested layer, with its normalisation of images.
 
     Args:
-        name: A name from `NETWORKS`, or "hf:" and a vision transformer of Hugging Face's. "NAME:random" asks for
-            seeded random weights instead of pretrained ones: the control that shows what the weights are worth.
-        layers: Which feature maps are returned, finest first. Layer k has stride 2^(k+1); of a transformer it is
-            the output of block k, and every layer has the patch's stride.
+        name: A name from `NETWORKS`, or "hf:" and a vision transformer of the Hugging Face Hub. "NAME:random" has
+            seeded random weights instead of pretrained ones, as the control in comparisons.
+        layers: Feature maps to return, finest first. Layer k has stride 2^(k+1); in a transformer it is the output
+            of block k, and every layer has the stride of the patches.
 
     Raises:
         MethodError: If there is no such network, or it has no such layer.
-        MissingExtraError: If a transformer is asked for and the extra `hf` is not installed.
+        MissingExtraError: If a transformer is named and the extra `hf` is not installed.
         WeightsError: If the weights cannot be found or do not fit.
     """
 
@@ -77,11 +77,11 @@ class Backbone(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] → one (N, C_k, ⌈H / stride_k⌉, ⌈W / stride_k⌉) per layer asked for.
+        """(N, 3, H, W) in [0, 1] → one (N, C_k, ⌈H / stride_k⌉, ⌈W / stride_k⌉) per layer.
 
-        Images above `LARGEST_UNTILED` are computed in tiles, with the same result up to float rounding. An
-        exported graph never tiles: it holds one size, or sizes that nobody knows yet. Neither does a transformer:
-        its position encoding and attention span the whole image.
+        Images above `LARGEST_UNTILED` are computed in tiles, with the same result up to float rounding. Neither
+        exported graphs, whose size is fixed or unknown, nor transformers, whose position encoding and attention
+        span the whole image, use tiles.
         """
         small = images.shape[2] * images.shape[3] <= LARGEST_UNTILED
         if self.halo is None or torch.compiler.is_exporting() or small:
@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         return tiled(self._maps, images, self.strides, self.halo, TILE_CORE)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: a frozen network has no other."""
+        """Do nothing but return self: a frozen network stays in evaluation mode."""
         return super().train(False)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
@@ -105,7 +105,7 @@ class Backbone(nn.Module):
             )
         offered, build = NETWORKS[base]
         self._check_layers(base, offered)
-        # No initial values are drawn: neither time nor the caller's random state is spent.
+        # On the device "meta" no initial values are drawn, which saves time and keeps the caller's random state.
         with torch.device("meta"):
             network = build(max(self.layers))
         network.to_empty(device="cpu")
@@ -119,7 +119,7 @@ class Backbone(nn.Module):
         layers = self.layers
         if not layers or not set(layers) <= set(offered) or list(layers) != sorted(set(layers)):
             raise MethodError(
-                f"Backbone {base} has the layers {offered}, finest first, but {layers} were asked for. "
+                f"Backbone {base} has the layers {offered}, finest first, but {layers} were requested. "
                 "Name one or more of them in rising order."
             )
 

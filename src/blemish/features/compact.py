@@ -1,7 +1,7 @@
-"""`compact`: the small network that comes with blemish, so that nothing has to be downloaded.
+"""`compact`: the small network that is embedded in blemish, so that nothing has to be downloaded.
 
-A residual network of our own with 1.9 M parameters. `tools/distill_compact.py` taught it, on natural photos
-and textures, to predict the stage-2 and stage-3 features of two ImageNet ResNets from one trunk.
+A residual network with 1.9 M parameters, trained by `tools/distill_compact.py` on natural photos and textures to
+predict the stage-2 and stage-3 features of two ImageNet ResNets from one trunk.
 """
 
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ WIDTHS = {2: 128, 3: 192}
 class Compact(nn.Module):
     """Feature maps at strides 8 (layer 2) and 16 (layer 3).
 
-    Each map is a linear read-out of its stage. The read-out is triangular: it holds the distances that the
-    predicted teacher features would have, in as few channels as the stage has (see the tool).
+    Each map is a linear read-out of its stage. The read-out is triangular: it preserves the distances between the
+    predicted teacher features with as few channels as the stage has (see the tool).
     """
 
     def __init__(self, last_layer: int = 3) -> None:
@@ -40,7 +40,7 @@ class Compact(nn.Module):
         return maps
 
     def path(self) -> list[nn.Conv2d | nn.MaxPool2d]:
-        """The steps to the deepest map in order, by way of all convolutions and no shortcut."""
+        """The layers up to the deepest map in order, through all convolutions and without shortcuts."""
         return [
             module
             for name, module in self.named_modules()
@@ -49,7 +49,7 @@ class Compact(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions around a shortcut."""
+    """Two 3×3 convolutions and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

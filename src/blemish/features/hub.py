@@ -1,7 +1,7 @@
 """Vision transformers from the Hugging Face Hub, `hf:facebook/dinov2-small`, or a folder, `hf:./folder`.
 
-Only `config.json`, `model.safetensors` and, if it is there, `preprocessor_config.json` are fetched and read: no pickle,
-no code from the repository. The Hub's own cache is asked before the network.
+Only `config.json`, `model.safetensors` and, if it exists, `preprocessor_config.json` are downloaded and read: no
+pickle, no code from the repository. The Hub's own cache is read before the network.
 """
 
 import json
@@ -28,7 +28,7 @@ logger = logging.getLogger("blemish")
 PREFIX = "hf:"
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-"""What names a repository on the Hub; anything else (./folder, /folder, ~/folder) is a folder of this computer."""
+"""Name of a repository on the Hub; anything else (./folder, /folder, ~/folder) is a local folder."""
 
 FORWARD_ARGUMENTS: dict[str, dict[str, bool]] = {
     "vit": {"interpolate_pos_encoding": True},
@@ -37,14 +37,14 @@ FORWARD_ARGUMENTS: dict[str, dict[str, bool]] = {
     "dinov2_with_registers": {},
     "dinov3_vit": {},
 }
-"""Model type → what its forward must be told to take images of any size."""
+"""Model type → arguments of its `forward` for images of any size."""
 
 HALF: RGB = (0.5, 0.5, 0.5)
 """Mean and std of the type `vit`; the other types are trained with ImageNet's."""
 
 
 class HubNetwork(nn.Module):
-    """The blocks of a vision transformer up to the last layer asked for, each a map of its patch tokens."""
+    """The blocks of a vision transformer up to the last requested layer; each gives a map of its patch tokens."""
 
     def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ class HubNetwork(nn.Module):
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Layer → (N, C, ⌈H / patch⌉, ⌈W / patch⌉), the tokens after that block, before any final norm.
 
-        Sides that are no multiple of the patch are stretched to the next one (bilinear), so that the grid spans
-        the image exactly; the position encoding is interpolated to the grid.
+        Images whose sides are no multiples of the patch are enlarged to the next multiple (bilinear), so that the
+        grid spans the image exactly; the position encoding is interpolated to the grid.
         """
         rows, columns = (-(-side // self.patch) for side in images.shape[2:])
         size = (rows * self.patch, columns * self.patch)
@@ -72,17 +72,17 @@ class HubNetwork(nn.Module):
 
 
 class Checkpoint:
-    """The files of a model: what it is, known from its configs, and how to build it.
+    """The files of a vision transformer; reads its configuration and builds it.
 
-    `mean` and `std` are those of its images: of `preprocessor_config.json`, or else the usual ones of its model type.
+    `mean` and `std` normalise its images: those of `preprocessor_config.json`, or else those of its model type.
 
     Args:
         name: "hf:" and a repository or a folder.
-        pretrained: Whether its weights are wanted too.
+        pretrained: Whether to load its weights, too.
 
     Raises:
         MissingExtraError: If transformers is not installed.
-        WeightsError: If a file is neither in the cache nor to be had, or the model is not a plain ViT.
+        WeightsError: If a file is neither in the cache nor can be downloaded, or the model is not a plain ViT.
     """
 
     def __init__(self, name: str, pretrained: bool) -> None:
@@ -99,9 +99,9 @@ class Checkpoint:
             self._config: Any = self._library.AutoConfig.from_pretrained(
                 self._folder, trust_remote_code=False, local_files_only=True
             )
-        except Exception as error:  # whatever transformers makes of somebody's file
+        except Exception as error:  # an invalid file can make transformers raise anything
             raise WeightsError(
-                f"{self._folder / CONFIG} cannot be understood: {_sentence(error, 0)} "
+                f"{self._folder / CONFIG} cannot be read: {_sentence(error, 0)} "
                 "Name a vision transformer saved by transformers."
             ) from error
         kind, patch = self._config.model_type, getattr(self._config, "patch_size", None)
@@ -116,9 +116,9 @@ class Checkpoint:
         self.mean, self.std = usual if path is None else _read_statistics(path, usual)
 
     def build(self, layers: Sequence[int], seed: int) -> HubNetwork:
-        """The network up to the last of `layers`; where no weights are wanted, random ones from `seed`."""
+        """The network up to the last of `layers`, with random weights from `seed` if it is not pretrained."""
         self._config.num_hidden_layers = max(layers)
-        # Both named, because a config may name others: a repository's attention is code to be downloaded.
+        # Both are set, because a config may name others; an attention of the repository's would be downloaded code.
         options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
         if self._pretrained:
             model = self._loaded(options)
@@ -127,7 +127,7 @@ class Checkpoint:
                 torch.manual_seed(seed)
                 model = self._library.AutoModel.from_config(self._config, trust_remote_code=False, **options)
         if hasattr(model, "pooler"):
-            model.pooler = None  # for classes of images; many checkpoints come without it
+            model.pooler = None  # serves classification only; many checkpoints lack it
         return HubNetwork(model, layers)
 
     def _loaded(self, options: dict[str, Any]) -> Any:
@@ -135,7 +135,7 @@ class Checkpoint:
         try:
             with _quiet():
                 model, report = self._library.MODEL_MAPPING[type(self._config)].from_pretrained(
-                    None,  # tensors instead of a folder, where it would look for adapters and other formats
+                    None,  # tensors instead of a folder, where transformers would read adapters and other formats
                     config=self._config,
                     state_dict=load_file(path),
                     use_safetensors=True,
@@ -145,23 +145,23 @@ class Checkpoint:
                 )
         except Exception as error:  # a damaged file
             raise WeightsError(
-                f"{path} cannot be loaded: {_sentence(error, 0)} Replace it by an undamaged file."
+                f"{path} cannot be loaded: {_sentence(error, 0)} Replace it with an undamaged file."
             ) from error
         wrong = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
         wrong = sorted(key for key in wrong if not key.startswith("pooler."))
         if wrong:
             raise WeightsError(
                 f"{path} does not fit the {CONFIG} beside it: {wrong[0]} is missing or has another shape, "
-                f"and so have {len(wrong) - 1} other tensors. Replace both files by those of one model."
+                f"and so have {len(wrong) - 1} other tensors. Replace both files with those of one model."
             )
         return model
 
 
 def _find(name: str, files: Sequence[str]) -> Path:
-    """The folder that holds the files: named itself, in the Hub's cache, or filled from the network."""
-    place = name.removeprefix(PREFIX)
-    if not REPOSITORY.fullmatch(place):
-        folder = Path(place).expanduser()
+    """The folder that holds the files: the local folder, or that of the Hub's cache."""
+    location = name.removeprefix(PREFIX)
+    if not REPOSITORY.fullmatch(location):
+        folder = Path(location).expanduser()
         for file in files:
             if not (folder / file).is_file():
                 raise WeightsError(
@@ -169,35 +169,35 @@ def _find(name: str, files: Sequence[str]) -> Path:
                     f"Put the model's {' and '.join(files)} there, or name a repository: hf:OWNER/MODEL."
                 )
         return folder
-    return _fetched(place, files)
+    return _fetched(location, files)
 
 
 def _find_preprocessor(name: str, folder: Path, pretrained: bool) -> Path | None:
-    """The model's `preprocessor_config.json`, which it may lack; the network is asked only for pretrained weights."""
-    place = name.removeprefix(PREFIX)
+    """The model's `preprocessor_config.json`, if it has one; it is downloaded only with pretrained weights."""
+    location = name.removeprefix(PREFIX)
     if (folder / PREPROCESSOR).is_file():
         return folder / PREPROCESSOR
-    if not (REPOSITORY.fullmatch(place) and pretrained):
+    if not (REPOSITORY.fullmatch(location) and pretrained):
         return None
     hub: Any = import_module("huggingface_hub")
     try:
-        return Path(hub.hf_hub_download(place, PREPROCESSOR))
+        return Path(hub.hf_hub_download(location, PREPROCESSOR))
     except hub.errors.RemoteEntryNotFoundError:
         return None
     except (OSError, ValueError):
         logger.warning(
-            "%s of %s cannot be fetched; images are normalised as is usual for its model type",
+            "%s of %s cannot be downloaded; images are normalised with the mean and std of its model type",
             PREPROCESSOR,
-            place,
+            location,
         )
         return None
 
 
 def _read_statistics(path: Path, usual: tuple[RGB, RGB]) -> tuple[RGB, RGB]:
-    """`image_mean` and `image_std` of a preprocessor's config, or the usual ones where it has none.
+    """`image_mean` and `image_std` of a preprocessor's config, or `usual` if it has none.
 
     Raises:
-        WeightsError: If they are not three numbers each, finite and of std positive.
+        WeightsError: If they are not three finite numbers each, or a number of std is not positive.
     """
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -205,19 +205,19 @@ def _read_statistics(path: Path, usual: tuple[RGB, RGB]) -> tuple[RGB, RGB]:
             tuple(map(float, config.get(key, default)))
             for key, default in zip(("image_mean", "image_std"), usual, strict=True)
         )
-        sound = len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0
+        valid = len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise WeightsError(
             f"{path} does not hold image_mean and image_std of three numbers each, the latter above 0. "
-            "Replace it by the model's own file, or remove it."
+            "Replace it with the model's own file, or remove it."
         )
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def _fetched(repository: str, files: Sequence[str]) -> Path:
-    """The Hub's cached folder of one version that holds the files; the network is asked only if it lacks one."""
+    """The folder of the Hub's cache that holds the files; missing ones are downloaded."""
     hub: Any = import_module("huggingface_hub")
     for offline in (True, False):
         try:
@@ -236,21 +236,21 @@ def _fetched(repository: str, files: Sequence[str]) -> Path:
 
 
 def _sentence(error: Exception, line: int) -> str:
-    """The line of an error's text that says most: the first of transformers', the last of the Hub's."""
+    """One line of an error's text: the first of transformers' errors, the last of the Hub's say most."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[line].rstrip(".:") + "."
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Transformers reports all tensors that it does not use, such as the layers that are cut off."""
-    chatter: Any = import_module("transformers.utils.logging")
-    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
+    """Silence transformers, which reports all tensors that it does not use, such as those of the layers cut off."""
+    log: Any = import_module("transformers.utils.logging")
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        chatter.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            chatter.enable_progress_bar()
+            log.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""The mean and std that networks trained on ImageNet normalise RGB in [0, 1] with; torch is not needed to read them."""
+"""Mean and std with which networks trained on ImageNet normalise RGB in [0, 1]; this module does not import torch."""
 
 RGB = tuple[float, float, float]
 

@@ -1,4 +1,4 @@
-"""What a pretrained network's training subtracted from images in [0, 1], and divided them by."""
+"""Normalises images in [0, 1] with the mean and std of a pretrained network's training."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from blemish.features import imagenet
 
 
 class Normalise(nn.Module):
-    """(images - mean) / std per RGB channel. Both are buffers, so that a saved model brings its own."""
+    """(images - mean) / std per RGB channel. Both are buffers, so that they are saved with a model."""
 
     mean: Tensor  # (3, 1, 1)
     std: Tensor  # (3, 1, 1)
@@ -18,5 +18,5 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] → the values that the network was trained on."""
+        """(N, 3, H, W) in [0, 1] → (N, 3, H, W) normalised."""
         return (images - self.mean) / self.std

@@ -1,8 +1,8 @@
 """PDN: EfficientAD's patch description network, four (S) or six (M) convolutions without padding.
 
 Batzner et al., "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV 2024.
-One output cell sees 33 × 33 pixels and nothing else; cells are 4 pixels apart. Differs from the paper: the weights
-are our own, distilled by `tools/distill_pdn.py`.
+The receptive field of an output cell is 33 × 33 pixels; the stride is 4. Differs from the paper: the weights are
+distilled by `tools/distill_pdn.py`.
 """
 
 from typing import Self
@@ -16,7 +16,7 @@ from blemish.features.normalisation import Normalise
 from blemish.features.weights import loads_pretrained, pretrained_state
 
 CHANNELS = 384
-"""Features of a cell."""
+"""Number of features of a cell."""
 
 DESIGNS: dict[str, tuple[tuple[int, int, bool], ...]] = {
     "pdn_small": ((128, 4, True), (256, 4, True), (256, 3, False), (0, 4, False)),
@@ -29,14 +29,14 @@ DESIGNS: dict[str, tuple[tuple[int, int, bool], ...]] = {
         (0, 1, False),
     ),
 }
-"""Name → per convolution: its channels (0: as many as the network's outputs), its kernel, whether a mean over
-2 × 2 follows. ReLUs stand after all but the last."""
+"""Name → per convolution: channels (0: the network's outputs), kernel size, whether 2 × 2 average pooling follows.
+All but the last are followed by a ReLU."""
 
 SMALLEST_SIDE = 36
-"""Pixels that an image must have in height and in width to give a cell."""
+"""Smallest height and width of an image in pixels, which gives one cell."""
 
 LOST = 4
-"""Cells that a PDN, for want of padding, has less than an image on every side."""
+"""Number of cells by which the grid is smaller than the image on every side, since there is no padding."""
 
 RANDOM_SEED = 0
 
@@ -44,7 +44,7 @@ RANDOM_SEED = 0
 class PDN(nn.Module):
     """A patch description network by its name in `DESIGNS`, with any number of outputs.
 
-    The last convolution (`head`) stands apart, so that who needs part of its outputs computes no others.
+    The last convolution (`head`) is separate, so that a part of its outputs can be computed alone.
     """
 
     def __init__(self, name: str, outputs: int = CHANNELS) -> None:
@@ -65,18 +65,18 @@ class PDN(nn.Module):
         return features
 
     def part(self, trunk: Tensor, first: int, count: int) -> Tensor:
-        """Outputs `first` to `first + count - 1` from what the trunk gave."""
+        """Outputs `first` to `first + count - 1` from the trunk's features."""
         chosen = slice(first, first + count)
         bias = None if self.head.bias is None else self.head.bias[chosen]
         return functional.conv2d(trunk, self.head.weight[chosen], bias)
 
 
 class FrozenPDN(nn.Module):
-    """The pretrained network that describes patches, frozen for good, and its normalisation of images.
+    """A frozen pretrained PDN with its normalisation of images.
 
     Args:
-        name: A name from `DESIGNS`; "NAME:random" asks for seeded random weights, the control that shows what
-            the pretrained ones are worth.
+        name: A name from `DESIGNS`; "NAME:random" has seeded random weights instead of pretrained ones, as the
+            control in comparisons.
 
     Raises:
         MethodError: If there is no such network.
@@ -92,7 +92,7 @@ class FrozenPDN(nn.Module):
             raise MethodError(
                 f"No PDN is called {name!r}. Choose one of: {known}; NAME:random for random weights."
             )
-        with torch.device("meta"):  # neither time nor the caller's random state is spent on initial values
+        with torch.device("meta"):  # draws no initial values: saves time and keeps the caller's random state
             self.network = PDN(base)
         self.network.to_empty(device="cpu")
         if name == base and loads_pretrained():
@@ -110,12 +110,12 @@ class FrozenPDN(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: a frozen network has no other."""
+        """Do nothing but return self: a frozen network stays in evaluation mode."""
         return super().train(False)
 
 
 def init_kaiming(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Draw the weights of all convolutions as He et al. (2015) do, and set their biases to zero."""
+    """Draw the weights of all convolutions as in He et al. (2015), and set their biases to zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -124,10 +124,10 @@ def init_kaiming(network: nn.Module, generator: torch.Generator | None = None) -
 
 
 def grid_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Cells (h, w) that any PDN gives for images of `size` (H, W): 56 × 56 for 256 × 256.
+    """Grid (h, w) of any PDN for images of `size` (H, W): 56 × 56 for 256 × 256.
 
     Raises:
-        MethodError: If there would be none.
+        MethodError: If the images are too small for one cell.
     """
     if min(size) < SMALLEST_SIDE:
         raise MethodError(

@@ -2,7 +2,7 @@
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; wide variants: Zagoruyko and
 Komodakis, "Wide Residual Networks", BMVC 2016. Module names are torchvision's, so its state dicts fit.
-Differs: inference only, so every batch norm is folded into the convolution before it, once, at load.
+Differs: inference only, so every batch norm is folded into the convolution before it when weights are loaded.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class ResNetDesign:
-    """What tells one ResNet from another."""
+    """The parameters of a ResNet."""
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
     width_factor: int = 1
-    """Widening of a bottleneck's inner 3×3 convolution."""
+    """Factor of the width of a bottleneck's inner 3×3 convolution."""
     stride_in_first_1x1: bool = False
-    """The original (Caffe) placing of a bottleneck's stride; torchvision strides the 3×3."""
+    """Whether a bottleneck's stride is in its first 1×1 convolution, as in Caffe; torchvision has it in the 3×3."""
 
 
 DESIGNS = {
@@ -40,7 +40,7 @@ DESIGNS = {
 
 
 class ResNet(nn.Module):
-    """Stages 1 to `last_layer` of a ResNet, each of which `forward` returns."""
+    """Stages 1 to `last_layer` of a ResNet; `forward` returns the map of each."""
 
     def __init__(self, design: ResNetDesign, last_layer: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ResNet(nn.Module):
         return maps
 
     def path(self) -> list[nn.Conv2d | nn.MaxPool2d]:
-        """The steps to the deepest map in order, by way of all convolutions and no shortcut."""
+        """The layers up to the deepest map in order, through all convolutions and without shortcuts."""
         return [
             module
             for name, module in self.named_modules()
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around a shortcut (ResNet-18 and -34)."""
+    """Two 3×3 convolutions and a shortcut (ResNet-18 and -34)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions around a shortcut (ResNet-50 and deeper)."""
+    """1×1, 3×3, 1×1 convolutions and a shortcut (ResNet-50 and deeper)."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, stride: int, stride_in_first_1x1: bool) -> None:
         super().__init__()
@@ -115,14 +115,14 @@ def _block(design: ResNetDesign, inputs: int, outputs: int, stride: int) -> nn.M
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """Torchvision calls the projection `downsample.0` and its batch norm `downsample.1`."""
+    """The projection; torchvision calls it `downsample.0` and its batch norm `downsample.1`."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride))
 
 
 def state_dict_shapes(network: ResNet) -> dict[str, tuple[int, ...]]:
-    """What a torchvision state dict must hold for `network`: convolutions and the batch norm after each."""
+    """Names and shapes of a torchvision state dict for `network`: convolutions and the batch norm after each."""
     shapes: dict[str, tuple[int, ...]] = {}
     for key, tensor in network.state_dict().items():
         if norm := _norm_of(key):
@@ -136,7 +136,7 @@ def fold_batch_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Turn a torchvision state dict into one of `ResNet`: convolutions with bias, no batch norms.
 
     y = γ·(W x − μ)/√(v + ε) + β is one convolution with weight s·W and bias β − s·μ, s = γ/√(v + ε).
-    Keys of other layers (`fc`, stages that are not built) are left to the caller.
+    Keys of other layers (`fc`, stages that are not built) are for the caller to remove.
     """
     folded = {}
     for key, weight in state.items():

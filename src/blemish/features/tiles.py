@@ -1,8 +1,8 @@
 """Feature maps of a large image, tile by tile, equal to those of the whole image.
 
-A cell of a feature map sees only the pixels of its receptive field. A tile that is larger than its core by half a
-receptive field on each side therefore holds all that the core's cells see, and where the image ends earlier the
-tile ends with it, so that the network's own padding acts as it does on the whole image.
+A cell of a feature map depends only on the pixels of its receptive field. A tile that is larger than its core by half
+a receptive field on each side therefore holds all pixels that the core's cells depend on. At the image's edge the tile
+ends with the image, so that the network's own padding is that of the whole image.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 
 def compute_reach(path: Iterable[nn.Conv2d | nn.MaxPool2d]) -> int:
-    """How many pixels to each side of itself a cell sees: half its receptive field, without the centre.
+    """Number of pixels on each side of a cell that it depends on: half its receptive field, without the centre.
 
     Args:
-        path: The steps from image to map, first to last; each odd in size and padded by half of it.
+        path: The layers from image to map, first to last; each has an odd kernel, padded by half of it.
     """
     reach, stride = 0, 1
     for step in path:
@@ -32,15 +32,15 @@ def tiled(
     halo: int,
     core: int,
 ) -> list[Tensor]:
-    """The maps that `network` gives for images (N, 3, H, W), computed from one tile of one image at a time.
+    """The maps of `network` for images (N, 3, H, W), computed from one tile of one image at a time.
 
     Args:
-        network: Gives one map of ⌈H / stride⌉ × ⌈W / stride⌉ cells per stride.
-        images: A batch of any size, N ≥ 1; no more than a tile of it is copied.
-        strides: Of the maps; each divides the largest.
-        halo: Pixels that a tile has around its core: at least the network's reach, a multiple of all strides, so
-            that cells lie where they do on the whole image.
-        core: Side of the square that a tile contributes, a multiple of all strides.
+        network: Returns one map of ⌈H / stride⌉ × ⌈W / stride⌉ cells per stride.
+        images: A batch of any size, N ≥ 1; no more than one tile is copied.
+        strides: Strides of the maps; each divides the largest.
+        halo: Pixels of a tile around its core: at least the network's reach, and a multiple of all strides, so that
+            the cells are aligned with those of the whole image.
+        core: Side of a tile's core, a multiple of all strides.
 
     Returns:
         The maps in channels-last order: (N, C, ⌈H / stride⌉, ⌈W / stride⌉) each.
@@ -66,5 +66,5 @@ def _empty(part: Tensor, count: int, height: int, width: int, stride: int) -> Te
 
 
 def _side(size: int | tuple[int, ...]) -> int:
-    """Of a window or step that is square."""
+    """Side of a square kernel or stride."""
     return size if isinstance(size, int) else size[0]

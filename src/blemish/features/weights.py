@@ -1,9 +1,9 @@
 """Finds, downloads and reads pretrained weights.
 
-They are looked for in the folder `$BLEMISH_WEIGHTS`, in the user's cache and in the package itself, in this order,
-and else downloaded into the cache. In a folder, `NAME.safetensors` (torchvision's tensor names) is preferred to
-torchvision's own file. `$BLEMISH_WEIGHTS_URL` names another address to download from, such as a mirror inside the
-factory that holds the same files.
+They are searched in the folder `$BLEMISH_WEIGHTS`, in the user's cache and in the package itself, in this order,
+and otherwise downloaded into the cache. In a folder, `NAME.safetensors` (torchvision's tensor names) is preferred to
+torchvision's own file. `$BLEMISH_WEIGHTS_URL` is another address to download the same files from, such as a mirror
+inside the factory.
 """
 
 import logging
@@ -35,11 +35,11 @@ logger = logging.getLogger("blemish")
 
 @dataclass(frozen=True, slots=True)
 class OfficialFile:
-    """A file of torchvision's (ImageNet-1k, first version of its weights)."""
+    """A weights file of torchvision (ImageNet-1k, first version of the weights)."""
 
     name: str
     sha256: str
-    """In hexadecimal. Where only its first 8 digits are published (in the file's name), these are compared:
+    """In hexadecimal. If only its first 8 digits are published (in the file's name), these are compared:
     enough to detect damage, but not a forged file."""
 
 
@@ -69,10 +69,10 @@ TIMEOUT_SECONDS = 30.0
 CHUNK = 2**20
 ZIP_START = b"PK\x03\x04"
 DTYPES = (torch.float32, torch.float16, torch.int64)
-"""What the tensors of a file may hold."""
+"""Allowed types of the tensors in a file."""
 
 _quiet = threading.Lock()
-"""Held while warnings are off, because `warnings.catch_warnings` is not safe in threads."""
+"""Held while warnings are off, because `warnings.catch_warnings` is not thread-safe."""
 _loads = ContextVar("loads_pretrained", default=True)
 
 
@@ -83,7 +83,7 @@ def loads_pretrained() -> bool:
 
 @contextmanager
 def without_pretrained() -> Iterator[None]:
-    """Build backbones without looking for weights, because a model folder provides them."""
+    """Build backbones without pretrained weights, because a model folder provides them."""
     token = _loads.set(False)
     try:
         yield
@@ -92,21 +92,21 @@ def without_pretrained() -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights are kept."""
+    """Folder of downloaded weights."""
     return user_cache_path("blemish", appauthor=False) / "weights"
 
 
 def folders() -> tuple[Path, ...]:
-    """Where weights are looked for, in this order."""
-    given = os.environ.get("BLEMISH_WEIGHTS")
-    return (*([Path(given)] if given else []), cache_folder(), EMBEDDED)
+    """Folders in which weights are searched, in this order."""
+    folder = os.environ.get("BLEMISH_WEIGHTS")
+    return (*([Path(folder)] if folder else []), cache_folder(), EMBEDDED)
 
 
 def pretrained_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors of network `name` that `shapes` asks for; the file may hold others, or no others.
+    """The pretrained tensors of network `name` that `shapes` names; the file may hold more.
 
     Raises:
-        WeightsError: If there is no file and no download, or the file is damaged or does not fit.
+        WeightsError: If no file is found and downloading fails, or the file is damaged or does not fit.
     """
     path = _find(name) or _download(name)
     state = _read(path, name)
@@ -115,13 +115,13 @@ def pretrained_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
         more = f" and {len(missing) - 1} other tensors" if len(missing) > 1 else ""
         raise WeightsError(
             f"{path} lacks {missing[0]} of shape {tuple(shapes[missing[0]])}{more}. "
-            f"Ask for earlier layers of {name}, or replace the file by one that has them all."
+            f"Request earlier layers of {name}, or replace the file with one that has all tensors."
         )
     for key, shape in shapes.items():
         if tuple(state[key].shape) != tuple(shape):
             raise WeightsError(
                 f"{path} holds {key} with shape {tuple(state[key].shape)}, but {name} needs {tuple(shape)}. "
-                f"Replace the file by one of {name}."
+                f"Replace the file with one of {name}."
             )
     return {key: state[key] for key in shapes}
 
@@ -140,26 +140,28 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
             return load_file(path)
         _check_sha256(path, OFFICIAL[name].sha256)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}. Replace it by an undamaged file.") from error
+        raise WeightsError(f"{path} cannot be read: {error}. Replace it with an undamaged file.") from error
     return read_torch_file(path)
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    found = sha256_of(path)
-    if not found.startswith(expected):
-        raise WeightsError(f"{path} is damaged: its sha256 is {found}, expected {expected}. Delete the file.")
+    digest = sha256_of(path)
+    if not digest.startswith(expected):
+        raise WeightsError(
+            f"{path} is damaged: its sha256 is {digest}, expected {expected}. Delete the file."
+        )
 
 
 def read_torch_file(path: Path) -> dict[str, Tensor]:
     """The tensors in a state dict of `torch.save`, in its zip format or in the older one.
 
     Raises:
-        WeightsError: If the file is damaged, or holds anything else than a plain state dict.
+        WeightsError: If the file is damaged, or holds anything but a plain state dict.
     """
     try:
         state = _load(path)
         reason = _what_is_wrong(state, path.stat().st_size)
-    except Exception as error:  # a damaged or hostile file can make torch.load raise anything
+    except Exception as error:  # a damaged or malicious file can make torch.load raise anything
         raise _refused(path, f"reading it fails with {type(error).__name__}") from error
     if reason:
         raise _refused(path, reason)
@@ -169,30 +171,33 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
 def _refused(path: Path, reason: str) -> WeightsError:
     return WeightsError(
         f"{path} cannot be read as a state dict of torch.save: {reason}. "
-        "Replace it by an undamaged file that holds nothing but tensors, or by a .safetensors file."
+        "Replace it with an undamaged file that holds nothing but tensors, or with a .safetensors file."
     )
 
 
 def _load(path: Path) -> Any:
-    """What torch reads; its unpickler runs no code, but a small compressed entry could fill the memory."""
+    """Read a file with torch's unpickler for weights, which runs no code.
+
+    Compressed entries are refused, since a small one could fill the memory.
+    """
     with path.open("rb") as file:
         zipped = file.read(len(ZIP_START)) == ZIP_START
     if zipped:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise zipfile.BadZipFile("torch.save compresses nothing")
+                raise zipfile.BadZipFile("an entry is compressed, but torch.save compresses none")
     with _quiet, warnings.catch_warnings(action="ignore"):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _what_is_wrong(state: Any, file_size: int) -> str:
-    """Why this is not a flat dictionary of plain tensors; empty if it is."""
+    """The reason why a value is not a flat dictionary of plain tensors; empty if it is one."""
     if not isinstance(state, dict):
         return "it holds no dictionary of tensors"
     storages: dict[int, int] = {}
     for name, tensor in state.items():
         if not isinstance(name, str):
-            return f"its entry {name!r:.80} has no text as its name"
+            return f"the name of its entry {name!r:.80} is not text"
         if type(tensor) not in (Tensor, nn.Parameter):
             return f"its entry {name!r:.80} is not a tensor"
         if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
@@ -207,16 +212,16 @@ def _what_is_wrong(state: Any, file_size: int) -> str:
 
 
 def _download(name: str) -> Path:
-    """Download the official file into the cache: complete and checked, or not at all."""
+    """Download the official file into the cache; the file appears complete and checked, or not at all."""
     official = OFFICIAL.get(name)
     file = official.name if official else f"{name}.safetensors"
-    given = os.environ.get("BLEMISH_WEIGHTS") or "not set"
+    folder = os.environ.get("BLEMISH_WEIGHTS") or "not set"
     absent = (
-        f"No pretrained weights for {name}: {file} is not in {cache_folder()} or $BLEMISH_WEIGHTS ({given})"
+        f"No pretrained weights for {name}: {file} is not in {cache_folder()} or $BLEMISH_WEIGHTS ({folder})"
     )
     remedy = "Put the file into one of these folders."
     if official is None:
-        raise WeightsError(f"{absent}, and cannot be downloaded from anywhere. {remedy}")
+        raise WeightsError(f"{absent}, and there is no address to download it from. {remedy}")
     url = f"{(os.environ.get('BLEMISH_WEIGHTS_URL') or ADDRESS).rstrip('/')}/{official.name}"
     try:
         _fetch(url, official)
@@ -230,15 +235,15 @@ def _fetch(url: str, official: OfficialFile) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("the address must start with http:// or https://")
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / official.name) as aside:
-        with aside.open("wb") as file:
+    with whole_file(folder / official.name) as temporary:
+        with temporary.open("wb") as file:
             _stream(url, file)
-        if not (digest := sha256_of(aside)).startswith(official.sha256):
+        if not (digest := sha256_of(temporary)).startswith(official.sha256):
             raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
 
 
 def _stream(url: str, file: BinaryIO) -> None:
-    """Copy what is at the address into the file."""
+    """Copy the content of an address into a file."""
     with urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # the scheme has been checked
         promised: int | None = response.length
         size = "unknown size" if promised is None else f"{promised / 1e6:.0f} MB"

@@ -1,1 +1,1 @@
-"""The verdict on an image: its regions, its colours, how it shows itself."""
+"""The verdict on an image: its regions, its heat map and its display in notebooks."""

@@ -1,4 +1,4 @@
-"""An anomaly map as colours over its image, on one absolute scale for all images."""
+"""Heat maps: anomaly maps as colours over their images, on one absolute scale for all images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from blemish.types import Image, Map, Mask
 
 SCALE_END = 2.0
-"""Relative anomaly at which the colours end; 0 is a typical normal pixel, 1 the pixel threshold."""
+"""End of the colour scale, in relative anomaly: 0 is a typical normal pixel, 1 the pixel threshold."""
 
 _STOPS = np.array(
     [  # relative anomaly, red, green, blue, opacity
@@ -23,7 +23,7 @@ _STOPS = np.array(
         [2.00, 132, 12, 132, 0.80],
     ]
 )
-"""Darkens steadily from pale yellow over red to magenta: it also reads in grey and to the colour-blind."""
+"""Darkens steadily from pale yellow over red to magenta, so that it is readable in grey and to the colour-blind."""
 
 _STEPS = 512
 _GRID = np.linspace(0.0, SCALE_END, _STEPS)
@@ -36,17 +36,16 @@ _REST = (1.0 - _OPACITIES).astype(np.float32)
 def overlay(image: Image, relative_map: Map, *, defect_mask: Mask | None = None) -> NDArray[np.uint8]:
     """The image under the colours of its anomaly map, (H, W, 3) RGB uint8.
 
-    The scale is absolute: the same relative anomaly has the same colour on every image, whatever
-    else is on it. Up to 0.5 the image shows unchanged; from 2 on the colour stays the same.
+    The scale is absolute: the same relative anomaly has the same colour on every image. Values up to 0.5 are
+    transparent; all values from 2 have the same colour.
 
     Args:
         image: (H, W, 3).
-        relative_map: (H, W): 0 typical of normal pixels, 1 the pixel threshold; NaN (no score there)
-            stays transparent.
-        defect_mask: (H, W): is outlined, if given.
+        relative_map: (H, W): 0 typical of normal pixels, 1 the pixel threshold; NaN (no score) is transparent.
+        defect_mask: (H, W): outlined, if given.
     """
     if relative_map.shape != image.shape[:2]:
-        raise ValueError(f"The map must be of the image's size {image.shape[:2]}, got {relative_map.shape}.")
+        raise ValueError(f"The map must have the image's size {image.shape[:2]}, got {relative_map.shape}.")
     pixels = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
     place = np.clip(np.nan_to_num(relative_map, nan=0.0) / SCALE_END, 0.0, 1.0) * (_STEPS - 1)
     index = np.rint(place).astype(np.intp)
@@ -57,18 +56,18 @@ def overlay(image: Image, relative_map: Map, *, defect_mask: Mask | None = None)
     return painted
 
 
-def draw_outline(picture: NDArray[np.uint8], mask: Mask) -> None:
-    """Draws the mask's outline in white with a dark rim, so that it shows on any image."""
-    if mask.shape != picture.shape[:2]:
-        raise ValueError(f"The mask must be of the image's size {picture.shape[:2]}, got {mask.shape}.")
+def draw_outline(image: NDArray[np.uint8], mask: Mask) -> None:
+    """Draw the mask's outline into an image (H, W, 3), in white with a dark rim, which is visible on any image."""
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"The mask must have the image's size {image.shape[:2]}, got {mask.shape}.")
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(mask.shape) / 500))
-    cv2.drawContours(picture, contours, -1, (40, 16, 40), thickness + 2)
-    cv2.drawContours(picture, contours, -1, (255, 255, 255), thickness)
+    cv2.drawContours(image, contours, -1, (40, 16, 40), thickness + 2)
+    cv2.drawContours(image, contours, -1, (255, 255, 255), thickness)
 
 
 def colour_bar(width: int = 512, height: int = 24) -> NDArray[np.uint8]:
-    """The scale from 0 to 2 as an image, painted over mid grey: (height, width, 3) RGB."""
+    """The scale from 0 to 2 over mid grey, as an image (height, width, 3) RGB."""
     grey = np.full((height, width, 3), 150, np.uint8)
     ramp = np.broadcast_to(np.linspace(0.0, SCALE_END, width, dtype=np.float32), (height, width))
     return overlay(grey, ramp)

@@ -1,4 +1,4 @@
-"""Where the heat maps of many images go."""
+"""Chooses the files of heat maps."""
 
 import os
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from blemish.errors import DataError
 
 
 def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path]:
-    """For every image the file of its heat map: never the same for two, never an image itself.
+    """Choose a file for the heat map of every image, different from each other and from the images.
 
     Args:
-        images: Image → the folder that its place below `output` is relative to, as `find_images` gives them.
-        output: The folder of all heat maps.
+        images: Image → folder that it was found through, from `find_images`; kept as its folder below `output`.
+        output: Folder of all heat maps.
 
     Raises:
         DataError: A heat map would overwrite an image.

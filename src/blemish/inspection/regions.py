@@ -1,4 +1,4 @@
-"""Defect regions: the connected parts of what lies above the pixel threshold."""
+"""Finds defect regions: connected pixels above the pixel threshold."""
 
 import cv2
 import numpy as np
@@ -8,10 +8,10 @@ from blemish.types import Map, Mask
 
 
 def find_regions(anomaly_map: Map, pixel_threshold: float) -> tuple[Mask, tuple[Region, ...]]:
-    """The pixels strictly above the threshold, and their 8-connected regions.
+    """The defect mask, which are the pixels strictly above the threshold, and its 8-connected regions.
 
-    Regions come largest peak first, equal peaks in reading order; a region's peak position is the first
-    pixel in reading order that has it. The work grows with the pixels, not with pixels times regions.
+    Regions are sorted by peak, largest first, equal peaks in row-major order; a region's peak position is its first
+    pixel in row-major order with that value. The time is linear in the number of pixels.
     """
     mask: Mask = np.ascontiguousarray(anomaly_map > pixel_threshold)
     total, labels, boxes, _ = cv2.connectedComponentsWithStats(
@@ -26,7 +26,7 @@ def find_regions(anomaly_map: Map, pixel_threshold: float) -> tuple[Mask, tuple[
     places = np.zeros(total, dtype=np.int64)
     places[owner[highest]] = pixels[
         highest
-    ]  # backwards, so the first in reading order is written last and stays
+    ]  # backwards, so that the first in row-major order is written last
     order = 1 + np.lexsort((places[1:], -peaks[1:]))
     y, x = np.divmod(places, mask.shape[1])
     columns = np.column_stack([boxes, x, y])[order].tolist()  # cv2's box: left, top, width, height, area

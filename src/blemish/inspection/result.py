@@ -1,4 +1,4 @@
-"""The verdict on one image, and how it shows itself."""
+"""The verdict on one image, with its heat map and its display in notebooks."""
 
 import html
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from blemish.inspection.thumbnail import data_uri, make_thumbnail
 from blemish.types import Image, Map, Mask, Verdict
 
 NOTEBOOK_SIDE = 480
-"""Longest side of the images in a notebook, pixels."""
+"""Longest side of the images in a notebook, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +42,43 @@ class Inspection:
     """The verdict on one image."""
 
     path: Path | None
-    """None where the image was given as an array."""
+    """None if the image was given as an array."""
     score: float
     verdict: Verdict
     regions: tuple[Region, ...]
     """Largest peak first."""
     image: Image
-    """(H, W, 3) RGB, as it was inspected."""
+    """(H, W, 3) RGB, the inspected image."""
     anomaly_map: Map
     """(H, W) at the original image's size."""
     defect_mask: Mask
     """(H, W): the anomaly map above the pixel threshold."""
     calibration: Calibration
-    """What the verdict rests on."""
+    """Thresholds and score scale of the verdict."""
 
     @property
     def threshold(self) -> float:
-        """The image threshold: the verdict is NG if the score is above it."""
+        """Image threshold: the verdict is NG if the score is above it."""
         return self.calibration.image_threshold
 
     def overlay(self) -> NDArray[np.uint8]:
-        """The image under the colours of its heat map, the defect mask outlined; (H, W, 3) RGB.
+        """The image under the colours of its heat map, with the defect mask outlined; (H, W, 3) RGB.
 
-        The colours mean the same on every image: none up to half the pixel threshold, the strongest from twice the
-        threshold on, on a scale where a typical normal pixel has 0.
+        The scale is the same for every image. On a scale where a typical normal pixel is 0 and the pixel threshold
+        is 1, values up to 0.5 are transparent and those from 2 have the strongest colour.
         """
         relative = self.calibration.relative_map(self.anomaly_map)
         return overlay(self.image, relative, defect_mask=self.defect_mask)
 
     def save(self, path: Path | str) -> Path:
-        """Write the overlay as an image, in the format of its suffix, making the folder if need be."""
+        """Write the overlay as an image, in the format of the suffix; a missing folder is created."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, self.overlay())
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict without its arrays, ready for JSON."""
+        """The verdict without its arrays, as values that JSON can hold."""
         return {
             "path": None if self.path is None else str(self.path),
             "score": self.score,
@@ -96,7 +96,7 @@ class Inspection:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: verdict, score, threshold, and image and heat map side by side."""
+        """HTML for a notebook: verdict, score, threshold, and image and heat map side by side."""
         relative = self.calibration.relative_map(self.anomaly_map)
         small = make_thumbnail(self.image, relative, self.defect_mask, NOTEBOOK_SIDE)
         colour = "#c2501c" if self.verdict == "NG" else "#2f7d5b"
@@ -113,13 +113,13 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What takes the place of an inspection where an image could not be read."""
+    """The result for an image that could not be read, in place of an inspection."""
 
     path: Path | None
-    """None where the image was given as an array."""
+    """None if the image was given as an array."""
     error: DataError
-    """Names the file, the problem and the remedy."""
+    """Its text names the file, the problem and what to do."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Path and error, ready for JSON."""
+        """Path and error, as values that JSON can hold."""
         return {"path": None if self.path is None else str(self.path), "error": str(self.error)}

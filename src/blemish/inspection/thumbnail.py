@@ -1,4 +1,4 @@
-"""Small versions of an inspected image, for reports and notebooks."""
+"""Thumbnails of inspected images, for reports and notebooks."""
 
 import base64
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from blemish.types import Image, Map, Mask
 
 
 class Thumbnail(NamedTuple):
-    """An inspected image made small, all arrays of one size (H, W)."""
+    """An inspected image at reduced size (H, W), the same for all arrays."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
@@ -22,13 +22,13 @@ class Thumbnail(NamedTuple):
 
 
 def make_thumbnail(image: Image, relative_map: Map, defect_mask: Mask, longest: int) -> Thumbnail:
-    """Shrink first, then draw the overlay, so that outlines stay crisp.
+    """Shrink the arrays, then draw the overlay, so that outlines stay sharp.
 
     Args:
         image: (H, W, 3).
         relative_map: (H, W): 0 typical of normal pixels, 1 the pixel threshold.
         defect_mask: (H, W).
-        longest: Longest side of the result in pixels; smaller images stay as they are.
+        longest: Maximum length of the result's sides in pixels; smaller images are not resized.
     """
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
@@ -40,7 +40,7 @@ def make_thumbnail(image: Image, relative_map: Map, defect_mask: Mask, longest: 
 
 
 def shrink_image(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """The image with its longest side at most `longest` pixels."""
+    """The image shrunk until its longest side is at most `longest` pixels."""
     factor = longest / max(image.shape[:2])
     if factor >= 1:
         return image
@@ -49,11 +49,11 @@ def shrink_image(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
 
 
 def shrink_mask(mask: Mask, longest: int) -> Mask:
-    """The mask at the thumbnail's size; what covers a fifth of a pixel counts, so that scratches survive."""
+    """The mask at the thumbnail's size; a pixel is True if a fifth of it is, so that thin scratches are kept."""
     return shrink_image(mask.astype(np.uint8) * np.uint8(255), longest) > 50
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """The RGB image as a data URI, which HTML can hold."""
+    """The RGB image (H, W, 3) as a data URI for HTML."""
     data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])[1]
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")

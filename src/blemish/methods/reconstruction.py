@@ -53,7 +53,7 @@ class Reconstruction(Method):
     def collect(self, batches: Batches) -> None:
         if self.standardise and len(batches) == 1 and sum(map(len, batches)) < 2:
             raise MethodError(
-                "Standardising errors takes at least 2 training images, got 1. Add good images, or set "
+                "Standardising errors takes at least 2 training images, got 1. Add normal images, or set "
                 "standardise=false."
             )
 

@@ -1,1 +1,1 @@
-"""How well scores and anomaly maps agree with the truth: ranking, overlap, and their streaming evaluation."""
+"""Metrics of scores and anomaly maps against labels and masks: ranking, overlap, and streaming evaluation."""

@@ -1,4 +1,4 @@
-"""The record of an evaluation: numbers, the reasons for absent ones, and the curves a report draws."""
+"""The result of an evaluation: metrics, the reasons for absent ones, and the curves of a report."""
 
 import html
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ NUMBERS = (
     "miss_rate",
 )
 BY_TYPE = ("images", "image_auroc", "pixel_auroc", "aupro", "miss_rate")
-"""What is known of each defect type."""
+"""Numbers of each defect type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -36,32 +36,32 @@ class Evaluation:
     aupro: float | None
     """Area under the region-overlap curve up to a false-positive rate of 0.3, divided by 0.3."""
     false_alarm_rate: float | None
-    """Share of the normal images whose score is above the model's image threshold."""
+    """Share of normal images whose score is above the model's image threshold."""
     miss_rate: float | None
-    """Share of the anomalous images whose score is not above it."""
+    """Share of anomalous images whose score is not above the model's image threshold."""
     by_type: dict[str, dict[str, float | None]]
-    """Per defect type: images, image_auroc, pixel_auroc, aupro, miss_rate; all but the first and the last
-    are of that type's images together with all normal images."""
+    """Per defect type: images, image_auroc, pixel_auroc, aupro, miss_rate; all but the first and the last are
+    computed from that type's images together with all normal images."""
     seconds_per_image: float | None
     reasons: dict[str, str]
-    """For each absent number, under its name, why."""
+    """Name of each absent number → reason."""
     errors: dict[str, float]
-    """Empty when pixel metrics are exact; otherwise, under `aupro` or `crack.aupro`, how far each may be
-    off."""
+    """Name of each inexact pixel metric, such as `aupro` or `crack.aupro` → bound of its error; empty if all are
+    exact."""
     image_scores: tuple[float, ...]
-    """In the order the images came, as are the next two."""
+    """In the order of the images, as are the next two."""
     image_labels: tuple[int, ...]
     defect_types: tuple[str, ...]
     image_roc: Curve | None
-    """False-positive rate against true-positive rate, at most 500 points, as are the next two."""
+    """True-positive rate (y) against false-positive rate (x), at most 500 points, as are the next two."""
     pixel_roc: Curve | None
     pro: Curve | None
-    """False-positive rate up to 0.3 against the mean share of a region that is found."""
+    """Mean share of each region above the threshold (y) against the false-positive rate (x) up to 0.3."""
     report: Path | None = None
-    """The HTML file with the same numbers, where one was written."""
+    """HTML file of the report, if one was written."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers without scores and curves, ready for JSON; absent ones are None."""
+        """The numbers without scores and curves, as values that JSON can hold; absent ones are None."""
         result: dict[str, Any] = {"images": self.images}
         result |= {name: getattr(self, name) for name in NUMBERS}
         result |= {"by_type": self.by_type, "seconds_per_image": self.seconds_per_image}
@@ -69,7 +69,7 @@ class Evaluation:
         return result | ({"errors": self.errors} if self.errors else {})
 
     def table(self) -> str:
-        """A row for each defect type, as text; empty where there is none."""
+        """A row for each defect type, as text; empty if there is none."""
         if not self.by_type:
             return ""
         header, *_ = rows = self._rows()
@@ -81,7 +81,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        """The numbers, a row for each defect type, and what is to be known about them."""
+        """The numbers, a row for each defect type, and notes on precision and time."""
         parts = ["\n".join(f"{name:<17} {text}" for name, text in self._numbers()), self.table()]
         return "\n\n".join(part for part in (*parts, *self._notes()) if part)
 
@@ -91,7 +91,7 @@ class Evaluation:
         return f"Evaluation(images={self.images}{known})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the report, where one was written, else the numbers and the defect types."""
+        """HTML for a notebook: the report if one was written, else the numbers and the defect types."""
         if self.report is not None and self.report.is_file():
             page = html.escape(self.report.read_text("utf-8"))
             return f'<iframe sandbox srcdoc="{page}" style="width:100%; height:640px; border:0"></iframe>'
@@ -100,13 +100,13 @@ class Evaluation:
         return "<div>" + "".join(map(_html_table, tables)) + notes + "</div>"
 
     def _numbers(self) -> list[tuple[str, ...]]:
-        """Name and value of each number, or the reason why it is absent."""
+        """Name and value of each number, or the reason for its absence."""
         values = {name: getattr(self, name) for name in NUMBERS}
-        shown = [(n, f"– {self.reasons[n]}" if v is None else f"{v:.4f}") for n, v in values.items()]
-        return [("images", str(self.images)), *shown]
+        rows = [(n, f"– {self.reasons[n]}" if v is None else f"{v:.4f}") for n, v in values.items()]
+        return [("images", str(self.images)), *rows]
 
     def _rows(self) -> list[tuple[str, ...]]:
-        """A header, and the cells of each defect type."""
+        """A header row, and a row for each defect type."""
         rows: list[tuple[str, ...]] = [("defect type", *BY_TYPE)]
         for name, row in self.by_type.items():
             cells = ("–" if row[key] is None else f"{row[key]:.4f}" for key in BY_TYPE[1:])
@@ -118,7 +118,7 @@ class Evaluation:
         if self.errors:
             bound = max(self.errors.values())
             notes.append(
-                f"Pixel scores were binned to bound the memory: pixel metrics are within {bound:.1e} of exact."
+                f"Pixel scores were binned to save memory: pixel metrics differ by at most {bound:.1e} from exact ones."
             )
         if self.seconds_per_image is not None:
             notes.append(f"{self.seconds_per_image:.4f} s per image, without reading the file")

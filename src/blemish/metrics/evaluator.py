@@ -1,4 +1,4 @@
-"""Evaluation of a test set, image by image, in bounded memory."""
+"""Evaluates a test set image by image, in bounded memory."""
 
 from collections import Counter
 from typing import Any
@@ -14,16 +14,16 @@ from blemish.types import Map, Mask
 
 AUPRO_LIMIT = 0.3
 
-_NORMAL = None  # the tally's group of normal images, which no defect type can be called
+_NORMAL = None  # the tally's group of normal images; no defect type can have this name
 
 
 class Evaluator:
-    """Takes one scored image after the other, then gives all metrics.
+    """Takes scored images one by one, then computes all metrics.
 
     Pixel metrics are exact while all maps together hold at most `max_rows` distinct scores; beyond that
     they come from bins of at most 2^(s−23) relative width, s the number of dropped bits, and
-    `Evaluation.errors` bounds how far each can be off. Memory stays below about 150 bytes × `max_rows`,
-    while the images themselves are not kept.
+    `Evaluation.errors` bounds their errors. Memory stays below about 150 bytes × `max_rows`; the images
+    themselves are not kept.
     """
 
     def __init__(self, max_rows: int = 2**23) -> None:
@@ -36,8 +36,8 @@ class Evaluator:
     def update(self, score: float, label: int, defect_type: str, anomaly_map: Map, mask: Mask | None) -> None:
         """Take one image.
 
-        A normal image needs no mask; an anomalous one without leaves the pixel metrics of its defect type
-        and of the whole test set absent.
+        A normal image needs no mask; an anomalous one without a mask makes the pixel metrics of its defect
+        type and of the whole test set absent.
         """
         anomaly_map = np.asarray(anomaly_map, dtype=np.float32)
         mask = None if mask is None else np.asarray(mask, dtype=np.bool_)
@@ -46,7 +46,7 @@ class Evaluator:
         if not np.isfinite(score) or not np.isfinite(anomaly_map).all():
             raise DataError(
                 f"Image {len(self._scores) + 1} has a score or an anomaly map that is NaN or infinite, so "
-                "nothing can be measured. The weights are damaged or training failed; fit the model again."
+                "no metric can be computed. The weights are damaged or training failed; fit the model again."
             )
         if mask is not None and mask.shape != anomaly_map.shape:
             raise DataError(
@@ -55,7 +55,7 @@ class Evaluator:
             )
         if mask is not None and label == 0 and mask.any():
             raise DataError(
-                "A normal image has a mask with defective pixels; label it anomalous or remove the mask."
+                "A normal image has a mask with defective pixels. Label it anomalous, or remove the mask."
             )
         self._scores.append(float(score))
         self._labels.append(int(label))
@@ -69,11 +69,11 @@ class Evaluator:
         """All metrics of the images so far.
 
         Args:
-            threshold: The model's image threshold; an image is called anomalous when its score is above it.
-            seconds_per_image: Measured by the caller, passed on.
+            threshold: The model's image threshold; an image is called NG if its score is above it.
+            seconds_per_image: Time measured by the caller, copied into the result.
         """
         if not self._scores:
-            raise DataError("There is no image to evaluate; give a test set with at least one image.")
+            raise DataError("There is no image to evaluate. Give a test set with at least one image.")
         reasons: dict[str, str] = {}
         errors: dict[str, float] = {}
         image, image_roc = self._image_metrics(reasons)
@@ -131,7 +131,7 @@ class Evaluator:
         return dict(zip(names, values, strict=True)), *curves
 
     def _no_pixels_reason(self, table: ScoreTable) -> str | None:
-        """Why pixel metrics cannot be had, or None when they can."""
+        """The reason why pixel metrics cannot be computed; None if they can."""
         unmasked = self._unmasked.total()
         if unmasked:
             return f"{unmasked} of {sum(self._labels)} anomalous images have no mask"

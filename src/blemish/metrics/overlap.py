@@ -1,8 +1,8 @@
-"""AUPRO: how much of each defect region is found, at few false-positive pixels.
+"""AUPRO: area under the curve of per-region overlap against the false-positive rate of pixels.
 
-Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021. The sweep is exact: every distinct
-score is a threshold, each 8-connected region weighs the same whatever its size, the false-positive rate
-is over the normal pixels of all images, and the area up to the limit is divided by the limit.
+Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021. The curve is exact: every distinct
+score is a threshold, each 8-connected region has the same weight whatever its size, the false-positive
+rate is over the normal pixels of all images, and the area up to the limit is divided by the limit.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,21 @@ from blemish.types import Map, Mask
 def aupro(masks: Sequence[Mask], maps: Sequence[Map], limit: float = 0.3) -> float:
     """Area under the region-overlap curve up to a false-positive rate of `limit`, from 0 to 1.
 
-    The images may differ in size. ValueError without a defective or without a normal pixel.
+    The images may differ in size.
+
+    Raises:
+        ValueError: If no pixel is defective or no pixel is normal.
     """
     return area_under(pro_curve(masks, maps), limit)
 
 
 def pro_curve(masks: Sequence[Mask], maps: Sequence[Map]) -> Curve:
-    """False-positive rate (x) and mean share of a region that is found (y), at every distinct threshold."""
+    """False-positive rate (x) and mean share of each region above the threshold (y), at every distinct score."""
     for mask, anomaly_map in zip(masks, maps, strict=True):
         if mask.shape != anomaly_map.shape:
-            raise ValueError(f"Mask {mask.shape} and anomaly map {anomaly_map.shape} must have one size.")
+            raise ValueError(
+                f"Mask {mask.shape} and anomaly map {anomaly_map.shape} must have the same size."
+            )
         if not np.isfinite(anomaly_map).all():
             raise ValueError("Anomaly maps must be finite, but some value is NaN or infinite.")
     if not maps:
@@ -35,14 +40,14 @@ def pro_curve(masks: Sequence[Mask], maps: Sequence[Map]) -> Curve:
     scores = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
     defective = np.concatenate([mask.ravel() for mask in masks])
     shares = [region_shares(mask) for mask in masks]
-    distinct, place = np.unique(scores, return_inverse=True)
-    negatives = np.bincount(place[~defective], minlength=len(distinct))
-    overlap = np.bincount(place[defective], np.concatenate(shares), minlength=len(distinct))
+    distinct, inverse = np.unique(scores, return_inverse=True)
+    negatives = np.bincount(inverse[~defective], minlength=len(distinct))
+    overlap = np.bincount(inverse[defective], np.concatenate(shares), minlength=len(distinct))
     return overlap_curve(negatives[::-1], np.asarray(overlap[::-1], np.float64))
 
 
 def region_shares(mask: Mask) -> Floats:
-    """One over its region's size for each defective pixel, in reading order."""
+    """For each defective pixel, in row-major order, one over the number of pixels of its region."""
     pixels: NDArray[np.uint8] = np.ascontiguousarray(mask).view(np.uint8)
     total, labels = cv2.connectedComponents(pixels, connectivity=8, ltype=cv2.CV_32S)
     owner = labels[mask]
@@ -52,11 +57,11 @@ def region_shares(mask: Mask) -> Floats:
 
 
 def overlap_curve(negatives: Integers, overlap: Floats) -> Curve:
-    """The curve from what each score holds, highest score first.
+    """The curve from counts per distinct score, highest score first.
 
     Args:
-        negatives: Normal pixels of that score.
-        overlap: Sum over all regions of the share of the region that has that score.
+        negatives: Number of normal pixels with each score.
+        overlap: Sum over all regions of the region's share of pixels with each score.
     """
     if not negatives.any() or not overlap.any():
         missing = "defective" if negatives.any() else "normal"
@@ -65,7 +70,7 @@ def overlap_curve(negatives: Integers, overlap: Floats) -> Curve:
 
 
 def cut(curve: Curve, limit: float) -> Curve:
-    """The part of the curve up to x = `limit`, ending there on the straight line between its neighbours."""
+    """The curve up to x = `limit`; its last point is interpolated linearly."""
     if not 0 < limit <= 1:
         raise ValueError(f"The false-positive-rate limit must be in (0, 1], got {limit}.")
     stop = int(np.searchsorted(curve.x, limit, side="right"))

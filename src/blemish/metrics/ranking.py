@@ -1,6 +1,6 @@
-"""How well scores rank anomalous above normal: AUROC, average precision and the best F1, exact.
+"""Ranking metrics of scores: AUROC, average precision and the best F1, exact.
 
-Scores may have any scale: only their order counts, and nothing is squashed or clamped first.
+Only the order of the scores matters; they are neither scaled nor clipped.
 """
 
 from typing import NamedTuple
@@ -13,21 +13,21 @@ Integers = NDArray[np.int64]
 
 
 class F1Max(NamedTuple):
-    """The best F1 that any threshold reaches."""
+    """The maximum F1 over all thresholds."""
 
     value: float
     threshold: float
-    """Scores at or above it are called anomalous; of several equally good ones, the highest."""
+    """Scores at or above it count as anomalous; of several with the same F1, the highest."""
 
 
 class Curve(NamedTuple):
-    """Points of a rising curve from (0, 0); `x` never falls."""
+    """Points of a non-decreasing curve from (0, 0), in the order of `x`."""
 
     x: Floats
     y: Floats
 
     def thinned(self, points: int = 500) -> "Curve":
-        """At most `points` of its points, evenly spread along its length, first and last kept."""
+        """At most `points` of its points, evenly spaced along its length, with the first and the last."""
         if len(self.x) <= points:
             return self
         length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(self.x)) + np.abs(np.diff(self.y)))])
@@ -37,31 +37,31 @@ class Curve(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many negatives and positives carry each distinct score, highest score first."""
+    """Numbers of negatives and positives with each distinct score, highest score first."""
 
     scores: Floats
     negatives: Integers
     positives: Integers
 
     def auroc(self) -> float:
-        """Chance that a positive scores above a negative; a tie counts half."""
+        """Probability that a positive scores above a negative; a tie counts half."""
         self._need_both_classes()
         above = np.cumsum(self.positives) - 0.5 * self.positives
         pairs = float(self.positives.sum()) * float(self.negatives.sum())
         return float(np.dot(self.negatives.astype(np.float64), above) / pairs)
 
     def average_precision(self) -> float:
-        """Precision at each distinct threshold, weighted by the recall it adds (steps, not trapezoids)."""
+        """Precision at each distinct threshold, weighted by the increase of recall (steps, not trapezoids)."""
         self._need_both_classes()
-        found = np.cumsum(self.positives)
-        called = found + np.cumsum(self.negatives)
-        return float(np.dot(self.positives, found / called) / found[-1])
+        tp = np.cumsum(self.positives)
+        called = tp + np.cumsum(self.negatives)
+        return float(np.dot(self.positives, tp / called) / tp[-1])
 
     def f1_max(self) -> F1Max:
-        """The best F1 over all thresholds."""
+        """The maximum F1 over all thresholds."""
         self._need_both_classes()
-        found = np.cumsum(self.positives)
-        f1 = 2 * found / (found + np.cumsum(self.negatives) + found[-1])
+        tp = np.cumsum(self.positives)
+        f1 = 2 * tp / (tp + np.cumsum(self.negatives) + tp[-1])
         best = int(np.argmax(f1))
         return F1Max(float(f1[best]), float(self.scores[best]))
 
@@ -73,49 +73,49 @@ class Counts(NamedTuple):
     def _need_both_classes(self) -> None:
         for column, word in ((self.positives, "anomalous"), (self.negatives, "normal")):
             if not column.any():
-                raise ValueError(f"A ranking metric needs both classes, but nothing here is {word}.")
+                raise ValueError(f"A ranking metric needs both classes, but no label is {word}.")
 
 
 def rising_share(amounts: Integers | Floats) -> Floats:
-    """Running sum from 0 to 1: the share of all `amounts` reached at each step."""
+    """Cumulative sum of `amounts` divided by their total, from 0 to 1."""
     total = np.concatenate([[0.0], np.cumsum(amounts, dtype=np.float64)])
     share: Floats = total / total[-1]
     return share
 
 
 def count(labels: ArrayLike, scores: ArrayLike) -> Counts:
-    """Gather labels (0 normal, 1 anomalous) and finite scores, both (n,), by distinct score."""
+    """Count labels (0 normal, 1 anomalous), (n,), by distinct finite score, (n,)."""
     values = np.asarray(scores, dtype=np.float64)
     truth = np.asarray(labels)
     if values.ndim != 1 or truth.shape != values.shape:
         raise ValueError(
-            f"Labels and scores must be two lists of one length, got {truth.shape} and {values.shape}."
+            f"Labels and scores must be two lists of equal length, got {truth.shape} and {values.shape}."
         )
     if not np.isfinite(values).all():
         raise ValueError("Scores must be finite numbers, but some are NaN or infinite.")
     if not np.isin(truth, (0, 1)).all():
         raise ValueError("Labels must be 0 (normal) or 1 (anomalous).")
-    distinct, place = np.unique(values, return_inverse=True)
-    totals = np.bincount(place, minlength=len(distinct))
-    positives = np.bincount(place[truth == 1], minlength=len(distinct))
+    distinct, inverse = np.unique(values, return_inverse=True)
+    totals = np.bincount(inverse, minlength=len(distinct))
+    positives = np.bincount(inverse[truth == 1], minlength=len(distinct))
     return Counts(distinct[::-1], (totals - positives)[::-1], positives[::-1])
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve, ties counted half; ValueError when one class is missing."""
+    """Area under the ROC curve, ties counted half; ValueError if a class is missing."""
     return count(labels, scores).auroc()
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision in steps, as scikit-learn has it; ValueError when one class is missing."""
+    """Average precision in steps, as in scikit-learn; ValueError if a class is missing."""
     return count(labels, scores).average_precision()
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> F1Max:
-    """The best F1 over all thresholds and where it lies; ValueError when one class is missing."""
+    """The maximum F1 over all thresholds, and its threshold; ValueError if a class is missing."""
     return count(labels, scores).f1_max()
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Curve:
-    """False-positive rate against true-positive rate at every distinct threshold."""
+    """False-positive rate (x) and true-positive rate (y) at every distinct threshold."""
     return count(labels, scores).roc_curve()

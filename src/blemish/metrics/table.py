@@ -1,10 +1,10 @@
-"""Pixel scores as counts per distinct score: streaming, exact while it fits, binned when it does not.
+"""Counts pixel scores per distinct score: exact while they fit in memory, binned otherwise.
 
-A float32 score becomes a 32-bit key of the same order: for positive floats the bits themselves rise with
-the value, for negative ones they fall. Counting by key is exact. Dropping the lowest bits of all keys
-bins the scores in steps of a constant relative width, on any scale, without knowing the range in advance;
-dropping s bits leaves bins at most 2^(s−23) of the score wide. `metrics/bounds.py` says how far a metric
-can move by that.
+A float32 score becomes a 32-bit key of the same order: the bits of positive floats rise with the value,
+those of negative floats fall. Counting by key is exact. Dropping the lowest bits of all keys bins the
+scores in steps of a constant relative width, on any scale, without knowing the range in advance; after
+dropping s bits, bins are at most 2^(s−23) of the score wide. `metrics/bounds.py` bounds the error that
+this causes in a metric.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,29 +25,30 @@ _LOWEST_FINITE = np.uint32(0x00800000)
 
 
 def to_keys(scores: Map) -> Keys:
-    """Unsigned integers in the order of the finite float32 scores, of the same shape."""
+    """Unsigned integers of the same order and shape as the finite float32 scores."""
     bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 turns -0.0 into 0.0: equal scores, equal keys
     bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | _SIGN
     return bits
 
 
 def to_scores(keys: Keys, dropped_bits: int) -> Floats:
-    """The lowest score that each key stands for."""
+    """The lowest score of each key."""
     whole = np.maximum(keys << np.uint32(dropped_bits), _LOWEST_FINITE)
     bits: Keys = np.where(whole & _SIGN, whole ^ _SIGN, ~whole)
     return bits.view(np.float32).astype(np.float64)
 
 
 class ScoreTable(NamedTuple):
-    """What each distinct key holds, keys rising."""
+    """Counts per distinct key, keys rising."""
 
     keys: Keys
     negatives: Integers
-    """Normal pixels."""
+    """Number of normal pixels."""
     positives: Integers
-    """Defective pixels."""
+    """Number of defective pixels."""
     overlap: Floats
-    """Sum over all regions of the region's share: all that AUPRO needs, since it averages over regions."""
+    """Sum over all regions of the region's share of pixels with this key; AUPRO needs no more, since it averages
+    over regions."""
 
     def coarser(self) -> "ScoreTable":
         """The same counts with the lowest bit of each key dropped."""
@@ -57,7 +58,7 @@ class ScoreTable(NamedTuple):
         return ScoreTable(keys[starts], *columns)
 
     def counts(self, dropped_bits: int) -> Counts:
-        """Negatives and positives per score, highest first."""
+        """Numbers of negatives and positives per score, highest score first."""
         return Counts(to_scores(self.keys[::-1], dropped_bits), self.negatives[::-1], self.positives[::-1])
 
     def overlap_curve(self) -> Curve:
@@ -72,14 +73,14 @@ def table_of_normal(keys: Keys) -> ScoreTable:
 
 
 def table_of_defective(keys: Keys, shares: Floats) -> ScoreTable:
-    """The table of defective pixels with these keys, each with its share of its region."""
-    distinct, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    overlap = np.asarray(np.bincount(place, shares, minlength=len(distinct)), np.float64)
+    """The table of defective pixels with these keys; `shares` is one over the size of each pixel's region."""
+    distinct, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    overlap = np.asarray(np.bincount(inverse, shares, minlength=len(distinct)), np.float64)
     return ScoreTable(distinct, np.zeros_like(counts), counts, overlap)
 
 
 def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """The table of all pixels of the given tables, whose keys must have lost the same number of bits."""
+    """The table of all pixels of the given tables, whose keys must have the same number of dropped bits."""
     tables = [table for table in tables if len(table.keys)]
     if len(tables) == 1:
         return tables[0]
@@ -96,7 +97,7 @@ def merge(tables: Sequence[ScoreTable]) -> ScoreTable:
 
 
 def _union(keys: Keys, others: Keys) -> Keys:
-    """All keys of two rising lists, rising; much faster than sorting them together."""
+    """The union of two sorted lists of keys, sorted; much faster than sorting them together."""
     if not len(keys):
         return others
     place = np.searchsorted(keys, others)
@@ -107,12 +108,12 @@ def _union(keys: Keys, others: Keys) -> Keys:
 class PixelTally:
     """Counts pixel scores of many images in bounded memory, one group per defect type, None for normal.
 
-    New pixels wait unsorted until twice `max_rows` of them have come, then all are merged into the tables at
-    once. While all tables together have at most `max_rows` distinct scores nothing is lost; beyond it keys lose
-    bits until a quarter of that is left, since merging takes time in proportion to the tables.
+    New pixels are buffered until there are twice `max_rows` of them, then all are merged into the tables at
+    once. While all tables together have at most `max_rows` distinct scores, counts are exact; beyond that bits
+    are dropped until a quarter of the rows is left, since merging takes time in proportion to the tables.
 
     Args:
-        max_rows: Rows kept at most, at 28 bytes each, plus twice as many waiting pixels at 4 to 12 bytes.
+        max_rows: Maximum number of rows, at 28 bytes each, plus twice as many buffered pixels at 4 to 12 bytes.
     """
 
     def __init__(self, max_rows: int = 2**23) -> None:
@@ -137,19 +138,19 @@ class PixelTally:
             self._settle()
 
     def table(self, groups: Iterable[str | None]) -> ScoreTable:
-        """The pixels of these groups together; a group never seen is empty."""
+        """The table of all pixels of these groups; a group without images is empty."""
         self._settle()
         return merge([self._tables[group] for group in groups if group in self._tables])
 
     @property
     def nbytes(self) -> int:
-        """Memory that tables and waiting pixels hold now."""
+        """Memory of tables and buffered pixels in bytes."""
         waiting = (array for lists in self._waiting.values() for arrays in lists for array in arrays)
         columns = (column for table in self._tables.values() for column in table)
         return sum(array.nbytes for array in waiting) + sum(column.nbytes for column in columns)
 
     def _settle(self) -> None:
-        """Merge the waiting pixels, then drop bits until the tables fit."""
+        """Merge the buffered pixels into the tables, then drop bits until the tables fit."""
         for group in list(self._waiting):
             normal, defective, shares = self._waiting.pop(group)
             bits = np.uint32(self.dropped_bits)

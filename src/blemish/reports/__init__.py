@@ -1,4 +1,4 @@
-"""An evaluation as one self-contained HTML report."""
+"""Reports: an evaluation as one self-contained HTML file."""
 
 from blemish.reports.gallery import GalleryItem, GalleryPicker
 from blemish.reports.html import ReportData, write_report

@@ -1,4 +1,4 @@
-"""Geometry of the report's charts, in units of their SVG view boxes; the template only draws it."""
+"""Geometry of the report's charts in units of their SVG view boxes, for the template."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.floating]
 
 WIDE, TALL = 760.0, 200.0
-"""View box of the histogram's and the losses' plot area."""
+"""Width and height of the plot area of the histogram and of the losses."""
 SQUARE = 300.0
-"""View box of a curve's plot area."""
-MOST_LINES = 6
-"""Losses drawn; the template has as many colours."""
+"""Side of the plot area of a curve."""
+MAX_LINES = 6
+"""Maximum number of losses in the chart; the template has as many colours."""
 _BINS = 48
-_MOST_POINTS = 300
+_MAX_POINTS = 300
 _LOGARITHMIC_FROM = 30.0
 _LARGEST, _SMALLEST = 1e300, 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A labelled place on an axis."""
+    """A labelled position on an axis."""
 
     at: float
     label: str
@@ -33,7 +33,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of the histogram: normal images stand on the middle line, anomalous ones hang from it."""
+    """A bar of the histogram, above the middle line for normal images, below it for anomalous ones."""
 
     x: float
     y: float
@@ -45,22 +45,22 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Scores of normal images above the middle line, of anomalous ones below."""
+    """Histogram of scores: normal images above the middle line, anomalous ones below."""
 
     bars: list[Bar]
     middle: float
     threshold_at: float
     ticks: list[Tick]
     overflow: int
-    """Images beyond the right end, drawn in the last bar."""
+    """Number of images beyond the right end, which the last bar includes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A line chart of the unit square, stretched so that the x axis ends at `x_end`."""
+    """A line chart with y from 0 to 1 and x from 0 to `x_end`."""
 
     points: str
-    """For an SVG polyline."""
+    """Points of an SVG polyline."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
 
@@ -71,30 +71,30 @@ class LossLine:
 
     name: str
     points: list[tuple[float, float]]
-    """(x, y); a single one is a dot."""
+    """(x, y); a single point is drawn as a dot."""
     last: float
-    """Its value in the last epoch that has it."""
+    """Value in the last epoch that has the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossChart:
-    """All losses over the same epochs, on the same scale."""
+    """The losses over the epochs, on one scale."""
 
     lines: list[LossLine]
     left_out: int
-    """Losses beyond `MOST_LINES`."""
+    """Number of losses beyond `MAX_LINES`, which are not drawn."""
     is_logarithmic: bool
     x_ticks: list[Tick]
     y_ticks: list[Tick]
 
 
 def draw_histogram(scores: Numbers, labels: NDArray[np.integer], threshold: float) -> Histogram:
-    """Counts per score; few extreme scores do not squeeze the rest, they share the last bar.
+    """Numbers of images per score; a few extreme scores are counted in the last bar, so that the others stay legible.
 
     Args:
         scores: (N,) raw scores.
         labels: (N,) 0 normal, 1 anomalous.
-        threshold: An image above is NG.
+        threshold: Image threshold.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
     low = min(float(scores.min()), threshold)
@@ -135,7 +135,7 @@ def draw_histogram(scores: Numbers, labels: NDArray[np.integer], threshold: floa
 
 
 def draw_curve(x: Numbers, y: Numbers, x_end: float = 1.0) -> Curve:
-    """A curve through (x, y), both rising, cut at `x_end`."""
+    """The curve through (x, y), both rising, cut at `x_end`."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     order = np.lexsort((y, x))
     x, y = x[order], y[order]
@@ -151,36 +151,36 @@ def draw_curve(x: Numbers, y: Numbers, x_end: float = 1.0) -> Curve:
 
 
 def draw_losses(losses: object) -> LossChart | None:
-    """The losses of a training; on a logarithmic scale where all are positive and span a factor above 30.
+    """The losses of a training, on a logarithmic scale if all are positive and span a factor above 30.
 
     Args:
-        losses: What a model's manifest holds: one mapping of name to mean per epoch. It may come from a
-            stranger, so whatever is not a finite number is passed over.
+        losses: The losses of a model's manifest: per epoch, name → mean loss. They are not trusted: values that
+            are not finite numbers are ignored.
 
     Returns:
-        None if there is no number in it.
+        None if there is no finite number.
     """
-    found = _read_losses(losses)
-    if not found or not isinstance(losses, list):
+    finite = _read_losses(losses)
+    if not finite or not isinstance(losses, list):
         return None
-    shown = {name: np.array(found[name]).T for name in list(found)[:MOST_LINES]}
-    values = np.concatenate([line[1] for line in shown.values()])
+    drawn = {name: np.array(finite[name]).T for name in list(finite)[:MAX_LINES]}
+    values = np.concatenate([line[1] for line in drawn.values()])
     is_logarithmic = bool(values.min() > 0 and values.max() > _LOGARITHMIC_FROM * values.min())
     if is_logarithmic:
         values = np.log10(values)
     low, high = _widen(float(values.min()), float(values.max()))
-    # A single epoch stands in the middle.
+    # A single epoch is in the middle.
     first, last = (1, len(losses)) if len(losses) > 1 else (0, 2)
     to_x, to_y = WIDE / (last - first), TALL / (high - low)
     lines = []
-    for name, (epochs, line) in shown.items():
+    for name, (epochs, line) in drawn.items():
         x, y = _thin((epochs - first) * to_x, (high - (np.log10(line) if is_logarithmic else line)) * to_y)
         points = list(zip(x.round(1).tolist(), y.round(1).tolist(), strict=True))
         lines.append(LossLine(name, points, float(line[-1])))
     y_ticks = pick_powers(low, high) if is_logarithmic else pick_ticks(low, high)
     return LossChart(
         lines=lines,
-        left_out=len(found) - len(lines),
+        left_out=len(finite) - len(lines),
         is_logarithmic=is_logarithmic,
         x_ticks=[Tick(round((at - first) * to_x, 2), label) for at, label in _pick_epochs(len(losses))],
         y_ticks=[Tick(round((high - at) * to_y, 2), label) for at, label in y_ticks],
@@ -188,8 +188,8 @@ def draw_losses(losses: object) -> LossChart | None:
 
 
 def pick_powers(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten from 10**low to 10**high, as exponents with labels; where few, also 2 and 5 times them."""
-    factors = (1, 2, 5) if high - low < 2.5 else (1,)
+    """Exponents and labels of the powers of ten from 10**low to 10**high; if these are few, also of 2 and 5 times."""
+    factors = (1, 2, 5) if high - low < 3 else (1,)
     stride = max(1, math.ceil((high - low) / 6))
     powers = range(math.floor(low / stride) * stride, math.floor(high) + 1, stride)
     return [
@@ -204,7 +204,7 @@ def pick_powers(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def pick_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """About five round values in [low, high] with their labels."""
+    """About five round values in [low, high] and their labels."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = power * min((factor for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999), default=10)
@@ -225,17 +225,17 @@ def _describe_bar(count: int, is_anomalous: bool, low: float, width: float, plac
 
 def _read_losses(losses: object) -> dict[str, list[tuple[int, float]]]:
     """(epoch, value) of every finite number under its name; epochs count from 1."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    finite: dict[str, list[tuple[int, float]]] = {}
     for epoch, row in enumerate(losses if isinstance(losses, list) else (), 1):
         for name, value in row.items() if isinstance(row, Mapping) else ():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and abs(value) <= _LARGEST:  # false for NaN; whole numbers may not fit into a float
-                found.setdefault(name, []).append((epoch, float(value)))
-    return found
+            if is_number and abs(value) <= _LARGEST:  # false for NaN; large integers do not fit into a float
+                finite.setdefault(name, []).append((epoch, float(value)))
+    return finite
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:
-    """The range with a margin; wide enough to tell the ticks apart where the values hardly differ."""
+    """The range with a margin, wide enough for distinct tick labels if the values hardly differ."""
     span = max(high - low, 1e-3 * max(abs(low), abs(high)))
     half = 0.54 * (span if span > _SMALLEST else 1.0)
     middle = (low + high) / 2
@@ -249,10 +249,10 @@ def _pick_epochs(count: int) -> list[tuple[float, str]]:
 
 
 def _thin(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """At most a few hundred of the points, evenly spaced along the curve, both ends included."""
-    if len(x) <= _MOST_POINTS:
+    """A few hundred of the points, evenly spaced along the curve, with both ends."""
+    if len(x) <= _MAX_POINTS:
         return x, y
-    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    wanted = np.linspace(0.0, travelled[-1], _MOST_POINTS)
-    chosen = np.unique(np.searchsorted(travelled, wanted).clip(0, len(x) - 1))
+    lengths = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    spaced = np.linspace(0.0, lengths[-1], _MAX_POINTS)
+    chosen = np.unique(np.searchsorted(lengths, spaced).clip(0, len(x) - 1))
     return x[chosen], y[chosen]

@@ -1,4 +1,4 @@
-"""An evaluation as a report: watches the images go by, then writes what is worth showing."""
+"""Builds the report of an evaluation: selects images while they are inspected, then writes the HTML file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 from blemish.inspection.result import Inspection
 from blemish.manifest import Manifest
 from blemish.metrics.evaluation import NUMBERS, Evaluation
-from blemish.reports.gallery import GalleryPicker, Pictures
+from blemish.reports.gallery import GalleryPicker, ImageArrays
 from blemish.reports.html import ReportData, write_report
 from blemish.types import Mask, Sample
 
 PACKAGES = ("blemish", "numpy", "torch", "onnxruntime")
-"""Whose versions a report states, where they are installed."""
+"""Packages whose versions a report states, if they are installed."""
 
 
 class ReportBuilder:
-    """Hand `observe` to `evaluate`, then `write`.
+    """Collects images by `observe`, an argument of `evaluate`, then writes the report.
 
     Args:
-        manifest: Of the model that is evaluated.
+        manifest: Manifest of the evaluated model.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -33,14 +33,14 @@ class ReportBuilder:
         self._picker = GalleryPicker()
 
     def observe(self, sample: Sample, inspection: Inspection, mask: Mask | None) -> None:
-        """Take one image; few are kept, as thumbnails."""
+        """Take one image; thumbnails of a few are kept."""
         self._picker.offer(
             "/".join(sample.path.parts[-3:]),
             sample.defect_type,
             sample.label,
             inspection.score,
             inspection.verdict,
-            lambda: Pictures(
+            lambda: ImageArrays(
                 inspection.image,
                 inspection.calibration.relative_map(inspection.anomaly_map),
                 inspection.defect_mask,
@@ -49,7 +49,7 @@ class ReportBuilder:
         )
 
     def write(self, path: Path, evaluation: Evaluation) -> Path:
-        """Write the report as one HTML file, making its folder if need be."""
+        """Write the report as one HTML file; a missing folder is created."""
         path.parent.mkdir(parents=True, exist_ok=True)
         manifest = self.manifest
         category = manifest.data.category
@@ -85,7 +85,7 @@ def _facts(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:
         "skipped as unreadable": manifest.data.skipped,
         "training data": manifest.data.fingerprint[:16],
         "seed": manifest.seed,
-        "tested, good": evaluation.images - anomalous,
+        "tested, normal": evaluation.images - anomalous,
         "tested, defective": anomalous,
     }
 

@@ -1,4 +1,4 @@
-"""Which test images a report shows: the worst mistakes and an even sample of what was found."""
+"""Selects the test images of a report: the worst errors and a random sample of the detections."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from blemish.inspection.thumbnail import make_thumbnail, shrink_mask
 from blemish.types import Image, Map, Mask, Verdict
 
 THUMBNAIL = 320
-"""Longest side of a picture in the report, pixels."""
+"""Longest side of an image in the report, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
-    """One test image as a report shows it."""
+    """A test image in a report."""
 
     name: str
-    """Path of the image, to be read by people."""
+    """Path of the image, for display."""
     defect_type: str
     label: int
     score: float
@@ -31,23 +31,23 @@ class GalleryItem:
     overlay: NDArray[np.uint8] = field(repr=False)
     """(H, W, 3) RGB, from `heatmap.overlay`."""
     mask: Mask | None = field(repr=False)
-    """(H, W) true defect, None where nobody marked it."""
+    """(H, W) true mask, None if the image has none."""
     defect_mask: Mask = field(repr=False)
-    """(H, W) what the model calls defective."""
+    """(H, W) pixels that the model calls defective."""
 
     @property
     def is_miss(self) -> bool:
-        """A defective image called OK."""
+        """Whether it is an anomalous image called OK."""
         return self.label == 1 and self.verdict == "OK"
 
     @property
     def is_false_alarm(self) -> bool:
-        """A normal image called NG."""
+        """Whether it is a normal image called NG."""
         return self.label == 0 and self.verdict == "NG"
 
 
-class Pictures(NamedTuple):
-    """The arrays of one test image, all (H, W)."""
+class ImageArrays(NamedTuple):
+    """The arrays of one test image, all of the same height and width."""
 
     image: Image
     relative_map: Map
@@ -57,26 +57,26 @@ class Pictures(NamedTuple):
 
 
 class GalleryPicker:
-    """Sees every test image once and keeps thumbnails of a few, so memory does not grow with the test set.
+    """Gets every test image once and keeps thumbnails of a few, so that memory does not grow with the test set.
 
-    It keeps the misses with the lowest and the false alarms with the highest score, and of each defect
-    type a random sample of the detections: typical ones, not the best.
+    It keeps the misses with the lowest and the false alarms with the highest score, and a random sample of the
+    detections of each defect type, so that they are typical.
 
     Args:
-        misses: How many misses to keep at most.
-        false_alarms: How many false alarms to keep at most.
-        detections: How many detections of each defect type to keep at most.
-        limit: How many images to hand out at most; detections give way to mistakes.
-        seed: Of the random sample.
+        misses: Maximum number of misses.
+        false_alarms: Maximum number of false alarms.
+        detections: Maximum number of detections of each defect type.
+        limit: Maximum number of images in total; errors come before detections.
+        seed: Seed of the random sample.
     """
 
     def __init__(
         self, *, misses: int = 8, false_alarms: int = 8, detections: int = 2, limit: int = 24, seed: int = 0
     ) -> None:
         self.misses, self.false_alarms, self.detections, self.limit = misses, false_alarms, detections, limit
-        self._mistakes: dict[str, list[GalleryItem]] = {"miss": [], "false_alarm": []}
-        self._found: dict[str, list[GalleryItem]] = {}
-        self._seen: dict[str, int] = {}
+        self._errors: dict[str, list[GalleryItem]] = {"miss": [], "false_alarm": []}
+        self._detections: dict[str, list[GalleryItem]] = {}
+        self._counts: dict[str, int] = {}
         self._rng = np.random.default_rng(seed)
 
     def offer(
@@ -86,41 +86,43 @@ class GalleryPicker:
         label: int,
         score: float,
         verdict: Verdict,
-        pictures: Callable[[], Pictures],
+        load_arrays: Callable[[], ImageArrays],
     ) -> None:
-        """Tells of one test image.
+        """Take one test image.
 
         Args:
-            name: Path to show.
+            name: Path for display.
             defect_type: "good" for normal images.
             label: 0 normal, 1 anomalous.
             score: Raw score.
-            verdict: The model's.
-            pictures: Called only if the image is kept for now.
+            verdict: The model's verdict.
+            load_arrays: Returns the image's arrays; called only if the image is kept.
         """
         if label == 1 and verdict == "NG":
             place = self._sample_place(defect_type)
             if place is not None:
-                kept = self._found.setdefault(defect_type, [])
-                kept[place : place + 1] = [_shrink(name, defect_type, label, score, verdict, pictures())]
+                kept = self._detections.setdefault(defect_type, [])
+                kept[place : place + 1] = [_shrink(name, defect_type, label, score, verdict, load_arrays())]
         elif (label == 1) != (verdict == "NG"):
-            self._keep_worst(name, defect_type, label, score, verdict, pictures)
+            self._keep_worst(name, defect_type, label, score, verdict, load_arrays)
 
     def items(self) -> list[GalleryItem]:
-        """The images kept, in the order to show: misses, false alarms, then detections type by type."""
-        chosen = (self._mistakes["miss"] + self._mistakes["false_alarm"])[: self.limit]
+        """The selected images in the report's order: misses, false alarms, then detections by defect type."""
+        chosen = (self._errors["miss"] + self._errors["false_alarm"])[: self.limit]
         room = self.limit - len(chosen)
-        # One of each type before the second of any.
+        # The first detection of each type comes before the second of any type.
         ranked = [
-            (place, defect_type) for defect_type, kept in self._found.items() for place in range(len(kept))
+            (place, defect_type)
+            for defect_type, kept in self._detections.items()
+            for place in range(len(kept))
         ]
         taken = sorted(sorted(ranked)[:room], key=lambda entry: (entry[1], entry[0]))
-        return chosen + [self._found[defect_type][place] for place, defect_type in taken]
+        return chosen + [self._detections[defect_type][place] for place, defect_type in taken]
 
     def _sample_place(self, defect_type: str) -> int | None:
-        """Where reservoir sampling puts this detection; None if it is passed over."""
-        seen = self._seen[defect_type] = self._seen.get(defect_type, 0) + 1
-        place = seen - 1 if seen <= self.detections else int(self._rng.integers(seen))
+        """Index at which reservoir sampling puts this detection; None if it is not kept."""
+        count = self._counts[defect_type] = self._counts.get(defect_type, 0) + 1
+        place = count - 1 if count <= self.detections else int(self._rng.integers(count))
         return place if place < self.detections else None
 
     def _keep_worst(
@@ -130,23 +132,23 @@ class GalleryPicker:
         label: int,
         score: float,
         verdict: Verdict,
-        pictures: Callable[[], Pictures],
+        load_arrays: Callable[[], ImageArrays],
     ) -> None:
         kind, capacity = ("miss", self.misses) if label else ("false_alarm", self.false_alarms)
-        kept = self._mistakes[kind]
+        kept = self._errors[kind]
         sign = 1.0 if label else -1.0
         if len(kept) >= capacity and (not kept or sign * score >= sign * kept[-1].score):
             return
-        kept.append(_shrink(name, defect_type, label, score, verdict, pictures()))
+        kept.append(_shrink(name, defect_type, label, score, verdict, load_arrays()))
         kept.sort(key=lambda item: sign * item.score)
         del kept[capacity:]
 
 
 def _shrink(
-    name: str, defect_type: str, label: int, score: float, verdict: Verdict, pictures: Pictures
+    name: str, defect_type: str, label: int, score: float, verdict: Verdict, arrays: ImageArrays
 ) -> GalleryItem:
-    """The item with its arrays made small."""
-    small = make_thumbnail(pictures.image, pictures.relative_map, pictures.defect_mask, THUMBNAIL)
+    """The gallery item with thumbnails of its arrays."""
+    small = make_thumbnail(arrays.image, arrays.relative_map, arrays.defect_mask, THUMBNAIL)
     return GalleryItem(
         name=name,
         defect_type=defect_type,
@@ -155,6 +157,6 @@ def _shrink(
         verdict=verdict,
         image=small.image,
         overlay=small.overlay,
-        mask=None if pictures.mask is None else shrink_mask(pictures.mask, THUMBNAIL),
+        mask=None if arrays.mask is None else shrink_mask(arrays.mask, THUMBNAIL),
         defect_mask=small.defect_mask,
     )

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file that needs nothing else: styles, charts and pictures are inside it."""
+"""Renders an evaluation as one HTML file, which contains its styles, charts and images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from blemish.reports import charts
 from blemish.reports.gallery import THUMBNAIL, GalleryItem
 from blemish.types import Mask
 
-MOST_PICTURES = 24
-"""Gallery entries in a report; with thumbnails of 320 pixels the file stays far below 8 MB."""
+MAX_IMAGES = 24
+"""Maximum number of images in a report; with thumbnails of 320 pixels the file stays far below 8 MB."""
 
 OVERLAP_LIMIT = 0.3
-"""False-positive rate at which the region-overlap curve ends, as AUPRO does."""
+"""False-positive rate at which the region-overlap curve ends, that of AUPRO."""
 
 LABELS = {
     "images": ("Images", "图像数"),
@@ -39,64 +39,64 @@ LABELS = {
     "miss_rate": ("Miss rate", "漏检率"),
     "seconds_per_image": ("Time per image", "单张耗时"),
 }
-"""What a metric is called in the report, in English and Chinese."""
+"""Metric → its name in the report, in English and Chinese."""
 
 LOSSES = {
     "loss": ("loss", "损失"),
     "held_out": ("loss on held-out normal images", "留出良品上的损失"),
 }
-"""What a loss is called in the report, in English and Chinese; others are named by their methods."""
+"""Loss → its name in the report, in English and Chinese; other losses keep their methods' names."""
 
 _SHORT = {"aupro": "AUPRO", "miss_rate": "Missed"}
-_MASK_GROUND, _MASK_TRUE, _MASK_FOUND = (244, 245, 247), (112, 122, 138), (196, 22, 110)
+_MASK_GROUND, _MASK_TRUE, _MASK_DEFECT = (244, 245, 247), (112, 122, 138), (196, 22, 110)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """Everything a report shows."""
+    """The content of a report."""
 
     title: str
     method: str
     category: str
     date: str
-    """As it should read."""
+    """Date and time, for display."""
     arguments: Mapping[str, Any]
-    """Of the method and of its preprocessing."""
+    """Arguments of the method and of its preprocessing."""
     dataset: Mapping[str, Any]
-    """Facts such as the number of images; name to value."""
+    """Name → value of facts such as the number of images."""
     metrics: Mapping[str, float | None]
-    """In the order to show; None is absent."""
+    """In the report's order; None is absent."""
     reasons: Mapping[str, str]
-    """Why a metric is absent, under its name."""
+    """Name of an absent metric → reason."""
     by_type: Mapping[str, Mapping[str, float | None]]
-    """Per defect type, the columns of its row."""
+    """Defect type → name and value of each column."""
     scores: NDArray[np.floating] = field(repr=False)
-    """(N,) of the test images."""
+    """(N,) raw scores of the test images."""
     labels: NDArray[np.integer] = field(repr=False)
     """(N,) 0 normal, 1 anomalous."""
     threshold: float
-    """An image is NG when its score is above."""
+    """Image threshold: an image is NG if its score is above it."""
     roc: tuple[NDArray[np.floating], NDArray[np.floating]] | None = field(repr=False)
-    """False-positive rates and true-positive rates of the images; None with one class only."""
+    """False-positive rates and true-positive rates of the images; None if a class is missing."""
     pro: tuple[NDArray[np.floating], NDArray[np.floating]] | None = field(repr=False)
     """False-positive rates and mean region overlaps of the pixels; None without masks."""
     calibration_text: str
     losses: object = field(repr=False)
-    """As in the model's manifest, unchecked: one mapping of name to mean per epoch."""
+    """As in the model's manifest, not checked: per epoch, name → mean loss."""
     gallery: Sequence[GalleryItem] = field(repr=False)
-    """In the order to show; at most `MOST_PICTURES` are."""
+    """In the report's order; the first `MAX_IMAGES` are used."""
     environment: Mapping[str, str]
-    """Versions; name to value."""
+    """Name → version."""
 
 
 def write_report(path: Path, report: ReportData) -> Path:
-    """Writes the report as HTML; the file appears whole or not at all.
+    """Write a report as HTML; the file appears whole or not at all.
 
     Args:
         path: The file; its folder must exist.
-        report: What to show.
+        report: The content.
     """
-    # File names that are not valid Unicode reach Python as lone surrogates, which UTF-8 cannot hold.
+    # Python represents file names that are not valid Unicode by lone surrogates, which UTF-8 cannot encode.
     write_whole(path, _render(report).encode("utf-8", "replace"))
     return path
 
@@ -110,7 +110,7 @@ def _render(report: ReportData) -> str:
         lstrip_blocks=True,
     )
     columns = list(dict.fromkeys(name for row in report.by_type.values() for name in row))
-    shown = report.gallery[:MOST_PICTURES]
+    images = report.gallery[:MAX_IMAGES]
     return environment.get_template("report.html.j2").render(
         report=report,
         summary=_summarize(report),
@@ -125,7 +125,7 @@ def _render(report: ReportData) -> str:
         pro=None if report.pro is None else charts.draw_curve(*report.pro, x_end=OVERLAP_LIMIT),
         losses=charts.draw_losses(report.losses),
         loss_names=LOSSES,
-        groups=_group_gallery(shown),
+        groups=_group_gallery(images),
         colour_bar=data_uri(colour_bar(640, 20)),
         plot=charts,
     )
@@ -133,9 +133,9 @@ def _render(report: ReportData) -> str:
 
 def _summarize(report: ReportData) -> dict[str, Any]:
     labels, is_called = np.asarray(report.labels), np.asarray(report.scores) > report.threshold
-    good, defective = int((labels == 0).sum()), int((labels == 1).sum())
+    normal, defective = int((labels == 0).sum()), int((labels == 1).sum())
     return {
-        "good": good,
+        "normal": normal,
         "defective": defective,
         "missed": int((~is_called[labels == 1]).sum()),
         "false_alarms": int(is_called[labels == 0].sum()),
@@ -164,7 +164,7 @@ def _name_metric(name: str, *, short: bool = False) -> tuple[str, str]:
 
 
 def format_metric(name: str, value: float | None) -> str:
-    """The number as people read it: rates in per cent, times in milliseconds, shares to four places."""
+    """A metric as text: rates in per cent, times in milliseconds, others with four decimals."""
     if value is None or not math.isfinite(value):
         return "–"
     if name == "images":
@@ -177,17 +177,17 @@ def format_metric(name: str, value: float | None) -> str:
 
 
 def _group_gallery(items: Sequence[GalleryItem]) -> list[dict[str, Any]]:
-    """Misses, false alarms and the rest, each with heading and entries; empty groups are left out."""
+    """Misses, false alarms, detections and passed images, each with heading and entries; without empty groups."""
     groups = (
         ("Missed defects", "漏检", "Defective images called OK, lowest score first.", "miss"),
-        ("False alarms", "误报", "Good images called NG, highest score first.", "alarm"),
+        ("False alarms", "误报", "Normal images called NG, highest score first.", "alarm"),
         (
             "Typical detections",
             "典型检出",
             "Defective images called NG; a random sample of each type.",
             "hit",
         ),
-        ("Passed", "合格", "Good images called OK.", "pass"),
+        ("Passed", "合格", "Normal images called OK.", "pass"),
     )
     return [
         {
@@ -220,12 +220,12 @@ def _kind(item: GalleryItem) -> str:
 
 
 def _draw_masks(item: GalleryItem) -> NDArray[np.uint8]:
-    """The true mask filled, the model's outlined, on a light ground."""
-    found = shrink_mask(item.defect_mask, THUMBNAIL)
-    picture = np.full((*found.shape, 3), _MASK_GROUND, np.uint8)
+    """The true mask filled and the defect mask outlined, on a light background."""
+    defect_mask = shrink_mask(item.defect_mask, THUMBNAIL)
+    image = np.full((*defect_mask.shape, 3), _MASK_GROUND, np.uint8)
     if item.mask is not None:
         true: Mask = shrink_mask(item.mask, THUMBNAIL)
-        picture[true] = _MASK_TRUE
-    contours, _ = cv2.findContours(found.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, _MASK_FOUND, 1)
-    return picture
+        image[true] = _MASK_TRUE
+    contours, _ = cv2.findContours(defect_mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, contours, -1, _MASK_DEFECT, 1)
+    return image

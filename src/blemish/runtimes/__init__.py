@@ -1,1 +1,1 @@
-"""Images in, Prediction arrays out: one file per engine, each with the same `predict`."""
+"""Runtimes: they compute predictions as numpy arrays, with torch or with ONNX Runtime."""

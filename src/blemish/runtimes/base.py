@@ -1,4 +1,4 @@
-"""What every runtime offers."""
+"""The interface of runtimes."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ class Runtime(Protocol):
 
     name: str
     device: str
-    """"cpu", or for example "cuda"."""
+    """"cpu" or, for example, "cuda"."""
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
         """Score images (N, 3, h, w), RGB in [0, 1]; padded pixels are NaN."""

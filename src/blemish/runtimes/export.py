@@ -15,11 +15,11 @@ from blemish.runtimes.onnx import OnnxRuntime
 from blemish.runtimes.torch import TorchRuntime
 
 TOLERANCE = 1e-3
-"""Largest difference allowed between the graph's and torch's scores, as a share of the score."""
+"""Maximum difference between the graph's and torch's scores, as a share of the score."""
 
 
 def require_exportable(method: Method) -> None:
-    """Check before a long fit that the method can be exported.
+    """Check, before training, that the method can be exported.
 
     Raises:
         ModelError: If the method declines export.
@@ -36,18 +36,18 @@ def require_exportable(method: Method) -> None:
 
 
 def export_onnx(method: Method, path: Path, size: tuple[int, int]) -> None:
-    """Write `path`, for inputs of `size` (h, w) and any batch size, and compare it with torch.
+    """Write the graph to `path`, for inputs of `size` (h, w) and any batch size, after comparing it with torch.
 
     Raises:
-        ModelError: If the method declines export, torch fails at it, or the graph's scores differ from torch's.
+        ModelError: If the method declines export, torch cannot trace it, or the graph's scores differ from torch's.
         MissingExtraError: If the extra `onnx` is not installed.
     """
     require_exportable(method)
     device = method.learned.device
     try:
-        with whole_file(path) as aside:
-            _traced(method.cpu(), size).save(aside, external_data=False)
-            _prove(method, aside, size)
+        with whole_file(path) as temporary:
+            _traced(method.cpu(), size).save(temporary, external_data=False)
+            _compare(method, temporary, size)
     finally:
         method.to(device)
 
@@ -56,7 +56,7 @@ def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
     """The method's `forward` as a graph for any batch size."""
     batch = torch.export.Dim("batch", min=1, max=256)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter, which the user cannot act on
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, which do not concern the user
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
@@ -68,24 +68,24 @@ def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
                 dynamic_shapes=({0: batch},),
                 verbose=False,
             )
-        except Exception as error:  # a third-party method can raise anything when traced without values
+        except Exception as error:  # a third-party method can raise anything while it is traced
             raise ModelError(
                 f"torch cannot trace {type(method).__name__} ({type(error).__name__}). Use the torch runtime; "
-                "if the method is yours, mend its forward or set `exports = False` and say why."
+                "if the method is yours, correct its forward, or set `exports = False` and `exports_reason`."
             ) from error
     return cast("torch.onnx.ONNXProgram", program)
 
 
-def _prove(method: Method, path: Path, size: tuple[int, int]) -> None:
-    """Compare graph and torch on noise, at another batch size than the traced one, with padding."""
+def _compare(method: Method, path: Path, size: tuple[int, int]) -> None:
+    """Compare graph and torch on noise with padding, at another batch size than the traced one."""
     images = np.random.default_rng(0).random((3, 3, *size), np.float32)
     images[0, :, : size[0] // 4] = np.nan
     expected = TorchRuntime(method).predict(images)
-    found = OnnxRuntime(path).predict(images)
-    for name, a, b in zip(("score", "anomaly_map"), expected, found, strict=True):
+    actual = OnnxRuntime(path).predict(images)
+    for name, a, b in zip(("score", "anomaly_map"), expected, actual, strict=True):
         difference = float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-12))
         if not difference <= TOLERANCE:
             raise ModelError(
-                f"The exported graph's {name} differs from torch's by {difference:.1e} of its size (allowed "
-                f"{TOLERANCE:.0e}), so it was not written. Please report it with the method and its arguments."
+                f"The exported graph's {name} differs from torch's by {difference:.1e} of its value (allowed: "
+                f"{TOLERANCE:.0e}), so the graph was not written. Please report this with the method and its arguments."
             )

@@ -36,42 +36,42 @@ class TorchRuntime:
 
 
 def available_devices() -> tuple[str, ...]:
-    """The devices of this computer: cpu, and cuda, cuda:0, … where there are any."""
+    """The devices of this computer: cpu, and cuda, cuda:0, … if there are GPUs."""
     count = torch.cuda.device_count()
     return ("cpu", *(("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()))
 
 
 def resolve_device(device: str) -> str:
-    """The device that is meant: "auto" is the GPU where there is one, else the CPU.
+    """The device of that name; "auto" is the GPU if there is one, else the CPU.
 
     Raises:
-        MethodError: If there is no such device; the text lists those there are.
+        MethodError: If there is no such device; the text lists the devices.
     """
     offered = available_devices()
     if device == "auto":
         return "cuda" if "cuda" in offered else "cpu"
     if device not in offered:
         raise MethodError(
-            f"torch finds no device {device!r} here. Choose one of: {', '.join((*offered, 'auto'))}."
+            f"torch finds no device {device!r}. Choose one of: {', '.join((*offered, 'auto'))}."
         )
     return device
 
 
 def save_weights(method: Method, path: Path) -> None:
-    """Write everything learned, and the frozen parts, as one safetensors file."""
+    """Write the method's state dict, learned and frozen tensors, as one safetensors file."""
     save_file({name: tensor.cpu().contiguous() for name, tensor in method.state_dict().items()}, path)
 
 
 def load_method(
     cls: type[Method], arguments: Mapping[str, Any], path: Path, upgrade: Upgrade = lambda state, _: state
 ) -> Method:
-    """Build a method from its arguments and its weights file; no pretrained weights are looked for.
+    """Build a method from its arguments and its weights file, without pretrained weights.
 
     Args:
         cls: The method's class.
-        arguments: Of its constructor.
+        arguments: Arguments of its constructor.
         path: The weights file.
-        upgrade: Makes the state dict, given as the file holds it and with the names wanted, what the method takes.
+        upgrade: Converts the file's state dict to the names that the method has, which are its second argument.
 
     Raises:
         ModelError: If the file is damaged or does not belong to such a method.
@@ -84,9 +84,9 @@ def load_method(
         method.load_learned(upgrade(load_file(os.fspath(path)), method.state_dict()))
     except (MissingExtraError, WeightsError):
         raise
-    except Exception as error:  # a hostile manifest's arguments can make a constructor raise anything
+    except Exception as error:  # a manipulated manifest's arguments can make a constructor raise anything
         raise ModelError(
             f"{path} does not hold the weights of {cls.__name__} with the arguments in the manifest: {error}. "
-            "The model folder is damaged; copy it again or fit anew."
+            "The model folder is damaged; copy it again or fit again."
         ) from error
     return method.eval()

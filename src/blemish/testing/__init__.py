@@ -1,6 +1,6 @@
-"""The contract of a method as executable checks, for blemish's own methods and for anybody's.
+"""The contract of a method as executable checks, for the methods of blemish and of third parties.
 
-In a test file of yours:
+In your test file:
 
     from blemish.testing import parametrize_with_checks
 
@@ -22,14 +22,18 @@ __all__ = ["CHECKS", "check_method", "parametrize_with_checks"]
 
 
 def check_method(make_method: Callable[[], Method]) -> None:
-    """Run every check on fresh methods from `make_method`; AssertionError says which sentence does not hold."""
+    """Run every check on new methods from `make_method`.
+
+    Raises:
+        AssertionError: If the method fails a check; the text says what is wrong.
+    """
     for check in CHECKS:
         check(make_method)
 
 
 def parametrize_with_checks(methods: Mapping[str, Callable[[], Method]]) -> "pytest.MarkDecorator":
-    """A pytest decorator that calls a test with (check, make_method) for every pair of the two."""
-    import pytest  # only those who test have it
+    """A pytest decorator that calls a test with (check, make_method) for every pair of a check and a method."""
+    import pytest  # not a requirement of blemish
 
     pairs = [
         pytest.param(check, make, id=f"{name}-{check.__name__.removeprefix('check_')}")

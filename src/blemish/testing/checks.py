@@ -1,4 +1,4 @@
-"""What every method must do, one function per sentence; each gets a function that builds a fresh method."""
+"""Checks of the contract of a method, one function each; their argument is a function that builds a new method."""
 
 import inspect
 import tempfile
@@ -25,40 +25,40 @@ Make = Callable[[], Method]
 Arrays = NDArray[np.float32]
 
 SAME = 1e-4
-"""Relative difference allowed between two ways to the same score."""
+"""Maximum relative difference between two computations of the same score."""
 
 
 _LEARNED: WeakKeyDictionary[Make, Method] = WeakKeyDictionary()
 
 
 def learned(make: Make) -> Method:
-    """A method that has learned twelve normal parts; trained once, then copied, so that no check sees another one's."""
+    """A method that has learned twelve normal parts; trained once and copied for every check."""
     if make not in _LEARNED:
         _LEARNED[make] = learned_anew(make)
     return deepcopy(_LEARNED[make])
 
 
 def learned_anew(make: Make) -> Method:
-    """The same, trained for this call."""
+    """A method that has learned twelve normal parts, trained in this call."""
     method = make()
     learn(method, normal_parts(12), held_out=normal_parts(3, seed=1), batch_size=5, seed=0)
     return method
 
 
 def predict(method: Method, images: Arrays) -> Prediction[Arrays]:
-    """Scores and maps as arrays."""
+    """Scores and maps of images (N, 3, H, W) as arrays."""
     return TorchRuntime(method).predict(images)
 
 
 def assert_same(a: Prediction[Arrays], b: Prediction[Arrays], what: str, tolerance: float = SAME) -> None:
-    """Equal scores and maps, up to rounding."""
+    """Assert that scores and maps are equal up to `tolerance`."""
     for name, x, y in zip(a._fields, a, b, strict=True):
         gap = float(np.abs(x - y).max())
         assert gap <= tolerance * max(float(np.abs(x).max()), 1e-6), f"{what}: the {name} differs by {gap}"
 
 
 def check_arguments_rebuild_the_method(make: Make) -> None:
-    """Arguments are declared, and stay as they were given; networks are made in `build`."""
+    """Arguments are declared and keep their values; networks are made in `build`."""
     method = make()
     again = type(method)(**method.arguments)
     assert again.arguments == method.arguments, f"{method.arguments} became {again.arguments}"
@@ -67,7 +67,7 @@ def check_arguments_rebuild_the_method(make: Make) -> None:
 
 
 def check_hooks_see_images_only(make: Make) -> None:
-    """No hook takes labels, masks or paths, so nothing can be selected on them."""
+    """No hook takes labels, masks or paths, so that nothing can be selected by them."""
     for hook in ("collect", "prepare", "finish"):
         parameters = list(inspect.signature(getattr(make(), hook)).parameters)
         assert len(parameters) == 1, f"{hook} takes {parameters}; it may take images only"
@@ -82,25 +82,25 @@ def check_hooks_see_images_only(make: Make) -> None:
 
 
 def check_not_learned_error(make: Make) -> None:
-    """Scoring before learning raises an error that names the next call."""
+    """Scoring before learning raises an error that says to call `blemish.fit`."""
     try:
         make().eval()(torch.from_numpy(normal_parts(1)))
     except NotLearnedError as error:
-        assert "blemish.fit" in str(error), f"the error does not name the next call: {error}"
+        assert "blemish.fit" in str(error), f"the error does not name blemish.fit: {error}"
     else:
         raise AssertionError("a method that has not learned gave a score")
 
 
 def check_seed_decides_everything(make: Make) -> None:
-    """The same seed learns the same, whatever random numbers were drawn before, even by the constructor."""
-    torch.rand(1)  # so that the two constructors, at the latest here, do not draw the same
+    """The same seed gives the same weights, whatever random numbers were drawn before, even by the constructor."""
+    torch.rand(1)  # so that the two constructors do not draw the same numbers
     first, second = learned(make), learned_anew(make)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), f"{name} differs between two runs of one seed"
 
 
 def check_map_has_the_input_size(make: Make) -> None:
-    """Scores are (N,), maps (N, H, W) with the input's (here not square) size, all finite float32."""
+    """Scores are (N,), maps (N, H, W) with the input's size, which is not square here; all are finite float32."""
     score, anomaly_map = predict(learned(make), normal_parts(2, seed=9))
     assert score.shape == (2,), f"two images have scores of the shape {score.shape}"
     assert anomaly_map.shape == (2, *SIZE), f"two images of {SIZE} have maps of the shape {anomaly_map.shape}"
@@ -110,12 +110,12 @@ def check_map_has_the_input_size(make: Make) -> None:
 
 
 def check_bigger_defect_bigger_score(make: Make) -> None:
-    """A growing defect on the same part never lowers the score, and a big one raises it above a good part's."""
+    """A stronger defect on the same part never lowers the score, and a strong one raises it above a normal part's."""
     scores = predict(
         learned(make), np.stack([defective_part(strength) for strength in (0.0, 0.5, 1.0)])
     ).score
-    assert scores[2] > scores[0], f"a strong defect scores {scores[2]}, the good part {scores[0]}"
-    assert scores[2] >= scores[1] * (1 - SAME), f"scores for a growing defect: {scores.tolist()}"
+    assert scores[2] > scores[0], f"a strong defect scores {scores[2]}, the normal part {scores[0]}"
+    assert scores[2] >= scores[1] * (1 - SAME), f"scores of an ever stronger defect: {scores.tolist()}"
 
 
 def check_map_shows_the_defect(make: Make) -> None:
@@ -128,7 +128,7 @@ def check_map_shows_the_defect(make: Make) -> None:
 
 
 def check_one_by_one_equals_batch(make: Make) -> None:
-    """An image's score does not depend on the batch it came in."""
+    """An image's score does not depend on the other images of its batch."""
     method = learned(make)
     images = np.concatenate([normal_parts(4, seed=5), defective_part(1.0)[None]])
     single = [predict(method, images[i : i + 1]) for i in range(len(images))]
@@ -137,7 +137,7 @@ def check_one_by_one_equals_batch(make: Make) -> None:
 
 
 def check_permuting_images_permutes_scores(make: Make) -> None:
-    """No statistic of the test images enters a score."""
+    """A score does not depend on statistics of the test images."""
     method = learned(make)
     images = np.concatenate([normal_parts(4, seed=5), defective_part(1.0)[None]])
     order = np.array([3, 0, 4, 2, 1])
@@ -146,7 +146,7 @@ def check_permuting_images_permutes_scores(make: Make) -> None:
 
 
 def check_scoring_is_pure(make: Make) -> None:
-    """Scoring leaves no trace: the same again, the same state, no random number drawn."""
+    """Scoring is repeatable, changes no state and draws no random number."""
     method = learned(make)
     before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
     generator = torch.get_rng_state()
@@ -158,7 +158,7 @@ def check_scoring_is_pure(make: Make) -> None:
 
 
 def check_padding_never_scores(make: Make) -> None:
-    """NaN pixels are outside the image: nothing becomes NaN, and the map's peak lies on the image."""
+    """NaN pixels are outside the image: scores and maps are finite, and the map's peak lies inside the image."""
     method = learned(make)
     image = padded(defective_part(1.0))
     score, anomaly_map = predict(method, image[None])
@@ -166,13 +166,13 @@ def check_padding_never_scores(make: Make) -> None:
     assert np.isfinite(anomaly_map).all(), "padding makes the map NaN or infinite"
     outside = np.isnan(image[0])
     peak, rest = anomaly_map[0][~outside].max(), anomaly_map[0][outside].max()
-    assert peak >= rest * (1 - SAME), f"the padding reaches {rest}, the image {peak}"
+    assert peak >= rest * (1 - SAME), f"the map's maximum is {rest} on the padding, {peak} on the image"
     normal_score = predict(method, padded(normal_parts(1, seed=5)[0])[None]).score[0]
-    assert normal_score < score[0], "with padding, a good part scores as high as a defective one"
+    assert normal_score < score[0], "with padding, a normal part scores as high as a defective one"
 
 
 def check_save_load_is_identical(make: Make) -> None:
-    """The weights file and the arguments give the same scores to the bit."""
+    """A method loaded from its arguments and weights file gives bit-identical scores."""
     method = learned(make)
     images = normal_parts(2, seed=3)
     with tempfile.TemporaryDirectory() as folder:
@@ -193,10 +193,12 @@ def check_frozen_parts_do_not_move(make: Make) -> None:
 
 
 def check_exported_graph_agrees(make: Make) -> None:
-    """The ONNX graph scores as torch does, at batch sizes it was not traced with; or the method says why not."""
+    """The ONNX graph gives torch's scores at any batch size, or the method says why it is not exported."""
     method = learned(make)
     if not method.exports:
-        assert method.exports_reason.endswith("."), "a method that declines export says why in exports_reason"
+        assert method.exports_reason.endswith("."), (
+            "a method that declines export must say why in exports_reason"
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -210,7 +212,7 @@ def check_exported_graph_agrees(make: Make) -> None:
 
 
 def check_one_training_image(make: Make) -> None:
-    """One image is enough to learn from, or the error says what is needed."""
+    """One training image is enough, or the error says how many are needed."""
     method = make()
     try:
         learn(method, normal_parts(1), seed=0)

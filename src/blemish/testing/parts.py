@@ -1,18 +1,18 @@
-"""Small images for the checks: a part with a hole on a brushed plate, as a method gets them, RGB in [0, 1]."""
+"""Small images for the checks, RGB in [0, 1]: a part with a hole on a brushed plate."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 SIZE = (64, 96)
-"""(H, W), not square on purpose."""
+"""(H, W), not square, so that swapped sides are noticed."""
 GREY = 0.45
-"""What light and drawing vary about."""
+"""Base grey value."""
 DEFECT = (slice(16, 48), slice(44, 84))
-"""Where `defective_part` puts its defect."""
+"""Rows and columns of the defect of `defective_part`."""
 
 
 def normal_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Good parts (count, 3, H, W): same drawing, other light and grain."""
+    """Normal parts (count, 3, H, W) of the same shape with random light and noise."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float32)
     hole = ((rows - 32) ** 2 + (columns - 22) ** 2 < 12**2).astype(np.float32)
@@ -24,7 +24,7 @@ def normal_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def defective_part(strength: float) -> NDArray[np.float32]:
-    """One part (3, H, W) with a bright checkered blot of a given strength; 0 is a good part."""
+    """One part (3, H, W) with a bright checkered defect of a given strength; 0 is a normal part."""
     image: NDArray[np.float32] = normal_parts(1, seed=5)[0]
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     blot = 0.34 + np.where((rows // 4 + columns // 4) % 2, 0.34, -0.34)
@@ -33,7 +33,7 @@ def defective_part(strength: float) -> NDArray[np.float32]:
 
 
 def padded(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The image with its uppermost and lowest eighth declared outside (NaN)."""
+    """The image with its top and bottom eighth as padding (NaN)."""
     image = image.copy()
     edge = SIZE[0] // 8
     image[:, :edge] = np.nan

@@ -1,5 +1,5 @@
-"""How a method learns: the one loop, what it reads, where it stops, what is kept of unfinished training."""
+"""Training: the loop that runs a method's hooks, prepared images, checkpoints and logs."""
 
-from blemish.training.loop import History, forget, learn, learn_on
+from blemish.training.loop import History, forget, learn, update_method
 
-__all__ = ["History", "forget", "learn", "learn_on"]
+__all__ = ["History", "forget", "learn", "update_method"]

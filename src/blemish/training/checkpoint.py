@@ -27,11 +27,11 @@ Optimizers = Mapping[str, torch.optim.Optimizer]
 
 @dataclass(slots=True)
 class Progressed:
-    """How far training is."""
+    """Progress of a training."""
 
     step: int = 0
     first: dict[str, float] = field(default_factory=dict)
-    """Each loss when it was first computed."""
+    """Each loss at its first step."""
     sums: dict[str, float] = field(default_factory=dict)
     """Sum of each loss over the images it was computed on in this epoch."""
     seen: dict[str, int] = field(default_factory=dict)
@@ -97,13 +97,13 @@ class Checkpoint:
             SafetensorError,
         ) as error:
             raise ModelError(
-                f"The unfinished training in {self.folder} is damaged ({error!r}). Start anew without --resume."
+                f"The unfinished training in {self.folder} is damaged ({error!r}). Start again without --resume."
             ) from error
         if done is None:
             changed = sorted(k for k in self.identity.keys() | known if known.get(k) != self.identity.get(k))
             raise ModelError(
-                f"The unfinished training in {self.folder} differs in: {', '.join(changed)}. Give what was given then, "
-                "or start anew without --resume."
+                f"The unfinished training in {self.folder} differs in: {', '.join(changed)}. Use the same values, "
+                "or start again without --resume."
             )
         return done
 
@@ -114,9 +114,9 @@ class Checkpoint:
         numbers, tensors = _state(method, optimizers)
         numbers = {"identity": self.identity, "done": asdict(done), **numbers}
         remove_leftovers(self.folder)
-        with whole_folder(self.folder) as aside:
-            save_file(tensors, aside / TENSORS)
-            (aside / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
+        with whole_folder(self.folder) as temporary:
+            save_file(tensors, temporary / TENSORS)
+            (temporary / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
         self.kept_at = time.monotonic()
 
     def clear(self) -> None:

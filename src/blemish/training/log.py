@@ -22,7 +22,7 @@ def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
 
     def write(epoch: int, losses: Mapping[str, float], /) -> None:
         rows[:] = [row for row in rows if int(row["epoch"]) < epoch] + [{"epoch": epoch, **losses}]
-        with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
             writer.writerows(rows)

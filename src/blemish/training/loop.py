@@ -1,4 +1,4 @@
-"""The one loop in which every method learns: seed → collect → epochs of batches → finish."""
+"""The training loop of all methods: seed → collect → epochs of batches → finish."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from blemish.types import Prediction, Progress, Watch, no_progress, no_watch
 Value = TypeVar("Value")
 DEFAULT_BUDGET = CacheBudget()
 EXPLODED = 1e6
-"""Training has diverged when a loss is this many times as large as that of the first step."""
+"""Training has diverged if a loss is this many times as large as in the first step."""
 HELD_OUT = "held_out"
 """Name, among the losses, of the loss on held-out images."""
 
@@ -55,7 +55,7 @@ def learn(
     The seed determines everything random; the states of torch's generators are restored afterwards.
 
     Args:
-        method: Method to train, in place.
+        method: Method to train; modified in place.
         images: Normal images (3, H, W).
         held_out: Other normal images, for early stopping if the method has patience.
         auxiliary: Images of other things than the product, for methods that use them.
@@ -81,7 +81,7 @@ def learn(
         )
     if len(auxiliary) and not method.auxiliary_use:
         raise MethodError(
-            f"{type(method).__name__} has no use for auxiliary images. Leave them out, or choose another method."
+            f"{type(method).__name__} does not use auxiliary images. Leave them out, or choose another method."
         )
     history = History()
     method.to(device).progress = progress
@@ -101,7 +101,7 @@ def learn(
     return history
 
 
-def learn_on(
+def update_method(
     method: Method,
     images: Images,
     *,
@@ -123,7 +123,7 @@ def learn_on(
 def forget(
     method: Method, image: NDArray[np.float32], where: NDArray[np.bool_], *, device: str = "cpu"
 ) -> list[tuple[int, float, float]]:
-    """Remove a defect in `image` (3, H, W) from what a method has learned as normal; see `Method.forget`.
+    """Remove a defect in `image` (3, H, W) from the features that a method learned as normal; see `Method.forget`.
 
     Raises:
         MethodError: If the method cannot forget.
@@ -200,10 +200,10 @@ class _Training:
         for name in losses:  # after all gradients, since a step changes weights that other losses depend on
             self.optimizers[name].step()
         numbers = {name: float(loss.detach()) for name, loss in losses.items()}
-        self._require_sound(numbers)
+        self._require_convergence(numbers)
         self.done.add(numbers, count)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.done.means().items())
-        self.progress("training", self.done.step, self.steps, shown)
+        means = ", ".join(f"{name} {value:.4g}" for name, value in self.done.means().items())
+        self.progress("training", self.done.step, self.steps, means)
 
     def _end_epoch(self) -> None:
         row = self.done.means()
@@ -217,7 +217,7 @@ class _Training:
         total = 0.0
         rows = np.arange(len(self.held_out))
         parts = np.array_split(rows, math.ceil(len(rows) / self.method.batch_size))
-        # The same random numbers each time, so that epochs compare.
+        # The same random numbers in every epoch, so that their losses are comparable.
         with torch.no_grad(), _seeded(self.seed, self.method.learned.device):
             for part, prepared in zip(parts, self.held_out.batches(parts), strict=True):
                 losses = _named(self.method.training_loss(*prepared))
@@ -227,19 +227,21 @@ class _Training:
 
     def _is_patience_over(self) -> bool:
         """Whether the held-out loss has not fallen for `patience` epochs."""
-        seen = [row[HELD_OUT] for row in self.done.losses if HELD_OUT in row]
+        losses = [row[HELD_OUT] for row in self.done.losses if HELD_OUT in row]
         patience = self.method.patience
-        return bool(patience) and len(seen) > patience and min(seen[-patience:]) >= min(seen[:-patience])
+        return (
+            bool(patience) and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+        )
 
-    def _require_sound(self, losses: Mapping[str, float]) -> None:
+    def _require_convergence(self, losses: Mapping[str, float]) -> None:
         first = {**losses, **self.done.first}
         for name, value in losses.items():
             if not math.isfinite(value) or abs(value) > EXPLODED * max(1.0, abs(first[name])):
                 rate = max(rate for rates in self.rates.values() for rate in rates)
                 raise DivergedError(
-                    f"Training diverged at step {self.done.step + 1} of {self.steps}: {name} is {value:.4g}, at first "
-                    f"it was {first[name]:.4g}. No model was written. Lower the learning rate, now {rate:g}, for "
-                    f"example with --set learning_rate={rate / 10:g}, and look for unusual images."
+                    f"Training diverged at step {self.done.step + 1} of {self.steps}: {name} is {value:.4g}, in the "
+                    f"first step it was {first[name]:.4g}. No model was written. Lower the learning rate, now "
+                    f"{rate:g}, for example with --set learning_rate={rate / 10:g}, and check for unusual images."
                 )
 
 

@@ -1,1 +1,1 @@
-"""The verbs that work on a model: learn a product, measure it on labelled images, learn more, forget a defect."""
+"""The operations on models: fit, evaluate, and update, which adds normal images or forgets a defect."""

@@ -1,4 +1,4 @@
-"""Measuring a model on labelled images."""
+"""Evaluates a model on labelled images."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,34 +28,34 @@ def evaluate(
     report: Path | str | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Measure a model on labelled images, at the images' own resolution.
+    """Evaluate a model on labelled images, at the images' own resolution.
 
-    `seconds_per_image` counts preprocessing, network and map, not decoding; images go in batches.
+    `seconds_per_image` covers preprocessing, network and map, without decoding, and is averaged over batches.
 
     Args:
-        model: What to measure.
-        samples: Usually `Dataset.test`.
-        observe: Sees every image and its verdict.
-        report: Where to write a report, one HTML file.
-        progress: Told of the images done.
+        model: Model to evaluate.
+        samples: Labelled images, usually `Dataset.test`.
+        observe: Called with every image, its inspection and its true mask.
+        report: File for a report in HTML; none is written if not given.
+        progress: Called with the number of images done.
 
     Raises:
-        DataError: If an image or a mask cannot be read, or they contradict each other.
+        DataError: If an image or a mask cannot be read, or the mask does not fit the image or its label.
     """
     if not samples:
         raise DataError("There is no image to evaluate on. Give a data set with a test split.")
     _warn_of_training_images(model, samples, progress)
     evaluator = Evaluator()
     builder = ReportBuilder(model.manifest)
-    observers = [seen for seen in (observe, builder.observe if report else None) if seen]
+    observers = [observer for observer in (observe, builder.observe if report else None) if observer]
     seconds = []
-    for sample, found in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
-        evaluator.update(found.score, sample.label, sample.defect_type, found.anomaly_map, found.mask)
+    for sample, scored in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
+        evaluator.update(scored.score, sample.label, sample.defect_type, scored.anomaly_map, scored.mask)
         if observers:
-            inspection = model.judge(found.score, found.anomaly_map, found.image, found.path)
+            inspection = model.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
             for observer in observers:
-                observer(sample, inspection, found.mask)
-        seconds.append(found.seconds)
+                observer(sample, inspection, scored.mask)
+        seconds.append(scored.seconds)
         progress("evaluating", len(seconds), len(samples))
     evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))
     if report:
@@ -75,7 +75,7 @@ def _warn_of_training_images(model: Model, samples: Sequence[Sample], progress: 
     shared = [sample.path for sample in samples if hashes[sample.path][:HASH_DIGITS] in learned]
     if shared:
         warnings.warn(
-            f"{len(shared)} test images are also training images, so the numbers flatter the model; the first is "
+            f"{len(shared)} test images are also training images, so the metrics are too optimistic; the first is "
             f"{shared[0]}. Remove them from one of the two.",
             BlemishWarning,
             stacklevel=3,

@@ -1,4 +1,4 @@
-"""Learning a product from normal images."""
+"""Fits a model to normal images."""
 
 import time
 import warnings
@@ -55,31 +55,30 @@ def fit(
     watch: Watch = no_watch,
     progress: Progress = no_progress,
 ) -> Model:
-    """Learn a product from normal images and calibrate on those held out.
+    """Fit a method to normal images and calibrate it on held-out ones.
 
     Args:
         method: A name in the catalogue, or a method that has not learned.
         images: Normal images; samples labelled anomalous are refused.
-        preset: One of the named configurations of a method given by its name.
-        arguments: For the constructor of a method given by its name; they win over the preset's.
-        preprocess: How images become the network's input; that of the preset, or else 256 × 256, squashed, unless
-            given.
-        test: Test images, if there are some: a warning if one is also a training image, and no other use is made of
-            them.
-        hold_out_share: Part of the images that is not learned from but sets the thresholds; at least one image.
+        preset: Named configuration of a method given by name.
+        arguments: For the constructor of a method given by name; they override the preset's.
+        preprocess: Preprocessing of images; default that of the preset, or else 256 × 256 with resize "squash".
+        test: Test images, which are only compared with the training images: a warning names duplicates.
+        hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
         false_alarm_rate: Share of normal images that may be called NG.
-        seed: Decides the split and everything random in the method.
-        device: Where torch works: "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:1".
-        skip_unreadable: Go on without images that cannot be decoded, counting them in the manifest.
-        auxiliary: Images of other things, for methods that say what use they have for them.
-        cache: Room for what training would otherwise compute anew in every epoch.
-        checkpoint: Folder for the state of training that is not finished; yours to remove once the model is saved.
-        resume: Go on from the checkpoint, if there is one, to the same weights as without the break.
-        watch: Told of each epoch's losses.
-        progress: Told of each phase.
+        seed: Seed of the split and of everything random in the method.
+        device: Device of torch: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
+        skip_unreadable: Whether to skip images that cannot be decoded; the manifest counts them.
+        auxiliary: Images of other things than the product, for methods with an `auxiliary_use`.
+        cache: Memory and disk for features that are computed once instead of in every epoch.
+        checkpoint: Folder for the state of unfinished training; the caller removes it once the model is saved.
+        resume: Whether to continue from the checkpoint, if there is one; the weights are those of uninterrupted
+            training.
+        watch: Called with the losses of every epoch.
+        progress: Called with the progress of each phase.
 
     Raises:
-        DataError: Naming *all* images that cannot be decoded; or if there are too few.
+        DataError: If images cannot be decoded, all of which the text names, or there are too few.
         MethodError: If the method cannot be built, or cannot learn from the images, or torch finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
@@ -90,7 +89,7 @@ def fit(
     device = resolve_device(device)
     learner, preprocess = _build(method, preset, arguments, preprocess)
     learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
-    if not 0 < false_alarm_rate < 1:  # said before the learning, not after it
+    if not 0 < false_alarm_rate < 1:  # checked before training, which may be long
         raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
     samples = normal_samples(images)
     normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
@@ -120,7 +119,7 @@ def _build(
         return learner, preprocess or preset_preprocess(method, preset)
     if preset is not None or arguments is not None:
         raise MethodError(
-            "preset and arguments are for a method given by its name, but this one is built already. Give its name, "
+            "preset and arguments are for a method given by name, but a built method was given. Give its name, "
             "or leave them out."
         )
     return method, preprocess or Preprocess()
@@ -128,7 +127,7 @@ def _build(
 
 @dataclass(frozen=True, slots=True)
 class _Learning:
-    """A method, and how it learns."""
+    """A method and the settings of its training."""
 
     method: "Method"
     name: str
@@ -147,7 +146,7 @@ class _Learning:
         checkpoint: Path | str | None,
         resume: bool,
     ) -> "Losses":
-        """Learn, from the beginning or from a checkpoint of the same learning."""
+        """Train the method, from the beginning or from a checkpoint of the same training."""
         from blemish.training import learn
         from blemish.training.checkpoint import Checkpoint
 
@@ -176,7 +175,7 @@ class _Learning:
         )
 
     def manifest(self, data: TrainingData, calibration: Calibration, history: History) -> Manifest:
-        """What the model is made of, once it has learned."""
+        """The manifest of the trained model."""
         return Manifest(
             method=self.name,
             arguments=self.method.arguments,
@@ -189,10 +188,10 @@ class _Learning:
 
 
 def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress) -> Calibration:
-    """Score the held-out normal images as an inspection would, at their own resolution."""
+    """Score the held-out normal images as in an inspection, at their own resolution."""
     rows = []
-    for found in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
-        rows.append((found.score, float(found.anomaly_map.max()), float(np.median(found.anomaly_map))))
+    for scored in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
+        rows.append((scored.score, float(scored.anomaly_map.max()), float(np.median(scored.anomaly_map))))
         progress("calibrating", len(rows), len(held_out))
     scores, peaks, typical = zip(*rows, strict=True)
     return Calibration.from_normal(scores, peaks, typical, rate)
@@ -203,8 +202,8 @@ def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> 
     if shared:
         first, copy = shared[0]
         warnings.warn(
-            f"{len({path for _, path in shared})} test images are also training images, so an evaluation will flatter "
-            f"the model; the first is {copy}, the same as {first}. Remove them from one of the two.",
+            f"{len({path for _, path in shared})} test images are also training images, so an evaluation would be too "
+            f"optimistic; the first is {copy}, the same as {first}. Remove them from one of the two.",
             BlemishWarning,
             stacklevel=3,
         )

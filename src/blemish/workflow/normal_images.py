@@ -1,4 +1,4 @@
-"""The normal images that a model learns from and is calibrated on."""
+"""Splits normal images into those for training and those for calibration."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from blemish.types import Progress, Sample
 
 @dataclass(frozen=True, slots=True)
 class NormalImages:
-    """The normal images of one fit."""
+    """The readable normal images of one fit."""
 
     samples: Sequence[Sample]
-    """All of them, in the order given."""
+    """All images, in the order given."""
     learned: Sequence[Sample]
-    """Those learned from, in the order that the method sees them."""
+    """Images learned from, in the order of training."""
     held_out: Sequence[Sample]
-    """Those that the thresholds rest on."""
+    """Images that the thresholds rest on."""
     skipped: int
-    """How many were left out because they cannot be read."""
+    """Number of images left out because they cannot be read."""
 
     def record(self, hashes: Mapping[Path, str]) -> TrainingData:
-        """Their entry in the manifest."""
+        """The images' entry in the manifest."""
         return TrainingData(
             category=self.samples[0].category,
             learned_from=len(self.learned),
@@ -45,7 +45,7 @@ class NormalImages:
 def split_images(
     samples: Sequence[Sample], hold_out_share: float, seed: int, *, skip_unreadable: bool, progress: Progress
 ) -> NormalImages:
-    """Hold some images out, and bring the others in random order, so that what comes first stands for all.
+    """Hold out some images and shuffle the others, so that the first ones are a random sample of all.
 
     Raises:
         DataError: If there are too few images.
@@ -60,13 +60,13 @@ def split_images(
 
 
 def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
-    """What is given to learn from, as samples.
+    """The given images as samples.
 
     Raises:
-        DataError: If it is one path, holds anomalous samples, or nothing.
+        DataError: If a single path was given, a sample is anomalous, or there is no image.
     """
     if isinstance(images, str | Path):  # a str is a sequence of str, too
-        raise DataError(f"{images} is one path. Give the images, e.g. blemish.open_dataset(folder).train.")
+        raise DataError(f"{images} is a single path. Give images, e.g. blemish.open_dataset(folder).train.")
     samples = [image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images]
     anomalous = [sample for sample in samples if sample.label]
     if anomalous:
@@ -80,19 +80,19 @@ def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) ->
 
 
 def raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progress: Progress) -> NoReturn:
-    """One unreadable image ended the work: look for the others too, so that they can be mended at once."""
+    """Raise one error that names all unreadable images, after one of them ended the work with `error`."""
     bad = check_images([sample.path for sample in samples], progress)
     if not bad:
         raise error
     listed = "\n".join(f"  {b.reason}" for b in bad)
     raise DataError(
         f"{len(bad)} of {len(samples)} images cannot be read:\n{listed}\n"
-        "Mend or remove them, or go on without them with --skip-unreadable (skip_unreadable=True)."
+        "Repair or remove them, or skip them with --skip-unreadable (skip_unreadable=True)."
     ) from error
 
 
 def _names(samples: Sequence[Sample]) -> list[str]:
-    """The images' paths below the folder they have in common, in the order they were learned from."""
+    """The images' paths relative to their common folder, in the order of training."""
     paths = [sample.path.absolute() for sample in samples]
     folder = Path(os.path.commonpath([path.parent for path in paths]))
     return [path.relative_to(folder).as_posix() for path in paths]

@@ -1,4 +1,4 @@
-"""Learning on: more normal images for a model that has learned, and forgetting a defect that was learned as normal."""
+"""Updates a fitted model: learns more normal images, or forgets a defect that was learned as normal."""
 
 import time
 from collections import Counter
@@ -30,31 +30,31 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What `update` added to a model."""
+    """Result of `update`."""
 
     images: int
     seconds: float
     calibration: Calibration
-    """What the thresholds rest on now."""
+    """Calibration of the updated model."""
 
     def summary(self) -> str:
-        """How much was learned how fast, and what the thresholds rest on now."""
+        """Number of images, time, thresholds and the images that they rest on."""
         return f"Learned {self.images} more images in {self.seconds:.1f} s.\n{self.calibration.describe()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `remove_like` took out of a model."""
+    """Result of `remove_like`."""
 
     origins: tuple[tuple[str, float, float], ...]
-    """The training image that each patch taken out was from, and where in it: x and y as shares of width and height."""
+    """For each removed patch its training image and its position there: x and y as shares of width and height."""
     before: Inspection
     after: Inspection
 
     def summary(self) -> str:
-        """Which training images the forgotten patches were from, and what the defect scores now."""
+        """The training images of the removed patches, and the defect's score before and after."""
         counts = Counter(name for name, _, _ in self.origins)
-        lines = [f"Took out {len(self.origins)} patches of {len(counts)} training images:"]
+        lines = [f"Removed {len(self.origins)} patches of {len(counts)} training images:"]
         for name, count in counts.most_common():
             places = [f"({x:.0%}, {y:.0%})" for other, x, y in self.origins if other == name]
             more = " …" if count > 5 else ""
@@ -73,22 +73,22 @@ def update(
     *,
     progress: Progress = no_progress,
 ) -> Addition:
-    """Learn more normal images, such as false alarms that somebody cleared, without the old ones.
+    """Learn more normal images, such as confirmed false alarms, without the earlier ones.
 
-    Thresholds then rest on the scores of the images held out by `fit`, which can only have fallen since, and on what
-    each new image scores as long as it alone is not learned from.
+    Thresholds then rest on the scores of the images held out by `fit`, which an update can only lower, and on the
+    leave-one-out score of each new image.
 
     Args:
-        model: In the torch runtime. It changes; save it to keep that.
+        model: Model in the torch runtime; it is modified in memory, so save it.
         images: New normal images.
-        progress: Told of the images done.
+        progress: Called with the number of batches done.
 
     Raises:
-        DataError: If an image cannot be read, was learned from already or is labelled anomalous.
-        MethodError: If the method cannot learn on.
+        DataError: If an image cannot be read, was already learned from or is labelled anomalous.
+        MethodError: If the method cannot be updated.
         ModelError: If the model is not in the torch runtime.
     """
-    from blemish.training import learn_on
+    from blemish.training import update_method
 
     started = time.perf_counter()
     runtime = _torch_runtime(model)
@@ -96,7 +96,7 @@ def update(
     data = model.manifest.data
     paths = [sample.path for sample in samples]
     hashes = _hashes_of_new(paths, data.hashes, progress)
-    scores, maps = learn_on(
+    scores, maps = update_method(
         runtime.method,
         Inputs(paths, model.preprocess),
         batch_size=batch_size(model.preprocess),
@@ -120,14 +120,14 @@ def update(
 
 
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
-    """Take out of a model what lets a defect pass for normal, because training images showed it.
+    """Remove from a model the features of a missed defect that training images contained.
 
-    The thresholds stay. More than one call may be needed, where several training images showed it.
+    The thresholds stay. Several calls may be needed if several training images contain such a defect.
 
     Args:
-        model: In the torch runtime. It changes; save it to keep that.
+        model: Model in the torch runtime; it is modified in memory, so save it.
         image: An image of the missed defect.
-        box: Where the defect is; without, it is taken to be where the image scores highest.
+        box: Position of the defect in that image; default the position of the highest score.
 
     Raises:
         DataError: If the image cannot be read or the box does not lie within it.
@@ -150,22 +150,22 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
             )
         marked[top : top + height, left : left + width] = True
     before = model.inspect(pixels)
-    gone = forget(
+    removed = forget(
         runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
     )
     names = model.manifest.data.images
-    model.manifest = model.manifest.changed(history=_extended(model, started, removed=len(gone)))
-    origins = tuple((names[number], x, y) for number, x, y in gone)
+    model.manifest = model.manifest.changed(history=_extended(model, started, removed=len(removed)))
+    origins = tuple((names[number], x, y) for number, x, y in removed)
     return Removal(origins, before, model.inspect(pixels))
 
 
 def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
-    """The hashes that the manifest keeps of images, none of which may be known."""
-    found = content_hashes(paths, progress)
-    hashes = [found[path][:HASH_DIGITS] for path in paths]
+    """Hash digits of new images for the manifest; an image in `known` is refused."""
+    digests = content_hashes(paths, progress)
+    hashes = [digests[path][:HASH_DIGITS] for path in paths]
     for path, digest in zip(paths, hashes, strict=True):
         if digest in known:
-            raise DataError(f"{path} was learned from or held out already. Leave it out.")
+            raise DataError(f"{path} was already learned from or held out. Leave it out.")
     return hashes
 
 
@@ -173,12 +173,12 @@ def _torch_runtime(model: Model) -> "TorchRuntime":
     from blemish.runtimes.torch import TorchRuntime
 
     if not isinstance(model.runtime, TorchRuntime):
-        raise ModelError('Only a model in the torch runtime can learn on. Load it with runtime="torch".')
+        raise ModelError('Only a model in the torch runtime can be updated. Load it with runtime="torch".')
     return model.runtime
 
 
 def _extended(model: Model, started: float, *, added: int = 0, removed: int = 0) -> History:
-    """The model's history with one more update, which began at `started`."""
+    """The model's history with one more update, which started at `started`."""
     history = model.manifest.history
     update = Update(added=added, removed=removed, seconds=round(time.perf_counter() - started, 2))
     return history.changed(updates=(*history.updates, update))
