@@ -12,7 +12,7 @@ import torch
 
 import blemish
 from blemish.blocks.synthetic.defects import add_defects
-from blemish.data.dataset import Inputs, stacked
+from blemish.data.loading import Inputs, stacked
 from blemish.methods.reconstruction import Reconstruction
 from blemish.runtimes.torch import TorchRuntime
 from blemish.training import learn

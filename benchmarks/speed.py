@@ -27,7 +27,7 @@ import blemish
 from blemish.blocks.memory.coreset import START_POINTS, GreedyCoreset, greedy_coreset, projection
 from blemish.blocks.memory.neighbours import NearestNeighbours
 from blemish.blocks.memory.streaming_coreset import StreamingCoreset
-from blemish.data.dataset import Inputs, stacked
+from blemish.data.loading import Inputs, stacked
 from blemish.data.preprocess import Preprocess
 from blemish.training import learn
 from blemish.types import Sample

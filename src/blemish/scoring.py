@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blemish.data.dataset import in_batches, prefetch
+from blemish.data.loading import in_batches, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, DataError, ModelError
 from blemish.runtimes.base import Runtime

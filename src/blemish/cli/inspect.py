@@ -85,7 +85,7 @@ def _with_heat_maps(
     results: "Iterator[Inspection | Unreadable]", files: Mapping[Path, Path]
 ) -> "Iterator[Inspection | Unreadable]":
     """The results in order, each after its heat map is written to its file in `files`, in threads."""
-    from blemish.data.dataset import prefetch
+    from blemish.data.loading import prefetch
     from blemish.inspection.result import Inspection
 
     def save(result: "Inspection | Unreadable") -> "Inspection | Unreadable":

@@ -1,28 +1,13 @@
-"""Opens data sets: their samples, checks before training, and batches for a network."""
+"""Opens data sets: the samples of a folder or a csv file, by category."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from os import cpu_count
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from blemish.data.images import read_image
 from blemish.data.layouts import LAYOUTS, find_layout
-from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError
-from blemish.types import Progress, Sample, no_progress
-
-Source = Sample | Path
-"""An image file."""
-
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
+from blemish.types import Sample
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,15 +64,6 @@ class Dataset:
         return replace(self, samples=chosen)
 
 
-@dataclass(frozen=True, slots=True)
-class BadImage:
-    """A file that could not be decoded."""
-
-    path: Path
-    reason: str
-    """One sentence that names the file, the problem and what to do."""
-
-
 def open_dataset(path: Path | str, *, layout: str | None = None, category: str | None = None) -> Dataset:
     """The samples of one category, found by folder and file names; no image is opened.
 
@@ -121,82 +97,6 @@ def list_categories(path: Path | str, *, layout: str | None = None) -> tuple[str
     return _open_all(Path(path), layout).categories
 
 
-def check_images(paths: Iterable[Path], progress: Progress = no_progress) -> list[BadImage]:
-    """Decode every file and list those that cannot be decoded, in the order given."""
-    listed = list(paths)
-    bad = []
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        for done, reason in enumerate(pool.map(_unreadable, listed), 1):
-            if reason:
-                bad.append(BadImage(listed[done - 1], reason))
-            progress("checking images", done, len(listed))
-    return bad
-
-
-class Images(Protocol):
-    """Network inputs (3, H, W) by index: an array (N, 3, H, W), or images decoded on access."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> NDArray[np.float32]: ...
-
-
-class Inputs:
-    """Preprocessed images (3, H, W), decoded on every access; thread-safe.
-
-    Args:
-        sources: Samples or paths, kept in this order.
-        preprocess: Applied to each decoded image.
-    """
-
-    def __init__(self, sources: Sequence[Source], preprocess: Preprocess) -> None:
-        self.sources = sources
-        self.preprocess = preprocess
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """The network input of image `index`.
-
-        Raises:
-            DataError: The image cannot be decoded.
-        """
-        return self.preprocess(read_image(_path_of(self.sources[index])))
-
-
-def stacked(images: Images, size: int) -> Iterator[NDArray[np.float32]]:
-    """Batches (N, 3, H, W) of `size` images, the last may be smaller; threads read images ahead."""
-    for rows in in_batches(prefetch(range(len(images)), images.__getitem__), size):
-        yield np.stack(rows)
-
-
-def prefetch(items: Iterable[Item], load: Callable[[Item], Loaded], ahead: int = 8) -> Iterator[Loaded]:
-    """`load(item)` for every item in order, computed in threads; at most `ahead` results are kept waiting.
-
-    An exception of `load` is raised in the place of its result.
-    """
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        waiting: deque[Future[Loaded]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(load, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items; the last may be shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
 def _open_all(path: Path, layout: str | None) -> Dataset:
     name = find_layout(path) if layout is None else layout
     if name not in LAYOUTS:
@@ -220,19 +120,7 @@ def _require_all_masks(dataset: Dataset) -> None:
         )
 
 
-def _unreadable(path: Path) -> str:
-    try:
-        read_image(path)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
 def _shortened(words: Sequence[str], max_length: int = 100) -> str:
     """The words with commas between, cut after `max_length` characters."""
     text = ", ".join(words) or "none"
     return text if len(text) <= max_length else f"{text[:max_length]} … ({len(words)} in all)"
-
-
-def _path_of(source: Source) -> Path:
-    return source.path if isinstance(source, Sample) else source

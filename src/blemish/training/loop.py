@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.data.cache import CacheBudget
-from blemish.data.dataset import Images, stacked
+from blemish.data.loading import Images, stacked
 from blemish.errors import DivergedError, MethodError
 from blemish.methods.base import Method
 from blemish.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Progressed

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.data.cache import CacheBudget, reserve
-from blemish.data.dataset import Images, prefetch, stacked
+from blemish.data.loading import Images, prefetch, stacked
 from blemish.methods.base import Method
 from blemish.types import Progress, no_progress
 

@@ -12,8 +12,8 @@ import numpy as np
 from blemish.calibration import Calibration
 from blemish.data.cache import CacheBudget
 from blemish.data.content import content_hashes, find_shared_content, fingerprint
-from blemish.data.dataset import Inputs
 from blemish.data.images import read_image
+from blemish.data.loading import Inputs
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
 from blemish.manifest import History, Manifest, TrainingData

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from blemish.data.checks import check_images
 from blemish.data.content import HASH_DIGITS, fingerprint
-from blemish.data.dataset import check_images
 from blemish.data.splits import hold_out
 from blemish.errors import DataError
 from blemish.manifest import TrainingData

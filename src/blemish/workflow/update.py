@@ -11,8 +11,8 @@ import numpy as np
 
 from blemish.calibration import Calibration
 from blemish.data.content import HASH_DIGITS, content_hashes
-from blemish.data.dataset import Inputs
 from blemish.data.images import image_size, read_image
+from blemish.data.loading import Inputs
 from blemish.errors import DataError, ModelError
 from blemish.inspection.result import Inspection
 from blemish.manifest import History, Update
