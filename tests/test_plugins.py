@@ -2,6 +2,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -120,3 +121,29 @@ def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"need the extra `train`: pip install 'blemish\[train\]'"):
         plugins.find_method("pca")
+
+
+@pytest.mark.parametrize("name", [None, "", "../x", "a b", "\ud800", "x" * 65, 3])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(
+        MethodError, match=r"^A method's name is up to 64 letters, digits, '_', '-' and '\.', got "
+    ):
+        blemish.register_method(name, Mine)
+    assert plugins.method_names() == tuple(CATALOGUE)
+
+
+@pytest.mark.parametrize("method", [dict, Mine(), None])
+def test_what_is_no_method_is_refused(method: Any) -> None:
+    with pytest.raises(MethodError, match=r" is not a method\. Register a subclass of blemish\.Method\.$"):
+        blemish.register_method("mine", method)
+
+
+class Oversized(Method):
+    def build(self) -> None:
+        raise RuntimeError("out of memory")
+
+
+def test_a_method_that_cannot_be_built_is_refused() -> None:
+    blemish.register_method("oversized", Oversized)
+    with pytest.raises(MethodError, match=r"^oversized cannot be built with \{\}: out of memory\."):
+        plugins.create_method("oversized")

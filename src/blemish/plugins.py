@@ -1,5 +1,6 @@
 """Finds and builds methods by name: those of blemish, of installed plug-ins and of the running program."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "blemish.methods"
 """A package offers a method with the entry point `NAME = "module:class"` in this group."""
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
 _registered: dict[str, "type[Method]"] = {}
 
 
@@ -23,8 +26,14 @@ def register_method(name: str, method: "type[Method]") -> None:
     """Register a method of the running program under a name, for fitting and loading.
 
     Raises:
-        MethodError: If the name belongs to another method.
+        MethodError: If the name belongs to another method, or is not a name, or the class is no method.
     """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise MethodError(
+            f"A method's name is up to 64 letters, digits, '_', '-' and '.', got {name!r:.80}. Choose another."
+        )
+    if not isinstance(method, type) or not hasattr(method, "declared"):
+        raise MethodError(f"{method!r:.80} is not a method. Register a subclass of blemish.Method.")
     if name in method_names() and _registered.get(name) is not method:
         raise MethodError(f"A method called {name!r} exists already. Register yours under another name.")
     _registered[name] = method
@@ -101,7 +110,7 @@ def create_method(
     settings = {**chosen, **(arguments or {})}
     try:
         return cls(**settings)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise MethodError(
             f"{name} cannot be built with {settings}: {error}. See `blemish methods`."
         ) from error

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from blemish.errors import MethodError
 from blemish.methods import CATALOGUE
@@ -196,3 +197,97 @@ def test_presets_hold_valid_arguments_of_the_method(name: str) -> None:
     method = find_method(name)
     for preset in method.presets.values():
         method.declared.check(preset.arguments)
+
+
+def method(body: dict[str, Any], bases: tuple[type, ...] = (Method,), /, **annotations: Any) -> type[Method]:
+    """A class with this body and these annotations."""
+    return type("Own", bases, {**body, "__annotations__": annotations})
+
+
+@pytest.mark.parametrize(
+    "name", ["collect", "build", "state_dict", "presets", "training", "learned", "auxiliary", "progress", "copy",
+             "has_learned", "arguments", "declared", "model_config", "self", "_x"],
+)  # fmt: skip
+def test_names_with_another_use_are_refused(name: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^Own: no argument can be called '{name}'\. Choose another name\.$"
+    ):
+        method({name: argument(1, "Meaning.")}, **{name: int})
+
+
+@pytest.mark.parametrize(
+    "kind", [None, dict, list[int], int | str, tuple[str, ...], tuple[int, int], tuple[()], Any, Tensor]
+)
+def test_types_that_cannot_be_checked_are_refused(kind: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Own: the argument x is annotated with .*, but must be int, float"):
+        method({"x": argument(1, "Meaning.")}, x=kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "limits"),
+    [
+        (float, 1.5, {"odd": True}),
+        (int, 3, {"odd": True, "multiple_of": 3}),
+        (str, "a", {"ge": 1}),
+        (tuple[float, ...], (1.0,), {"power_of_two": True}),
+    ],
+)
+def test_limits_that_do_not_fit_are_refused(kind: Any, value: Any, limits: dict[str, Any]) -> None:
+    with pytest.raises(
+        TypeError, match=r"^Own: the argument x has limits that do not fit its type or each other"
+    ):
+        method({"x": argument(value, "Meaning.", **limits)}, x=kind)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"ratio": 2.0}, {"ratio": math.nan}, {"ratio": lambda self: 1}, {"ratio": property(lambda self: 1)}],
+)
+def test_a_default_outside_its_range_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(
+        TypeError, match=r"^A default does not fit its argument\. Own: ratio must be a number in"
+    ):
+        method(body, (Base,))
+
+
+class Mixin:
+    """Declarations without a method."""
+
+    gain: float = argument(1.0, "Factor.")
+
+
+class Second(Method):
+    """Another base."""
+
+    bias: float = argument(0.0, "Offset.")
+    ratio: float = argument(0.3, "Share.")
+
+
+class Joined(Mixin, Derived, Second):
+    """Three bases."""
+
+
+def test_arguments_of_all_bases_are_known() -> None:
+    assert Joined().arguments == {"bias": 0.0, "ratio": 0.1, "epochs": 7, "width": 2, "gain": 1.0}
+    assert Joined(bias=4.0).arguments["bias"] == 4.0
+    assert Joined.gain == 1.0
+
+
+def test_annotations_of_other_attributes_are_not_read() -> None:
+    own = method({"x": argument(1, "Meaning.")}, x="int", other="NotImported")
+    assert own(x=3).arguments == {"x": 3}
+
+
+def test_an_argument_that_was_changed_to_a_wrong_value_is_refused() -> None:
+    changed = Derived()
+    changed.width = -3
+    with pytest.raises(MethodError, match=r"^Derived: width must be a whole number from 1, got -3\."):
+        _ = changed.arguments
+
+
+def test_a_value_without_a_text_is_refused_too() -> None:
+    odd = type("Odd", (), {"__repr__": lambda self: 1 / 0})()
+    with pytest.raises(
+        MethodError, match=r"^Derived: width must be a whole number from 1, got <Odd instance at"
+    ):
+        Derived(width=odd)

@@ -5,14 +5,11 @@ declaration.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from inspect import Parameter, Signature, cleandoc
+from dataclasses import dataclass
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, create_model
-
-from blemish.errors import MethodError
+from pydantic import AfterValidator, Field, Strict
 
 NOUNS = {int: "whole number", float: "number"}
 
@@ -29,6 +26,23 @@ class Argument:
     name: str = ""
     kind: Any = None
     """The annotation: int, float, bool, str, a Literal, a tuple of one of these, or one of these or None."""
+
+    @property
+    def fault(self) -> str:
+        """Why this declaration cannot work, as words after the argument's name; empty if it can."""
+        parts = [part for part in _options(self.kind) if part is not NoneType]
+        is_list = get_origin(parts[0]) is tuple and get_args(parts[0])[1:] == (Ellipsis,)
+        item = get_args(parts[0])[0] if is_list else parts[0]
+        is_plain = not is_list and (item in (bool, str) or get_origin(item) is Literal)
+        if len(parts) > 1 or not (item in NOUNS or is_plain):
+            return (
+                f"is annotated with {self.kind}, but must be int, float, bool, str, a Literal, tuple[int, ...] or "
+                "tuple[float, ...], with or without None"
+            )
+        shapes = bool(self.shape) + ("multiple_of" in self.limits)
+        if shapes > 1 or (shapes and item is not int) or (self.limits and is_plain):
+            return "has limits that do not fit its type or each other"
+        return ""
 
     @property
     def expected(self) -> str:
@@ -73,7 +87,8 @@ class Argument:
     def _bound(self, closed: str, opened: str, signs: str) -> tuple[str, str] | None:
         for name, sign in zip((closed, opened), signs, strict=True):
             if name in self.limits:
-                return f"{self.limits[name]:g}", sign
+                limit = self.limits[name]
+                return str(limit) if isinstance(limit, int) else f"{limit:g}", sign
         return None
 
     def _checked(self, kind: Any) -> Any:
@@ -120,85 +135,6 @@ def argument(
     limits = {"gt": gt, "ge": ge, "lt": lt, "le": le, "multiple_of": multiple_of}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     return Argument(default, meaning, given, "odd" if odd else "power of two" if power_of_two else "")
-
-
-class Declared:
-    """The declared arguments of one class, in order of declaration.
-
-    Args:
-        owner: Name of the class.
-        arguments: Its arguments by name, inherited ones first.
-    """
-
-    def __init__(self, owner: str, arguments: Mapping[str, Argument]) -> None:
-        self.owner = owner
-        self.arguments = arguments
-        self._model: type[BaseModel] | None = None
-
-    def extended(self, cls: type) -> "Declared":
-        """The arguments of a subclass: these, its own, and the defaults that it changes.
-
-        In the class body, each declaration is replaced by its default value.
-        """
-        arguments = dict(self.arguments)
-        kinds = get_type_hints(cls)
-        for name, value in list(vars(cls).items()):
-            if isinstance(value, Argument):
-                arguments[name] = replace(value, name=name, kind=kinds[name])
-                setattr(cls, name, value.default)
-            elif name in arguments:
-                arguments[name] = replace(arguments[name], default=value)
-        return Declared(cls.__name__, arguments)
-
-    @property
-    def model(self) -> type[BaseModel]:
-        """A pydantic model with one field per argument; its JSON schema describes the arguments to other programs."""
-        if self._model is None:
-            fields: Any = {
-                a.name: (a.type, Field(a.default, description=a.meaning)) for a in self.arguments.values()
-            }
-            settings = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-            self._model = create_model(f"{self.owner}Arguments", __config__=settings, **fields)
-        return self._model
-
-    @property
-    def signature(self) -> Signature:
-        """The constructor's signature: keyword-only arguments with their defaults."""
-        parameters = [
-            Parameter(a.name, Parameter.KEYWORD_ONLY, default=a.default, annotation=a.kind)
-            for a in self.arguments.values()
-        ]
-        return Signature(parameters)
-
-    def documented(self, doc: str | None) -> str | None:
-        """The class docstring with a section about the arguments."""
-        if not doc or not self.arguments:
-            return doc
-        lines = [
-            f"    {a.name}: {a.meaning} Must be {a.expected}; the default is {a.default!r}."
-            for a in self.arguments.values()
-        ]
-        return "\n".join([cleandoc(doc), "", "Args:", *lines])
-
-    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all arguments; those that are not given have their defaults.
-
-        Raises:
-            MethodError: If an argument is unknown, or a value is of another type or outside the range.
-        """
-        unknown = [name for name in values if name not in self.arguments]
-        if unknown:
-            known = ", ".join(self.arguments) or "none"
-            raise MethodError(f"{self.owner} has no argument {unknown[0]!r}. It has: {known}.")
-        try:
-            checked = self.model(**values)
-        except ValidationError as error:
-            wrong = self.arguments[str(error.errors()[0]["loc"][0])]
-            raise MethodError(
-                f"{self.owner}: {wrong.name} must be {wrong.expected}, got {values[wrong.name]!r:.80}. "
-                f"The default is {wrong.default!r}."
-            ) from None
-        return {name: getattr(checked, name) for name in self.arguments}
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blemish.errors import MethodError, NotLearnedError
-from blemish.methods.arguments import Declared
+from blemish.methods.declared import Declared
 from blemish.types import Prediction, Progress, no_progress
 
 
@@ -72,7 +72,7 @@ class Method(nn.Module):
                 f"{cls.__name__} defines __init__, whose arguments no saved model would hold. Declare them in the "
                 "class body (blemish.argument) and make networks and buffers in build."
             )
-        cls.declared = cls.declared.extended(cls)
+        cls.declared = Declared.by(cls)
         cls.__signature__ = cls.declared.signature  # type: ignore[attr-defined]  # read by inspect and help
         cls.__doc__ = cls.declared.documented(cls.__doc__)
 
@@ -176,11 +176,15 @@ class Method(nn.Module):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, from which the same method can be built."""
-        return {name: getattr(self, name) for name in self.declared.arguments}
+        """The constructor's arguments, from which the same method can be built.
+
+        Raises:
+            MethodError: If one was changed to a value that the constructor does not accept.
+        """
+        return self.declared.check({name: getattr(self, name) for name in self.declared.arguments})
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.declared.arguments)
         return f"{type(self).__name__}({given})"
 
     def load_learned(self, state: Mapping[str, Tensor]) -> None:

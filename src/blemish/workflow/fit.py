@@ -79,7 +79,8 @@ def fit(
 
     Raises:
         DataError: If images cannot be decoded, all of which the text names, or there are too few.
-        MethodError: If the method cannot be built, or cannot learn from the images, or torch finds no such device.
+        MethodError: If the method cannot be built, has learned already, or cannot learn from the images, or torch
+            finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
         ValueError: If a share or a rate is not between 0 and 1.
@@ -121,6 +122,12 @@ def _build(
         raise MethodError(
             "preset and arguments are for a method given by name, but a built method was given. Give its name, "
             "or leave them out."
+        )
+    if not hasattr(method, "declared") or isinstance(method, type):
+        raise MethodError(f"method must be a name or a method such as blemish.PCA(), got {method!r:.80}.")
+    if method.has_learned:
+        raise MethodError(
+            f"{type(method).__name__} has learned already, and a model may use it. Give a new one to each fit."
         )
     return method, preprocess or Preprocess()
 

@@ -1,0 +1,35 @@
+"""`fit` takes a method that has not learned, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import blemish
+from blemish import plugins
+from blemish.errors import MethodError
+from blemish.methods.pca import PCA
+from tiny_product import SMALL, Average, normal_samples
+
+
+def test_a_learned_method_is_refused_so_that_its_model_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "_registered", {"average": Average})
+    samples = normal_samples(tmp_path, 6)
+    method = Average()
+    model = blemish.fit(method, samples, preprocess=SMALL)
+    before = model.inspect(samples[0].path).score
+    with pytest.raises(
+        MethodError, match=r"^Average has learned already, and a model may use it\. Give a new one"
+    ):
+        blemish.fit(method, samples[1:], preprocess=SMALL)
+    assert model.inspect(samples[0].path).score == before
+
+
+@pytest.mark.parametrize("method", [PCA, None, 3])
+def test_what_is_no_method_is_refused(method: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        MethodError, match=r"^method must be a name or a method such as blemish\.PCA\(\), got "
+    ):
+        blemish.fit(method, normal_samples(tmp_path, 3))
