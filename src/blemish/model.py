@@ -11,7 +11,7 @@ from blemish.calibration import Calibration
 from blemish.data.find import find_images
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import DataError, ModelError
+from blemish.errors import DataError, MethodError, ModelError
 from blemish.files import sha256_of, whole_folder
 from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
@@ -26,7 +26,7 @@ from blemish.manifest import (
     write_manifest,
 )
 from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
-from blemish.plugins import find_method
+from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
 from blemish.scoring import Decoded, Scorer, require_finite, require_image
 from blemish.types import Image, Map, Sample, Verdict
@@ -167,7 +167,7 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
 
     Raises:
         ModelError: If the folder is absent, damaged, manipulated or too new, or there is no such runtime.
-        MethodError: If the method is not installed, or torch finds no such device.
+        MethodError: If the method is not known, or torch finds no such device.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -182,6 +182,11 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
         return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
     if runtime != "torch":
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
+    if manifest.method not in method_names():
+        raise MethodError(
+            f"{folder} was fitted with the method {manifest.method!r:.80}, which is not known here. Import the module "
+            "that calls blemish.register_method, or install the package that offers the method, before loading."
+        )
     cls = find_method(manifest.method)
     from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
