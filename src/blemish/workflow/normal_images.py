@@ -63,11 +63,18 @@ def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) ->
     """The given images as samples.
 
     Raises:
-        DataError: If a single path was given, a sample is anomalous, or there is no image.
+        DataError: If it is no list of samples or paths, a sample is anomalous, or there is no image.
     """
     if isinstance(images, str | Path):  # a str is a sequence of str, too
         raise DataError(f"{images} is a single path. Give images, e.g. blemish.open_dataset(folder).train.")
-    samples = [image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images]
+    try:
+        samples = [
+            image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images
+        ]
+    except TypeError as error:
+        raise DataError(
+            f"Images are samples or paths, got {type(images).__name__}: {error}. Give a list, e.g. Dataset.train."
+        ) from None
     anomalous = [sample for sample in samples if sample.label]
     if anomalous:
         raise DataError(

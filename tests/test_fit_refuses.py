@@ -1,4 +1,4 @@
-"""`fit` takes a method that has not learned, and nothing else."""
+"""What `fit` refuses before it reads an image."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 
 import blemish
 from blemish import plugins
-from blemish.errors import MethodError
+from blemish.data.dataset import Dataset
+from blemish.errors import DataError, MethodError
 from blemish.methods.pca import PCA
 from tiny_product import SMALL, Average, normal_samples
 
@@ -33,3 +34,11 @@ def test_what_is_no_method_is_refused(method: Any, tmp_path: Path) -> None:
         MethodError, match=r"^method must be a name or a method such as blemish\.PCA\(\), got "
     ):
         blemish.fit(method, normal_samples(tmp_path, 3))
+
+
+@pytest.mark.parametrize("images", [Dataset(Path(), "flat", ()), 3, [3], [None]])
+def test_what_are_no_images_is_refused(images: Any) -> None:
+    with pytest.raises(
+        DataError, match=r"^Images are samples or paths, got .*\. Give a list, e\.g\. Dataset\.train"
+    ):
+        blemish.fit("pca", images)
