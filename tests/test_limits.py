@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAX_LINES, MAX_CODE_LINES = 300, 40
 FILES = sorted(
-    path for folder in ("src", "tools", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("src", "tests", "tools", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.py")
 )
 NOT_CODE = {
     tokenize.COMMENT,

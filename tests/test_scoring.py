@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
-from blemish.scoring import Decoded, Scored, Scorer
+from blemish.scoring import PIXELS_AT_ONCE, Decoded, Scored, Scorer, batch_size
 from blemish.types import Image, Prediction
 
 SIZE = Preprocess(size=(256, 128))  # four images in a batch
@@ -98,3 +98,12 @@ def test_nan_names_the_file_where_there_is_one() -> None:
     )
     with pytest.raises(ModelError, match=r"^The model gave an image a score or an anomaly map that is NaN"):
         scorer.score(images)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((256, 256), 2), ((512, 512), 1), ((1024, 1024), 1), ((32, 40), 102), ((1, 1), 131072)],
+)
+def test_batches_hold_about_as_many_pixels(size: tuple[int, int], expected: int) -> None:
+    assert batch_size(Preprocess(size=size)) == expected
+    assert expected * size[0] * size[1] <= max(PIXELS_AT_ONCE, size[0] * size[1])

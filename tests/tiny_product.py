@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import blemish
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
+from blemish.manifest import WEIGHTS
 from blemish.methods.arguments import argument
 from blemish.methods.base import Method
 from blemish.model import Model
@@ -36,6 +38,19 @@ class Average(Method):
         filled, visible = split_padding(images)
         anomaly_map = mask_grid(self.gain * (filled - self.average).abs().mean(1), visible)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+
+class Spy(Average):
+    """Keeps the images that it learns from."""
+
+    def build(self) -> None:
+        super().build()
+        self.learned_images: list[NDArray[np.float32]] = []
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        images = list(batches)
+        self.learned_images = [image.numpy() for batch in images for image in batch]
+        super().collect(images)
 
 
 def draw_part(seed: int, size: tuple[int, int] = (48, 60), defect: float = 0.0) -> NDArray[np.uint8]:
@@ -65,6 +80,35 @@ def normal_samples(folder: Path, count: int, first_seed: int = 0) -> list[Sample
     return samples
 
 
+def labelled_samples(folder: Path, masks: bool = True) -> list[Sample]:
+    """Good and defective parts of differing sizes, the defects from faint to strong."""
+    samples = []
+    for index in range(24):
+        size = (40 + 7 * (index % 4), 50 + 9 * (index % 3))
+        strength = [0.0, 0.12, 0.0, 0.4][index % 4]
+        path = folder / f"{index:02}.png"
+        folder.mkdir(exist_ok=True)
+        write_image(path, draw_part(1000 + index, size, strength))
+        mask_path = folder / f"{index:02}_mask.png" if masks and strength else None
+        if mask_path:
+            mask = np.zeros(size, bool)
+            mask[defect_place(size)] = True
+            write_image(mask_path, mask)
+        kind = "strong" if strength > 0.2 else "faint" if strength else "good"
+        samples.append(Sample(path, int(strength > 0), "test", kind, mask_path))
+    return samples
+
+
+def fit(images: Any, method: Method | None = None, **options: Any) -> Model:
+    """`blemish.fit` with small inputs, of `Average` unless another method is given."""
+    return blemish.fit(method or Average(), images, preprocess=SMALL, **options)
+
+
 def tiny_model(folder: Path, count: int = 8) -> Model:
     """`Average` that has learned; its name must be registered."""
-    return blemish.fit(Average(), normal_samples(folder, count), preprocess=SMALL)
+    return fit(normal_samples(folder, count))
+
+
+def saved_weights(model: Model, folder: Path) -> bytes:
+    """The content of the file of weights; the model is saved in this folder."""
+    return (model.save(folder) / WEIGHTS).read_bytes()

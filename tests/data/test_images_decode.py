@@ -1,10 +1,6 @@
 """Every format, mode and bit depth against the pixels that were put in."""
 
 import io
-import struct
-import subprocess
-import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +10,9 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
-from blemish.data.images import image_size, read_image, read_mask, write_image
-
-RNG = np.random.default_rng(7)
-RGB = RNG.integers(0, 256, (13, 21, 3)).astype(np.uint8)
-GREY = RGB[..., 0]
-RGB16 = RNG.integers(0, 65536, (13, 21, 3)).astype(np.uint16)
-GREY16 = RGB16[..., 0]
-ALPHA = RNG.integers(0, 256, (13, 21, 1)).astype(np.uint8)
-CMYK16 = RNG.integers(0, 65536, (13, 21, 4)).astype(np.uint16)
-
-
-def as_rgb(grey: NDArray[Any]) -> NDArray[Any]:
-    return np.stack([grey] * 3, axis=2)
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def png16(
-    pixels: NDArray[np.uint16], colour_type: int, before: bytes = b"", behind: bytes = b"", depth: int = 16
-) -> bytes:
-    """A PNG by hand, since Pillow cannot write 16-bit colour."""
-    height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
-    data = png_chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + header + before + data + behind + png_chunk(b"IEND", b"")
-
-
-def expect(path: Path, expected: NDArray[Any]) -> None:
-    image = read_image(path)
-    assert image.dtype == expected.dtype
-    np.testing.assert_array_equal(image, expected)
-    assert image.flags.writeable
-    assert image_size(path) == expected.shape[:2]
+from blemish.data.images import image_size, read_image, write_image
+from image_examples import ALPHA, CMYK16, GREY, GREY16, RGB, RGB16, RNG, as_rgb, expect, png16
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
@@ -209,132 +170,6 @@ def test_16bit_tiff_compressed(tmp_path: Path, pixels: NDArray[np.uint16], schem
     )
     (tmp_path / "l.tif").write_bytes(code[1].tobytes())
     expect(tmp_path / "l.tif", pixels if pixels.ndim == 3 else as_rgb(pixels))
-
-
-def with_orientation(orientation: int) -> bytes:
-    exif = PillowImage.Exif()
-    exif[0x0112] = orientation
-    return exif.tobytes()
-
-
-def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """What Pillow makes of the orientation, channel by channel so that 16 bits work too."""
-    planes = []
-    for plane in np.moveaxis(pixels, -1, 0):
-        image = PillowImage.fromarray(plane.astype(np.int32))
-        image.getexif()[0x0112] = orientation
-        planes.append(np.asarray(ImageOps.exif_transpose(image)).astype(pixels.dtype))
-    return np.stack(planes, axis=2)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-class TestOrientation:
-    @pytest.mark.parametrize("suffix", [".png", ".webp"])
-    def test_8bit(self, tmp_path: Path, orientation: int, suffix: str) -> None:
-        path = tmp_path / f"o{suffix}"
-        options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
-        PillowImage.fromarray(RGB).save(path, exif=with_orientation(orientation), **options)
-        expect(path, upright(RGB, orientation))
-
-    def test_jpeg(self, tmp_path: Path, orientation: int) -> None:
-        PillowImage.fromarray(RGB).save(tmp_path / "plain.jpg")
-        PillowImage.fromarray(RGB).save(tmp_path / "o.jpg", exif=with_orientation(orientation))
-        expect(tmp_path / "o.jpg", upright(read_image(tmp_path / "plain.jpg"), orientation))
-
-    @pytest.mark.parametrize("behind", [False, True], ids=["before pixels", "behind pixels"])
-    def test_16bit_png(self, tmp_path: Path, orientation: int, behind: bool) -> None:
-        exif = png_chunk(b"eXIf", with_orientation(orientation)[6:])
-        (tmp_path / "o.png").write_bytes(png16(RGB16, 2, *((b"", exif) if behind else (exif, b""))))
-        expect(tmp_path / "o.png", upright(RGB16, orientation))
-
-    @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-    def test_8bit_tiff(self, tmp_path: Path, orientation: int, compression: str) -> None:
-        PillowImage.fromarray(RGB).save(
-            tmp_path / "o.tif", tiffinfo={0x0112: orientation}, compression=compression
-        )
-        expect(tmp_path / "o.tif", upright(RGB, orientation))
-
-    @pytest.mark.parametrize("byteorder", ["<", ">"])
-    @pytest.mark.parametrize("tag_type", ["H", "I"])
-    def test_16bit_tiff(self, tmp_path: Path, orientation: int, byteorder: Any, tag_type: Any) -> None:
-        tags = [(0x0112, tag_type, 1, orientation, True)]
-        tifffile.imwrite(
-            tmp_path / "o.tif", RGB16, photometric="rgb", byteorder=byteorder, extratags=tags, metadata=None
-        )
-        expect(tmp_path / "o.tif", upright(RGB16, orientation))
-
-    def test_16bit_lzw_tiff(self, tmp_path: Path, orientation: int) -> None:
-        image = PillowImage.fromarray(GREY16)
-        image.save(tmp_path / "o.tif", tiffinfo={0x0112: orientation}, compression="tiff_lzw")
-        expect(tmp_path / "o.tif", upright(as_rgb(GREY16), orientation))
-
-    def test_mask(self, tmp_path: Path, orientation: int) -> None:
-        PillowImage.fromarray(GREY).save(tmp_path / "m.png", exif=with_orientation(orientation))
-        expected = upright(GREY[..., None], orientation)[..., 0] > 127
-        np.testing.assert_array_equal(read_mask(tmp_path / "m.png", size=expected.shape), expected)
-
-
-@pytest.mark.parametrize(
-    "exif", [b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01", b"Exif\0\0nonsense", b"Exif\0\0" + b"\xff" * 40]
-)
-def test_damaged_metadata_does_not_matter(tmp_path: Path, exif: bytes) -> None:
-    PillowImage.fromarray(RGB).save(tmp_path / "e.png", exif=exif)
-    expect(tmp_path / "e.png", RGB)
-
-
-def test_damaged_metadata_does_not_even_warn(tmp_path: Path) -> None:
-    """In a process of its own: pytest's filters stand before the one that the module sets for good."""
-    cut = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"
-    PillowImage.fromarray(RGB).save(tmp_path / "e.jpg", exif=cut)
-    code = f"from blemish.data.images import read_image; print(read_image({str(tmp_path / 'e.jpg')!r}).shape)"
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
-    )
-    assert (run.stdout, run.stderr) == ("(13, 21, 3)\n", "")
-
-
-def test_names_in_chinese_and_with_spaces(tmp_path: Path) -> None:
-    folder = tmp_path / "瓶子 第一批"
-    folder.mkdir()
-    for name, pixels in (("好 样品.png", RGB), ("样品 №2.tif", RGB16), ("深.png", RGB16), ("图.bmp", RGB)):
-        write_image(folder / name, pixels)
-        expect(folder / name, pixels)
-    assert sorted(p.suffix for p in folder.iterdir()) == [".bmp", ".png", ".png", ".tif"]  # no drafts left
-
-
-@pytest.mark.parametrize(
-    "pixels", [GREY, RGB, GREY16, RGB16, GREY > 90], ids=["g", "rgb", "g16", "rgb16", "mask"]
-)
-@pytest.mark.parametrize("suffix", [".png", ".TIF"])
-def test_written_is_read(tmp_path: Path, pixels: NDArray[Any], suffix: str) -> None:
-    write_image(tmp_path / f"w{suffix}", pixels)
-    shown = pixels.astype(np.uint8) * 255 if pixels.dtype == np.bool_ else pixels
-    expect(tmp_path / f"w{suffix}", shown if shown.ndim == 3 else as_rgb(shown))
-
-
-def test_writing_replaces_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "w.png"
-    write_image(path, RGB)
-    write_image(path, GREY)
-    expect(path, as_rgb(GREY))
-    with pytest.raises(ValueError, match=r"float64 pixels cannot be written. Use uint8"):
-        write_image(path, np.zeros((3, 3)))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"uint16 pixels cannot be written"):
-        write_image(tmp_path / "w.jpg", RGB16)
-    with pytest.raises(ValueError, match=r"got \(3, 3, 2\)"):
-        write_image(path, np.zeros((3, 3, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"suffix must be that of PNG, JPEG, BMP, TIFF or WebP"):
-        write_image(tmp_path / "w.xyz", RGB)
-
-    def fail(self: Path, target: Path) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_image(path, RGB)
-    monkeypatch.undo()
-    assert list(tmp_path.iterdir()) == [path]
-    expect(path, as_rgb(GREY))
 
 
 def test_pillow_limit_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

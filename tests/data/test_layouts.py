@@ -1,26 +1,15 @@
 """Each layout built on disk and read back."""
 
-import csv
-import io
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from blemish.data.dataset import list_categories, open_dataset
-from blemish.data.layouts import LAYOUTS, find_layout, natural_order, read_csv
+from blemish.data.layouts import LAYOUTS, find_layout, natural_order
 from blemish.errors import DataError
 from blemish.types import Sample
-
-
-def touch(root: Path, *names: str) -> None:
-    """Layouts look at names only, so empty files will do."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+from empty_files import touch
 
 
 def brief(samples: tuple[Sample, ...], root: Path) -> list[tuple[str, int, str, str, str]]:
@@ -192,114 +181,6 @@ def test_visa_without_a_split_tests_every_fifth(tmp_path: Path, inside: str) -> 
     assert len(data.train) == 10
     assert [s.defect_type for s in data.test if s.label] == ["bent,melted"]
     assert data.has_masks
-
-
-def test_csv(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "好 b.png", "c.png", "d.png", "m/d.png", "elsewhere/e.png")
-    table = tmp_path / "lists" / "parts.csv"
-    table.parent.mkdir()
-    outside = (tmp_path / "elsewhere" / "e.png").as_posix()
-    table.write_text(
-        "\ufeffPath, label ,mask,split,category,remark\r\n"
-        "../a.png,OK,,train,nut,\r\n"
-        '"../好 b.png",normal,,,nut,"a, b"\r\n'
-        "\r\n"
-        "../c.png,0,../c.png,test,nut,\r\n"
-        "../d.png,scratch,../m/d.png,test,nut\r\n"
-        f"{outside},1,../m/d.png,,nut\r\n",
-        encoding="utf-8",
-        newline="",
-    )
-    data = open_dataset(table)
-    assert (data.layout, data.categories, data.has_masks) == ("csv", ("nut",), True)
-    found = {s.path.name: (s.label, s.split, s.defect_type, s.mask_path is not None) for s in data.samples}
-    assert found == {
-        "a.png": (0, "train", "good", False),
-        "好 b.png": (0, "train", "good", False),
-        "c.png": (0, "test", "good", False),
-        "d.png": (1, "test", "scratch", True),
-        "e.png": (1, "test", "defect", True),
-    }
-
-
-def test_csv_without_optional_columns(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "b.png")
-    (tmp_path / "t.csv").write_text("label,path\ngood,a.png\nbad,b.png\n")
-    data = open_dataset(tmp_path / "t.csv")
-    assert [(s.split, s.defect_type, s.category) for s in data.samples] == [
-        ("train", "good", "t"),
-        ("test", "defect", "t"),
-    ]
-    assert not data.has_masks
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "path,kind\na.png,ok\n",
-            r"t\.csv, line 1: no column 'label' among 'path', 'kind'\. Name the columns",
-        ),
-        ("", "line 1: no column 'path' and 'label' among nothing"),
-        ("path;label\na.png;ok\n", "no column 'path' and 'label' among 'path;label'.*commas between"),
-        (
-            "path,label\na.png,ok\ngone.png,ok\n",
-            r"line 3: the file .*gone\.png does not exist\. Correct the path",
-        ),
-        ("path,label,mask\na.png,hole,gone.png\n", r"line 2: the file .*gone\.png does not exist"),
-        ("path,label\na.png,\n", "line 2: the column 'label' is empty"),
-        ("path,label\n,ok\n", "line 2: the column 'path' is empty"),
-        ("path,label\na.png,ok,\n", "line 2: 3 cells under 2 columns. Put quotes"),
-        ("path,label,split\na.png,ok,valid\n", "line 2: the split is 'valid'. Write train or test"),
-        ("path,label,split\n\na.png,hole,train\n", "line 3: an anomalous image is marked for training"),
-        ('path,label\n"a.png,ok\n', r"line 2: not valid csv \(unexpected end of data\)\. Check its quotes"),
-        ("path,label\n", "holds no images in this layout"),
-        ("path,label\na\0.png,ok\n", "does not exist"),
-        ("path,label,mask\na.png,hole,a.png\na.png,dent,\n", "1 of 2 .* no mask.*or empty the mask column"),
-    ],
-)
-def test_csv_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
-    touch(tmp_path, "a.png")
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(DataError, match=message):
-        open_dataset(tmp_path / "t.csv")
-
-
-def test_csv_in_another_encoding(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes("path,label\n好.png,ok\n".encode("gbk"))
-    with pytest.raises(DataError, match=r"t\.csv is not UTF-8 text\. Save it as “CSV UTF-8”"):
-        open_dataset(tmp_path / "t.csv")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        open_dataset(tmp_path, layout="csv")
-
-
-cell = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), max_size=12)
-
-
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.tuples(st.booleans(), cell, cell), min_size=1, max_size=6))
-def test_csv_round_trip(tmp_path: Path, rows: list[tuple[bool, str, str]]) -> None:
-    touch(tmp_path, "a.png")
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(["remark", "label", "path", "category"])
-    for normal, remark, category in rows:
-        writer.writerow([remark, "good" if normal else f"x {remark}", "a.png", category])
-    (tmp_path / "t.csv").write_text(buffer.getvalue(), encoding="utf-8", newline="")
-    samples = read_csv(tmp_path / "t.csv")
-    expected = Counter(
-        ((0, "train", "good") if normal else (1, "test", f"x {remark}".strip()), category.strip() or "t")
-        for normal, remark, category in rows
-    )
-    assert Counter(((s.label, s.split, s.defect_type), s.category) for s in samples) == expected
-
-
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(st.sampled_from('path,label\n"\r;ok\0 \x85.'), max_size=60))
-def test_any_text_is_samples_or_a_data_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "t.csv").write_text("path,label\n" + text, encoding="utf-8", newline="")
-    with pytest.raises(DataError, match=r"t\.csv"):  # no file of any name is there
-        read_csv(tmp_path / "t.csv")
 
 
 def test_unknown_places(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Model folders are written whole, replace only models, and load as the same model."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import blemish
+from blemish.errors import ModelError
+from blemish.files import sha256_of
+from blemish.manifest import FILE, WEIGHTS, read_manifest
+from blemish.model import Model
+from model_folder import broken_at, files, same
+from scripted_model import scripted
+from tiny_product import draw_part, tiny_model
+
+
+def test_a_saved_model_gives_the_same_verdicts(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "产品 一号" / "my model.blemish"
+    assert model.save(folder) == folder
+    loaded = blemish.load(str(folder))
+    assert loaded.manifest == model.manifest
+    for seed in range(3):
+        assert same(loaded.inspect(draw_part(seed, defect=0.3)), model.inspect(draw_part(seed, defect=0.3)))
+
+
+def test_load_and_save_changes_no_byte(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "a")
+    blemish.load(tmp_path / "a").save(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert set(files(tmp_path / "a")) == {FILE, WEIGHTS}
+
+
+def test_the_manifest_lists_what_is_there(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m")
+    values = json.loads((tmp_path / "m" / FILE).read_text("utf-8"))
+    assert values["files"] == {WEIGHTS: sha256_of(tmp_path / "m" / WEIGHTS)}
+    assert values["method"] == "average"
+    assert values["arguments"] == {"gain": 1.0}
+
+
+def test_a_model_replaces_a_model_and_nothing_else(model: Model, tmp_path: Path) -> None:
+    target = tmp_path / "m"
+    model.save(target)
+    (target / "stray.txt").write_text("another file")
+    tiny_model(tmp_path / "other", 4).save(target)
+    assert set(files(target)) == {FILE, WEIGHTS}
+    assert read_manifest(target).data.learned_from == 3
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty folder", "file"])
+def test_other_content_is_not_overwritten(model: Model, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "photos"
+    if kind == "file":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+    if kind == "folder":
+        (target / "a.txt").write_text("mine")
+    before = files(tmp_path)
+    with pytest.raises(ModelError, match="photos exists and is not a model, so it is not overwritten"):
+        model.save(target)
+    assert files(tmp_path) == before
+
+
+def test_a_link_to_a_model_stays_a_link(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "v1")
+    link = tmp_path / "current"
+    link.symlink_to(tmp_path / "v1", target_is_directory=True)
+    newer = tiny_model(tmp_path / "other", 4)
+    newer.save(link)
+    assert link.is_symlink()
+    assert read_manifest(tmp_path / "v1") == newer.manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "other", "parts", "v1"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        ("blemish.runtimes.torch", "save_weights", 1),
+        ("blemish.model", "sha256_of", 1),
+        ("blemish.model", "write_manifest", 1),
+        ("pathlib.Path", "replace", 1),
+        ("pathlib.Path", "rename", 1),
+        ("pathlib.Path", "rename", 2),
+    ],
+)
+@pytest.mark.parametrize(
+    "error", [OSError("no space left"), KeyboardInterrupt()], ids=["disk full", "ctrl-c"]
+)
+def test_an_interrupted_save_leaves_the_old_model(
+    model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    name: str,
+    call: int,
+    error: BaseException,
+) -> None:
+    model.save(tmp_path / "m")
+    before, manifest = files(tmp_path), model.manifest
+    newer = tiny_model(tmp_path / "parts", 5)
+    learned = newer.manifest
+    target: Any = Path if owner == "pathlib.Path" else sys.modules[owner]
+    with monkeypatch.context() as patch:
+        broken_at(patch, target, name, call, error)
+        with pytest.raises(type(error)):
+            newer.save(tmp_path / "m")
+    assert files(tmp_path) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "parts"]
+    assert newer.manifest == learned
+    assert blemish.load(tmp_path / "m").manifest == manifest
+
+
+def test_an_interrupted_first_save_leaves_nothing(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_at(monkeypatch, Path, "rename", 1, OSError("no space left"))
+    with pytest.raises(OSError, match="no space left"):
+        model.save(tmp_path / "m")
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
+def test_only_a_model_with_its_weights_can_be_saved(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Only a model in the torch runtime can be saved\. Copy the folder"):
+        scripted(model.manifest).save(tmp_path / "m")
