@@ -82,7 +82,7 @@ def coreset() -> list[str]:
 
 
 def scaling() -> list[str]:
-    """How the cost of choosing grows from 50 to 800 images at a fixed bank size: the net's, and exact greedy's."""
+    """How the cost of choosing grows from 50 to 800 images at a fixed bank size: of the epsilon-net and of exact greedy."""
     grids = all_grids("magnetic_tile")
     grids = torch.cat([grids, grids])[:800]
     grids[len(grids) // 2 :] += 1e-3 * torch.randn(grids[len(grids) // 2 :].shape)
@@ -95,7 +95,7 @@ def scaling() -> list[str]:
     )
     return row(
         f"{seconds[most]:.1f} s for {most} images", f"{seconds[least]:.1f} s for {least}", exponent, "exponent ≤ 1.1",
-        "the net, bank_size 5000, magnetic_tile; " + ", ".join(f"{n} images {s:.1f} s" for n, s in seconds.items())
+        "epsilon-net, bank_size 5000, magnetic_tile; " + ", ".join(f"{n} images {s:.1f} s" for n, s in seconds.items())
         + f"; exact greedy {exact[least]:.1f} s and {exact[most]:.1f} s, exponent {exact_exponent:.2f}",
     )  # fmt: skip
 
