@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blemish.errors import ModelError
-from blemish.files import remove_leftovers, whole_folder
+from blemish.files import remove_leftovers, resolved, restore_left_aside, whole_folder
 from blemish.methods.base import Method
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
@@ -61,13 +61,21 @@ class Checkpoint:
     """A folder that holds the latest state of unfinished training.
 
     Args:
-        folder: Made by the first `keep`; removed by `clear`.
+        folder: Made by the first `keep`; removed by `clear`. Must not exist, be empty or be a checkpoint.
         identity: What determines the training: method, arguments, images, seed. JSON values only.
         resume: Whether to continue from the state in the folder; otherwise it is deleted.
+
+    Raises:
+        ModelError: If the folder holds anything else, which would be deleted.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder = folder
+        self.folder = resolved(folder)
+        if self.folder.exists() and not _is_checkpoint(self.folder):
+            raise ModelError(
+                f"{folder} exists and is not the checkpoint of a training, so it is not overwritten. "
+                "Name another folder."
+            )
         self.identity = json.loads(json.dumps(identity))
         self.resume = resume
         self.kept_at = time.monotonic()
@@ -80,6 +88,7 @@ class Checkpoint:
         """
         if not self.resume:
             self.clear()
+        restore_left_aside(self.folder)
         if not self.folder.exists():
             return Progressed()
         try:
@@ -123,6 +132,11 @@ class Checkpoint:
         """Delete the state."""
         remove_leftovers(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a path is a folder that holds nothing but files of a checkpoint."""
+    return path.is_dir() and all(e.name in (TENSORS, NUMBERS) and e.is_file() for e in path.iterdir())
 
 
 def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict[str, Tensor]]:
