@@ -1,5 +1,6 @@
 """A fitted model: preprocessing, method and calibration; it inspects images and is saved as one folder."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from blemish.data.find import find_images
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
-from blemish.files import sha256_of, whole_folder
+from blemish.files import resolved, sha256_of, whole_folder
 from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import (
@@ -138,7 +139,7 @@ class Model:
         """
         from blemish.runtimes.torch import TorchRuntime, save_weights  # torch is optional
 
-        target = Path(folder).resolve()  # a link to a model stays a link
+        target = resolved(Path(folder))  # a link to a model stays a link
         if not isinstance(self.runtime, TorchRuntime):
             raise ModelError(
                 "Only a model in the torch runtime can be saved. Copy the folder it was loaded from."
@@ -222,12 +223,12 @@ def recalibrate(
 
 
 def refuse_other_content(target: Path) -> None:
-    """Check that `target` does not exist or is a model, which may be replaced.
+    """Check that `target`, a resolved path, does not exist or is a model, which may be replaced.
 
     Raises:
         ModelError: If anything else is there.
     """
-    if target.exists() and not (target / FILE).is_file():
+    if os.path.lexists(target) and not (target / FILE).is_file():  # a loop of links exists, but has no target
         raise ModelError(
             f"{target} exists and is not a model, so it is not overwritten. Name another folder."
         )

@@ -145,7 +145,7 @@ def command(
     from blemish.progress import progress_bars
     from blemish.workflow.fit import fit
 
-    require_writable(output)
+    require_output(output)
     dataset = open_dataset(data, layout=layout, category=category)
     learner = create_method(method, preset=preset, arguments=_with_backbone(arguments, backbone))
     if onnx:
@@ -174,15 +174,21 @@ def command(
     click.echo(f"{model.summary()}\nModel: {output}")
 
 
-def require_writable(output: Path) -> None:
+def require_output(output: Path) -> None:
     """Check, before training, that the model can be written."""
     from blemish.errors import ModelError
+    from blemish.files import require_writable, resolved
     from blemish.model import refuse_other_content
 
-    refuse_other_content(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ModelError(f"You have no permission to write to {output.parent}. Name another folder with -o.")
+    target = resolved(output)
+    refuse_other_content(target)
+    for folder in (target, _beside(output, ".{}.unfinished")):
+        try:
+            require_writable(folder)
+        except OSError as error:
+            raise ModelError(
+                f"{folder} cannot be written: {error.strerror}. Name another folder with -o."
+            ) from error
 
 
 def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
@@ -194,10 +200,16 @@ def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str,
     return {**arguments, "backbone": backbone}
 
 
+def _beside(output: Path, name: str) -> Path:
+    """A path beside the model, `name` with the model's name filled in."""
+    place = Path(os.path.abspath(output))  # noqa: PTH100  # unlike Path.absolute, it gives ".." a name; links stay
+    return place.with_name(name.format(place.name))
+
+
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
-    """Folder of the checkpoint beside the model; removed once the model is saved."""
-    folder = output.with_name(f".{output.name}.unfinished")
+    """Folder of the checkpoint; removed once the model is saved."""
+    folder = _beside(output, ".{}.unfinished")
     try:
         yield folder
     except KeyboardInterrupt:
@@ -217,7 +229,7 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
         return nullcontext(no_watch)
     from blemish.training.log import LOGS
 
-    return LOGS[kind](output.with_name(f"{output.name}.log"), resume)
+    return LOGS[kind](_beside(output, "{}.log"), resume)
 
 
 def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":
