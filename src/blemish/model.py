@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.find import find_images
+from blemish.data.find import find_images, is_folder
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
@@ -237,7 +237,7 @@ def refuse_other_content(target: Path) -> None:
 def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
     """The images, with each folder replaced by its images."""
     for image in images:
-        if isinstance(image, str | Path) and Path(image).is_dir():
+        if isinstance(image, str | Path) and is_folder(Path(image)):
             yield from find_images([image])
         else:
             yield image
@@ -257,8 +257,12 @@ def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
     try:
         if isinstance(image, str | Path):
             path = Path(image)
-            if path.is_dir():
-                raise DataError(f"{path} holds no images. Name an image, or a folder that holds images.")
+            if is_folder(path):
+                raise DataError(
+                    f"{path} holds no images. Name an image, or a folder that holds images."
+                    if os.access(path, os.R_OK | os.X_OK)
+                    else f"{path} cannot be searched for images. Check that you may read the folder."
+                )
         elif isinstance(image, Sample):
             path = image.path
         return _decode(image)
