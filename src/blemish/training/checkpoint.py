@@ -7,21 +7,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blemish.errors import ModelError
-from blemish.files import remove_leftovers, resolved, restore_left_aside, whole_folder
+from blemish.files import remove_leftovers, resolved, restore_left_aside, sha256_of, whole_folder
 from blemish.methods.base import Method
+from blemish.records import Record
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 SECONDS_BETWEEN = 30.0
 """Shortest time between two checkpoints."""
 
+Count = Annotated[int, Field(ge=0, description="a whole number, not negative")]
+Losses = dict[str, float]
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
@@ -57,6 +61,35 @@ class Progressed:
         self.sums, self.seen = {}, {}
 
 
+class _Done(Record):
+    """`Progressed` in a file."""
+
+    step: Count
+    first: Losses
+    sums: Losses
+    seen: dict[str, Annotated[int, Field(ge=1)]]
+    losses: list[Losses]
+
+    @model_validator(mode="after")
+    def _require_equal_names(self) -> Self:
+        if self.sums.keys() != self.seen.keys():
+            raise ValueError("sums and seen must have the same names")
+        return self
+
+
+class _Numbers(Record):
+    """What the JSON file of a checkpoint holds."""
+
+    identity: dict[str, Any]
+    done: _Done
+    groups: dict[str, list[dict[str, Any]]]
+    """Optimizer → its parameter groups."""
+    state: dict[str, dict[str, dict[str, Any]]]
+    """Optimizer → number of the parameter → values of its state that are not tensors."""
+    sha256: str
+    """Of the file with the tensors."""
+
+
 class Checkpoint:
     """A folder that holds the latest state of unfinished training.
 
@@ -80,8 +113,13 @@ class Checkpoint:
         self.resume = resume
         self.kept_at = time.monotonic()
 
-    def restore(self, method: Method, optimizers: Optimizers) -> Progressed:
+    def restore(self, method: Method, optimizers: Optimizers, steps: int) -> Progressed:
         """Set method, optimizers and random generators to the saved state, if there is one.
+
+        Args:
+            method: The method in training.
+            optimizers: Its optimizers.
+            steps: Number of steps of the whole training.
 
         Raises:
             ModelError: If the state is damaged, or belongs to another training.
@@ -92,10 +130,9 @@ class Checkpoint:
         if not self.folder.exists():
             return Progressed()
         try:
-            numbers = json.loads((self.folder / NUMBERS).read_text(encoding="utf-8"))
-            tensors = load_file(os.fspath(self.folder / TENSORS))
-            known = dict(numbers["identity"])
-            done = _restored(method, optimizers, numbers, tensors) if known == self.identity else None
+            numbers = _Numbers.from_json((self.folder / NUMBERS).read_text(encoding="utf-8"))
+            known = numbers.identity
+            done = self._restored(method, optimizers, numbers, steps) if known == self.identity else None
         except (
             OSError,
             ValueError,
@@ -116,15 +153,24 @@ class Checkpoint:
             )
         return done
 
+    def _restored(self, method: Method, optimizers: Optimizers, numbers: _Numbers, steps: int) -> Progressed:
+        if numbers.done.step > steps:
+            raise ValueError(f"it is at step {numbers.done.step} of {steps}")
+        if sha256_of(self.folder / TENSORS) != numbers.sha256:
+            raise ValueError(f"the sha256 of {TENSORS} differs")
+        _set_state(method, optimizers, numbers, load_file(os.fspath(self.folder / TENSORS)))
+        return Progressed(**dict(numbers.done))
+
     def keep(self, method: Method, optimizers: Optimizers, done: Progressed, every: float = 0.0) -> None:
         """Write the state, whole or not at all, unless the latest is less than `every` seconds old."""
         if time.monotonic() - self.kept_at < every:
             return
         numbers, tensors = _state(method, optimizers)
-        numbers = {"identity": self.identity, "done": asdict(done), **numbers}
         remove_leftovers(self.folder)
         with whole_folder(self.folder) as temporary:
             save_file(tensors, temporary / TENSORS)
+            numbers |= {"identity": self.identity, "done": asdict(done)}
+            numbers["sha256"] = sha256_of(temporary / TENSORS)
             (temporary / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
         self.kept_at = time.monotonic()
 
@@ -159,26 +205,21 @@ def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict
     return numbers, {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _restored(
-    method: Method, optimizers: Optimizers, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> Progressed:
-    done = Progressed(**numbers["done"])
-    for name, blank in asdict(Progressed()).items():
-        if type(value := getattr(done, name)) is not type(blank):
-            raise TypeError(f"{name} is {value!r}")
+def _set_state(
+    method: Method, optimizers: Optimizers, numbers: _Numbers, tensors: Mapping[str, Tensor]
+) -> None:
     prefix = "method/"
     method.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     for name, optimizer in optimizers.items():
         state: dict[int, dict[str, Any]] = {
-            int(index): dict(values) for index, values in numbers["state"].get(name, {}).items()
+            int(index): dict(values) for index, values in numbers.state.get(name, {}).items()
         }
         start = f"optimizer/{name}/"
         for key, tensor in tensors.items():
             if key.startswith(start):
                 index, leaf = key.removeprefix(start).split("/")
                 state.setdefault(int(index), {})[leaf] = tensor
-        optimizer.load_state_dict({"param_groups": numbers["groups"][name], "state": state})
+        optimizer.load_state_dict({"param_groups": numbers.groups[name], "state": state})
     torch.set_rng_state(tensors["random/cpu"])
     if "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], method.learned.device)
-    return done
