@@ -3,17 +3,19 @@
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
+import blemish
 from blemish.cli.fit import require_output
 from blemish.errors import ModelError
 from blemish.files import whole_file, whole_folder, write_whole
 from blemish.runtimes.torch import save_weights
-from tiny_product import Average
+from tiny_product import SMALL, Average, normal_samples
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and permissions are those of POSIX")
 
@@ -105,3 +107,15 @@ def test_what_is_not_a_regular_file_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=re.escape(f"Not a regular file: '{path}'")), whole_file(path):
             raise AssertionError("refused before anything is written")
     assert list(tmp_path.iterdir()) == [fifo]
+
+
+@pytest.mark.parametrize("name", ["", ".", "fifo"])
+def test_report_that_cannot_be_written_is_refused_before_evaluating(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    samples = normal_samples(tmp_path / "images", 4)
+    model = blemish.fit("template", samples, preprocess=SMALL)
+    with pytest.raises(OSError, match="Not a regular file"):
+        blemish.evaluate(model, [replace(samples[0], path=Path("absent.png"))], report=name)

@@ -26,11 +26,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If `path` exists and is not a regular file, or the disk fails.
     """
-    target = resolved(path)
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-    # The name does not contain the target's, which may be as long as the file system allows.
-    temporary = target.with_name(f".{uuid.uuid4().hex}.partial")
+    target, temporary = _target_and_temporary(path)
     try:
         with _disk_errors_name(path):
             yield temporary
@@ -73,7 +69,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def require_writable(path: Path) -> None:
+def require_writable_file(path: Path) -> None:
+    """Check that `whole_file(path)` can create its temporary file, and create the parents of `path`.
+
+    Raises:
+        OSError: If it cannot, or `path` exists and is not a regular file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, temporary = _target_and_temporary(path)
+    temporary.touch()
+    temporary.unlink()
+
+
+def require_writable_folder(path: Path) -> None:
     """Check that `whole_folder(path)` can create its temporary folder, and create the parents of `path`.
 
     Raises:
@@ -112,6 +120,15 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _target_and_temporary(path: Path) -> tuple[Path, Path]:
+    """The file that `path` is or links to, which must be a regular one if it exists, and a new name beside it."""
+    target = resolved(path)
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    # The name does not contain the target's, which may be as long as the file system allows.
+    return target, target.with_name(f".{uuid.uuid4().hex}.partial")
 
 
 def _beside(path: Path, end: str, unique: str = "") -> Path:

@@ -14,6 +14,7 @@ from blemish.cli.options import (
     device_option,
     false_alarm_rate_type,
     require_finite,
+    share_type,
     to_arguments,
     to_cache,
     to_size,
@@ -76,7 +77,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 )
 @click.option(
     "--hold-out",
-    type=false_alarm_rate_type,
+    type=share_type,
     default=0.1,
     show_default=True,
     callback=require_finite,
@@ -177,14 +178,14 @@ def command(
 def require_output(output: Path) -> None:
     """Check, before training, that the model can be written."""
     from blemish.errors import ModelError
-    from blemish.files import require_writable, resolved
+    from blemish.files import require_writable_folder, resolved
     from blemish.model import refuse_other_content
 
     target = resolved(output)
     refuse_other_content(target)
     for folder in (target, _beside(output, ".{}.unfinished")):
         try:
-            require_writable(folder)
+            require_writable_folder(folder)
         except OSError as error:
             raise ModelError(
                 f"{folder} cannot be written: {error.strerror}. Name another folder with -o."
