@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blemish.calibration import Calibration
+from blemish.calibration import Calibration, require_rate
 from blemish.data.cache import CacheBudget
 from blemish.data.content import content_hashes, find_shared_content, fingerprint
 from blemish.data.dataset import Inputs
@@ -89,8 +89,7 @@ def fit(
     device = resolve_device(device)
     learner, preprocess = _build(method, preset, arguments, preprocess)
     learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
-    if not 0 < false_alarm_rate < 1:  # checked before training, which may be long
-        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
+    require_rate(false_alarm_rate)  # before training, which may be long
     samples = normal_samples(images)
     normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
     started = time.perf_counter()
