@@ -184,11 +184,18 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
     if runtime != "torch":
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
     cls = find_method(manifest.method)
+    missing = sorted(cls.declared.arguments.keys() - manifest.arguments.keys())
+    if missing and manifest.format == FORMAT:  # a default could give other scores
+        raise ModelError(
+            f"{folder / FILE} lacks the arguments {', '.join(missing)} of {manifest.method}: it is damaged, or another "
+            "version of the method wrote it. Copy the model folder again, or fit again."
+        )
     from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
     upgrade = partial(upgrade_weights, manifest.format, manifest.method)
     method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS), upgrade)
-    return Model(manifest.changed(format=FORMAT), TorchRuntime(method, resolve_device(device)))
+    manifest = manifest.changed(format=FORMAT, arguments=method.arguments)
+    return Model(manifest, TorchRuntime(method, resolve_device(device)))
 
 
 def recalibrate(

@@ -85,7 +85,11 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     help="Share of the normal images that is held out to set the thresholds.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of everything random.",
 )
 @device_option
 @click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be read, and count them.")

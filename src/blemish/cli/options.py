@@ -48,7 +48,7 @@ def parse_value(text: str) -> Any:
         return [parse_value(part.strip()) for part in text.removesuffix(",").split(",")]
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     is_plain = (
         value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))

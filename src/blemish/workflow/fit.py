@@ -82,7 +82,7 @@ def fit(
         MethodError: If the method cannot be built, or cannot learn from the images, or torch finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
-        ValueError: If a share or a rate is not between 0 and 1.
+        ValueError: If a share or a rate is not between 0 and 1, or the seed is negative or too large.
     """
     from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
 
@@ -90,6 +90,8 @@ def fit(
     learner, preprocess = _build(method, preset, arguments, preprocess)
     learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
     require_rate(false_alarm_rate)  # before training, which may be long
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+        raise ValueError(f"The seed must be a whole number from 0 to below 2^64, got {seed!r}.")
     samples = normal_samples(images)
     normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
     started = time.perf_counter()
