@@ -1,5 +1,6 @@
 """Every place that cannot be written is refused before any work, and links and permissions stay."""
 
+import errno
 import os
 import re
 import sys
@@ -67,6 +68,19 @@ def test_full_disk_is_one_error_that_names_the_place(tmp_path: Path, monkeypatch
         save()
     assert caught.value.filename == str(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [None, "model.onnx"])
+def test_error_of_the_disk_names_the_model_and_not_its_temporary_folder(
+    tmp_path: Path, name: str | None
+) -> None:
+    def fail() -> None:
+        with whole_folder(tmp_path / "m") as aside, whole_file(aside / "model.onnx"):
+            raise OSError(errno.ENOSPC, "No space left on device", name and str(aside / name))
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fail()
+    assert caught.value.filename == str(tmp_path / "m")
 
 
 def test_real_limit_of_the_file_system_names_the_place(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     target, temporary = _target_and_temporary(path)
     try:
-        with _disk_errors_name(path):
+        with _disk_errors_name(path, temporary):
             yield temporary
             _flush(temporary)
             if target.exists():
@@ -57,7 +57,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = _beside(path, "partial")
     temporary.mkdir(parents=True)
     try:
-        with _disk_errors_name(path):
+        with _disk_errors_name(path, temporary):
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
@@ -140,14 +140,15 @@ def _leftovers(path: Path, end: str) -> list[Path]:
 
 
 @contextmanager
-def _disk_errors_name(path: Path) -> Iterator[None]:
-    """Make every error of the disk an OSError that names a file; safetensors raises a class of its own."""
+def _disk_errors_name(path: Path, temporary: Path) -> Iterator[None]:
+    """Make every error of the disk an OSError that names `path`; safetensors raises a class of its own."""
     try:
         yield
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error), os.fspath(path)) from error
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        hidden = error.filename is None or str(error.filename).startswith(os.fspath(temporary))
+        if hidden and error.errno is not None:
             error.filename = os.fspath(path)
         raise
 

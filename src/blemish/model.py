@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.find import find_images, is_folder
+from blemish.data.find import find_images, is_folder, list_folder
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
@@ -266,9 +266,9 @@ def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
             path = Path(image)
             if is_folder(path):
                 raise DataError(
-                    f"{path} holds no images. Name an image, or a folder that holds images."
-                    if os.access(path, os.R_OK | os.X_OK)
-                    else f"{path} cannot be searched for images. Check that you may read the folder."
+                    f"{path} cannot be searched for images. Check that you may read the folder."
+                    if list_folder(path) is None
+                    else f"{path} holds no images. Name an image, or a folder that holds images."
                 )
         elif isinstance(image, Sample):
             path = image.path

@@ -70,21 +70,23 @@ def test_pipe_is_not_hashed(tmp_path: Path) -> None:
             read(tmp_path / "pipe.png")
 
 
+@pytest.mark.parametrize("refused", ["listdir", "access"])
 def test_subfolder_that_may_not_be_read_is_reported(
-    model: blemish.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: blemish.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """Permissions do not hold for root, so the system calls refuse here."""
     write(tmp_path / "in" / "1.png", draw_part(0))
-    closed = write(tmp_path / "in" / "closed" / "2.png", draw_part(0)).parent
-    search, access = os.listdir, os.access
+    closed = write(tmp_path / "in" / "closed" / "deeper" / "2.png", draw_part(0)).parent.parent
+    original = getattr(os, refused)
 
-    def refuse(path: Path) -> list[str]:
-        if Path(path) == closed:
-            raise PermissionError
-        return search(path)
+    def refuse(path: Path, *arguments: int) -> object:
+        if Path(path) != closed:
+            return original(path, *arguments)
+        if refused == "access":
+            return False
+        raise PermissionError
 
-    monkeypatch.setattr(os, "listdir", refuse)
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and access(path, mode))
+    monkeypatch.setattr(os, refused, refuse)
     results = list(model.inspect_many(tmp_path / "in"))
     assert [type(result) for result in results] == [Inspection, Unreadable]
     assert isinstance(results[1], Unreadable)

@@ -37,6 +37,14 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def list_folder(folder: Path) -> list[Path] | None:
+    """The entries of a folder; None if it may not be read or entered."""
+    try:
+        return [*folder.iterdir()] if os.access(folder, os.X_OK) else None
+    except OSError:
+        return None
+
+
 def _search(folder: Path) -> Iterator[Path]:
     """The image files below a folder, each once, and the subfolders that may not be read; links are followed."""
     waiting, seen = [folder], set()
@@ -45,12 +53,10 @@ def _search(folder: Path) -> Iterator[Path]:
         if (place := resolved(searched)) in seen:
             continue
         seen.add(place)
-        try:
-            entries = [*searched.iterdir()]
-        except OSError:
+        entries = list_folder(searched)
+        if entries is None:
             yield searched
-            continue
-        for entry in entries:
+        for entry in entries or ():
             if not is_folder(entry):
                 if has_image_name(entry):
                     yield entry
