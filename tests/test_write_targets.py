@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,16 @@ def test_report_that_cannot_be_written_is_refused_before_evaluating(
     model = blemish.fit("template", samples, preprocess=SMALL)
     with pytest.raises(OSError, match="Not a regular file"):
         blemish.evaluate(model, [replace(samples[0], path=Path("absent.png"))], report=name)
+
+
+def test_leftovers_are_removed_by_the_next_write_unless_another_process_may_write_them(
+    tmp_path: Path,
+) -> None:
+    names = [f".m.{digit * 32}.{end}" for digit, end in (("0", "old"), ("1", "partial"), ("2", "partial"))]
+    for name in names:
+        (tmp_path / name).mkdir()
+    a_day_ago = time.time() - 24 * 3600 - 1
+    os.utime(tmp_path / names[1], (a_day_ago, a_day_ago))
+    with whole_folder(tmp_path / "m") as aside:
+        (aside / "a").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"m", names[2]}

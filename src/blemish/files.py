@@ -9,12 +9,16 @@ import glob
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+ABANDONED = 24 * 3600.0
+"""Age in seconds of a temporary folder that a killed process must have left; others may still be written."""
 
 
 @contextmanager
@@ -65,8 +69,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
             _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in _leftovers(path, "old"):
-        shutil.rmtree(old, ignore_errors=True)
+    now = time.time()
+    for left in _leftovers(path, "*"):
+        with suppress(FileNotFoundError):  # another process may remove it at the same time
+            if left.suffix == ".old" or now - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def require_writable_file(path: Path) -> None:

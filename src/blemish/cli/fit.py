@@ -207,7 +207,8 @@ def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str,
 
 def _beside(output: Path, name: str) -> Path:
     """A path beside the model, `name` with the model's name filled in."""
-    place = Path(os.path.abspath(output))  # noqa: PTH100  # unlike Path.absolute, it gives ".." a name; links stay
+    # "." and ".." get the name of their folder; links stay, since the model may lie on another disk.
+    place = output if output.name not in ("", "..") else Path(os.path.abspath(output))  # noqa: PTH100
     return place.with_name(name.format(place.name))
 
 

@@ -103,6 +103,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+        self.name = folder
         self.folder = resolved(folder)
         if self.folder.exists() and not _is_checkpoint(self.folder):
             raise ModelError(
@@ -143,12 +144,12 @@ class Checkpoint:
             SafetensorError,
         ) as error:
             raise ModelError(
-                f"The unfinished training in {self.folder} is damaged ({error!r}). Start again without --resume."
+                f"The unfinished training in {self.name} is damaged ({error!r}). Start again without --resume."
             ) from error
         if done is None:
             changed = sorted(k for k in self.identity.keys() | known if known.get(k) != self.identity.get(k))
             raise ModelError(
-                f"The unfinished training in {self.folder} differs in: {', '.join(changed)}. Use the same values, "
+                f"The unfinished training in {self.name} differs in: {', '.join(changed)}. Use the same values, "
                 "or start again without --resume."
             )
         return done
