@@ -82,7 +82,7 @@ def coreset() -> list[str]:
 
 
 def scaling() -> list[str]:
-    """How the cost of choosing grows from 50 to 800 images at a fixed bank size: of the epsilon-net and of exact greedy."""
+    """How the cost of selection grows from 50 to 800 images at a fixed bank size: epsilon-net and exact greedy."""
     grids = all_grids("magnetic_tile")
     grids = torch.cat([grids, grids])[:800]
     grids[len(grids) // 2 :] += 1e-3 * torch.randn(grids[len(grids) // 2 :].shape)

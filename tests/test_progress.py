@@ -65,3 +65,28 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3/3" in terminal.getvalue()
     assert "calibrating" in terminal.getvalue()
     assert stdout.getvalue() == "result\n"
+
+
+def test_phases_and_notes_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss may have any name; rich would read [/x] as markup and fail."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with blemish.progress_bars() as report:
+        report("[/x]", 1, 3, "loss[/y] 0.5")
+    assert "[/x]" in terminal.getvalue()
+    assert "loss[/y]" in terminal.getvalue()
+
+
+def test_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(sys, "stderr", None)
+    with blemish.progress_bars() as report:
+        report("collecting", 1, 3)
+        report("collecting", 2, 3)

@@ -21,6 +21,9 @@ from blemish.types import Map
 
 _ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
 
+SMALLEST_RATE = 1e-6
+"""Smallest false-alarm rate; it already needs a million held-out images."""
+
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
     if not values or any(later < earlier for earlier, later in pairwise(values)):
@@ -57,6 +60,14 @@ class Calibration(Record):
             raise ValueError("normal_scores and normal_peaks must be of equal length")
         return self
 
+    @model_validator(mode="after")
+    def _require_possible_rate(self) -> Self:
+        if self.false_alarm_rate < SMALLEST_RATE:
+            raise ValueError(
+                f"false_alarm_rate must be at least {SMALLEST_RATE:g}, got {self.false_alarm_rate:g}"
+            )
+        return self
+
     @classmethod
     def from_normal(
         cls, scores: ArrayLike, map_peaks: ArrayLike, map_typical: ArrayLike, false_alarm_rate: float = 0.01
@@ -72,7 +83,7 @@ class Calibration(Record):
         Raises:
             DataError: There is no image, or a number is not finite.
         """
-        _check_rate(false_alarm_rate)
+        require_rate(false_alarm_rate)
         columns = [np.asarray(column, dtype=np.float64) for column in (scores, map_peaks, map_typical)]
         if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
             raise ValueError("Scores, map peaks and map medians must be three lists of equal length.")
@@ -98,7 +109,7 @@ class Calibration(Record):
 
     def with_false_alarm_rate(self, rate: float) -> Self:
         """A copy with the thresholds of another false-alarm rate in (0, 1)."""
-        _check_rate(rate)
+        require_rate(rate)
         place = _rank(self.images, rate) - 1
         return self.changed(
             false_alarm_rate=rate,
@@ -198,6 +209,18 @@ class Calibration(Record):
         )
 
 
+def require_rate(rate: float) -> None:
+    """Check a false-alarm rate.
+
+    Raises:
+        ValueError: If it is not between `SMALLEST_RATE` and 1.
+    """
+    if not SMALLEST_RATE <= rate < 1:
+        raise ValueError(
+            f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %) and at least {SMALLEST_RATE:g}, got {rate}."
+        )
+
+
 def _rank(images: int, rate: float) -> int:
     """Rank of the score that is the threshold: 1 is the smallest."""
     return min(math.ceil((images + 1) * (1 - rate) - _ROUNDING), images)
@@ -205,11 +228,6 @@ def _rank(images: int, rate: float) -> int:
 
 def _images_needed(rate: float) -> int:
     return math.ceil(1 / rate - _ROUNDING) - 1
-
-
-def _check_rate(rate: float) -> None:
-    if not 0 < rate < 1:
-        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {rate}.")
 
 
 def _span(typical: float, threshold: float) -> float:

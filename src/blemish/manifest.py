@@ -11,7 +11,7 @@ from blemish.calibration import Calibration
 from blemish.data.content import HASH_DIGITS
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
-from blemish.files import sha256_of, write_whole
+from blemish.files import left_aside, sha256_of, write_whole
 from blemish.manifest_upgrade import FORMER, upgrade_manifest
 from blemish.records import Record
 
@@ -161,6 +161,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     if not path.is_file():
+        if old := left_aside(folder):
+            raise ModelError(
+                f"{folder} is missing because saving it was interrupted. The former model is {old}: rename it."
+            )
         raise ModelError(
             f"{folder} is not a model: it has no {FILE}. Name a folder that `blemish fit` wrote."
         )

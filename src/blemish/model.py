@@ -1,5 +1,6 @@
 """A fitted model: preprocessing, method and calibration; it inspects images and is saved as one folder."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.find import find_images
+from blemish.data.find import find_images, is_folder, list_folder
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError
-from blemish.files import sha256_of, whole_folder
+from blemish.files import resolved, sha256_of, whole_folder
 from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import (
@@ -138,7 +139,7 @@ class Model:
         """
         from blemish.runtimes.torch import TorchRuntime, save_weights  # torch is optional
 
-        target = Path(folder).resolve()  # a link to a model stays a link
+        target = resolved(Path(folder))  # a link to a model stays a link
         if not isinstance(self.runtime, TorchRuntime):
             raise ModelError(
                 "Only a model in the torch runtime can be saved. Copy the folder it was loaded from."
@@ -188,11 +189,18 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
             "that calls blemish.register_method, or install the package that offers the method, before loading."
         )
     cls = find_method(manifest.method)
+    missing = sorted(cls.declared.arguments.keys() - manifest.arguments.keys())
+    if missing and manifest.format == FORMAT:  # a default could give other scores
+        raise ModelError(
+            f"{folder / FILE} lacks the arguments {', '.join(missing)} of {manifest.method}: it is damaged, or another "
+            "version of the method wrote it. Copy the model folder again, or fit again."
+        )
     from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
     upgrade = partial(upgrade_weights, manifest.format, manifest.method)
     method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS), upgrade)
-    return Model(manifest.changed(format=FORMAT), TorchRuntime(method, resolve_device(device)))
+    manifest = manifest.changed(format=FORMAT, arguments=method.arguments)
+    return Model(manifest, TorchRuntime(method, resolve_device(device)))
 
 
 def recalibrate(
@@ -227,12 +235,12 @@ def recalibrate(
 
 
 def refuse_other_content(target: Path) -> None:
-    """Check that `target` does not exist or is a model, which may be replaced.
+    """Check that `target`, a resolved path, does not exist or is a model, which may be replaced.
 
     Raises:
         ModelError: If anything else is there.
     """
-    if target.exists() and not (target / FILE).is_file():
+    if os.path.lexists(target) and not (target / FILE).is_file():  # a loop of links exists, but has no target
         raise ModelError(
             f"{target} exists and is not a model, so it is not overwritten. Name another folder."
         )
@@ -241,7 +249,7 @@ def refuse_other_content(target: Path) -> None:
 def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
     """The images, with each folder replaced by its images."""
     for image in images:
-        if isinstance(image, str | Path) and Path(image).is_dir():
+        if isinstance(image, str | Path) and is_folder(Path(image)):
             yield from find_images([image])
         else:
             yield image
@@ -261,8 +269,12 @@ def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
     try:
         if isinstance(image, str | Path):
             path = Path(image)
-            if path.is_dir():
-                raise DataError(f"{path} holds no images. Name an image, or a folder that holds images.")
+            if is_folder(path):
+                raise DataError(
+                    f"{path} cannot be searched for images. Check that you may read the folder."
+                    if list_folder(path) is None
+                    else f"{path} holds no images. Name an image, or a folder that holds images."
+                )
         elif isinstance(image, Sample):
             path = image.path
         return _decode(image)

@@ -19,18 +19,18 @@ def progress_bars() -> Iterator[Progress]:
     with blemish.progress_bars() as progress:
         model = blemish.fit("patchcore", data.train, progress=progress)
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None without a console, as in a service
         yield Lines()
         return
     from rich import progress
     from rich.console import Console
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.fields[note]}", markup=False),
     )
     # stdout may be a file, and redirected output would go to stderr instead.
     with progress.Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bars:
@@ -64,8 +64,9 @@ class Lines:
         if now >= self.next_line:
             self.next_line = now + SECONDS_BETWEEN_LINES
             position = _position(done, total, now - self.first[0], done - self.first[1])
-            sys.stderr.write(f"{phase} {position}{', ' * bool(note)}{note}\n")
-            sys.stderr.flush()
+            if sys.stderr is not None:
+                sys.stderr.write(f"{phase} {position}{', ' * bool(note)}{note}\n")
+                sys.stderr.flush()
 
 
 def _position(done: int, total: int | None, seconds: float, newly: int) -> str:

@@ -1,6 +1,6 @@
 """Records read from files or made by users: their fields are declared once and always checked."""
 
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
@@ -56,6 +56,12 @@ class Record(BaseModel):
             ValueError: If a value is wrong.
         """
         return type(self)(**{**dict(self), **changes})
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        """Refuse to change a field."""
+        raise AttributeError(
+            f"{type(self).__name__} cannot be changed. Make a copy with another value: changed({name}=…)."
+        )
 
     @model_validator(mode="after")
     def _require_all_in_json(self, info: ValidationInfo) -> Self:

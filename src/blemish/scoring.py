@@ -116,6 +116,12 @@ class Scorer:
             raise ModelError(
                 f"The model cannot score these images: {error}. It is damaged; copy it again or fit again."
             ) from error
+        for values in (scores, maps):  # a graph can give text or lists
+            if not (isinstance(values, np.ndarray) and values.dtype.kind == "f"):
+                raise ModelError(
+                    f"The model gave {getattr(values, 'dtype', type(values).__name__)} values, not floating-point "
+                    "scores and maps. It is damaged; copy it again or fit again."
+                )
         if (scores.shape, maps.shape) != ((len(inputs),), (len(inputs), *inputs.shape[2:])):
             raise ModelError(
                 f"The model gave scores {scores.shape} and maps {maps.shape} for inputs {inputs.shape}. "

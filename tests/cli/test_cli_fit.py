@@ -166,7 +166,7 @@ def test_mistakes_that_end_with_1(run: Run, data: Path, arguments: list[str], er
         ),
         (["--set", "layers"], "'--set': 'layers' is not name=value, such as layers=2,3."),
         (["--hold-out", "nan"], "'--hold-out': nan is not a finite number."),
-        (["--seed", "-1"], "'--seed': -1 is not in the range x>=0."),
+        (["--seed", "-1"], "'--seed': -1 is not in the range 0<=x<=18446744073709551615."),
     ],
 )
 def test_mistakes_that_end_with_2(run: Run, made: Path, arguments: list[str], error: str) -> None:

@@ -235,7 +235,9 @@ def test_a_wrong_value_in_python_is_one_sentence(settings: Any, text: str) -> No
 
 def test_settings_cannot_be_changed_afterwards_but_copied() -> None:
     preprocess = Preprocess(size=(320, 432))
-    with pytest.raises(ValueError):
+    with pytest.raises(
+        AttributeError, match=r"Preprocess cannot be changed\. Make a copy with another value"
+    ):
         preprocess.size = (1, 1)
     assert preprocess.changed(resize="fit") == Preprocess(size=(320, 432), resize="fit")
     assert hash(preprocess) == hash(Preprocess(size=(320, 432)))

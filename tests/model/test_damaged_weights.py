@@ -149,7 +149,7 @@ def test_any_argument_gives_a_model_error(tmp_path: Path, name: str, value: obje
     folder = tmp_path / "m"
     folder.mkdir()
     save_file({"learned": torch.ones(1)}, folder / WEIGHTS)
-    arguments = {"backbone": "compact:random", name: value}
+    arguments = PatchCore(backbone="compact:random").arguments | {name: value}
     manifest = tiny_model(tmp_path / "parts", 2).manifest.to_dict()
     changed = manifest | {"method": "patchcore", "arguments": arguments, "files": {WEIGHTS: ""}}
     (folder / FILE).write_text(json.dumps(changed), "utf-8")

@@ -45,7 +45,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         images: Number of training images; a third as many normal ones and a tenth as many of each defect are tested.
         progress: Called with the progress of each phase.
     """
-    from blemish.cli.fit import require_writable
+    from blemish.cli.fit import require_output
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.demo import write_product
@@ -55,7 +55,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
     product, saved, report, heat_maps = (
         folder / name for name in ("plate", "model", "report.html", "heatmaps")
     )
-    require_writable(saved)
+    require_output(saved)
     write_product(
         product,
         train=images,

@@ -14,6 +14,7 @@ from blemish.cli.options import (
     device_option,
     false_alarm_rate_type,
     require_finite,
+    share_type,
     to_arguments,
     to_cache,
     to_size,
@@ -76,7 +77,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 )
 @click.option(
     "--hold-out",
-    type=false_alarm_rate_type,
+    type=share_type,
     default=0.1,
     show_default=True,
     callback=require_finite,
@@ -84,7 +85,11 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     help="Share of the normal images that is held out to set the thresholds.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of everything random.",
 )
 @device_option
 @click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be read, and count them.")
@@ -145,7 +150,7 @@ def command(
     from blemish.progress import progress_bars
     from blemish.workflow.fit import fit
 
-    require_writable(output)
+    require_output(output)
     dataset = open_dataset(data, layout=layout, category=category)
     learner = create_method(method, preset=preset, arguments=_with_backbone(arguments, backbone))
     if onnx:
@@ -174,15 +179,21 @@ def command(
     click.echo(f"{model.summary()}\nModel: {output}")
 
 
-def require_writable(output: Path) -> None:
+def require_output(output: Path) -> None:
     """Check, before training, that the model can be written."""
     from blemish.errors import ModelError
+    from blemish.files import require_writable_folder, resolved
     from blemish.model import refuse_other_content
 
-    refuse_other_content(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ModelError(f"You have no permission to write to {output.parent}. Name another folder with -o.")
+    target = resolved(output)
+    refuse_other_content(target)
+    for folder in (target, _beside(output, ".{}.unfinished")):
+        try:
+            require_writable_folder(folder)
+        except OSError as error:
+            raise ModelError(
+                f"{folder} cannot be written: {error.strerror}. Name another folder with -o."
+            ) from error
 
 
 def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
@@ -194,10 +205,17 @@ def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str,
     return {**arguments, "backbone": backbone}
 
 
+def _beside(output: Path, name: str) -> Path:
+    """A path beside the model, `name` with the model's name filled in."""
+    # "." and ".." get the name of their folder; links stay, since the model may lie on another disk.
+    place = output if output.name not in ("", "..") else Path(os.path.abspath(output))  # noqa: PTH100
+    return place.with_name(name.format(place.name))
+
+
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
-    """Folder of the checkpoint beside the model; removed once the model is saved."""
-    folder = output.with_name(f".{output.name}.unfinished")
+    """Folder of the checkpoint; removed once the model is saved."""
+    folder = _beside(output, ".{}.unfinished")
     try:
         yield folder
     except KeyboardInterrupt:
@@ -217,7 +235,7 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
         return nullcontext(no_watch)
     from blemish.training.log import LOGS
 
-    return LOGS[kind](output.with_name(f"{output.name}.log"), resume)
+    return LOGS[kind](_beside(output, "{}.log"), resume)
 
 
 def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":

@@ -48,7 +48,7 @@ def parse_value(text: str) -> Any:
         return [parse_value(part.strip()) for part in text.removesuffix(",").split(",")]
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     is_plain = (
         value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
@@ -115,5 +115,6 @@ device_option = click.option(
     show_default=True,
     help="Device of torch: auto (the GPU if there is one), cpu, cuda or cuda:1.",
 )
-false_alarm_rate_type = click.FloatRange(0, 1, min_open=True, max_open=True)
+share_type = click.FloatRange(0, 1, min_open=True, max_open=True)
+false_alarm_rate_type = click.FloatRange(1e-6, 1, max_open=True)  # SMALLEST_RATE, whose module loads slowly
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

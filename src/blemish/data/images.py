@@ -1,6 +1,8 @@
 """Reads and writes image files; `decoding` decodes their bytes."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +26,13 @@ DEFAULT_MAX_PIXELS = 200_000_000
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file is visible and has the suffix of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether a file exists, is visible and has the suffix of an image."""
+    return has_image_name(path) and path.is_file()
+
+
+def has_image_name(path: Path) -> bool:
+    """Whether a name is not hidden and has the suffix of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: Path | str, *, max_pixels: int | None = None) -> Image:
@@ -97,6 +104,7 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
 
     Raises:
         ValueError: The array or the suffix cannot be written.
+        DataError: The image is larger than the format can be.
     """
     path = Path(path)
     pixels = cast(Image, array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array)
@@ -111,7 +119,14 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
         )
     if path.suffix.lower() not in IMAGE_SUFFIXES - {".gif"}:
         raise ValueError(f"{path.name}: an image's suffix must be that of PNG, JPEG, BMP, TIFF or WebP.")
-    encoded = cv2.imencode(path.suffix.lower(), pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1]
+    try:
+        done, encoded = cv2.imencode(path.suffix.lower(), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    except cv2.error:
+        done = False
+    if not done:
+        raise DataError(
+            f"{path.name}: {pixels.shape[1]}×{pixels.shape[0]} pixels are too many for this format. Write a PNG."
+        )
     write_whole(path, encoded.tobytes())
 
 
@@ -122,7 +137,7 @@ def content_fingerprint(path: Path | str) -> str:
         DataError: The file cannot be read.
     """
     path = Path(path)
-    with _refusing(path), _opening():
+    with _refusing(path), _opening(path):
         return sha256_of(path)
 
 
@@ -143,14 +158,17 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    with _opening():
+    with _opening(path):
         return path.read_bytes()
 
 
 @contextmanager
-def _opening() -> Iterator[None]:
+def _opening(path: Path) -> Iterator[None]:
     """Distinguish a file that cannot be opened from a damaged one."""
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe or a device could wait for ever
+            raise OSError(errno.EINVAL, "Not a regular file")
         yield
     except FileNotFoundError:
         raise RefusedError("does not exist. Check the path.") from None

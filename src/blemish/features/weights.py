@@ -123,6 +123,12 @@ def pretrained_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
                 f"{path} holds {key} with shape {tuple(state[key].shape)}, but {name} needs {tuple(shape)}. "
                 f"Replace the file with one of {name}."
             )
+        if state[key].dtype not in DTYPES:
+            raise WeightsError(
+                f"{path} holds {key} as {state[key].dtype}, expected float32, float16 or int64. Replace the file."
+            )
+        if not state[key].isfinite().all():
+            raise WeightsError(f"{path} holds NaN or infinity in {key}. Replace it with an undamaged file.")
     return {key: state[key] for key in shapes}
 
 

@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from blemish.errors import DataError
+from blemish.files import resolved
+
+MAX_NAME = 255
+"""Maximum length of a file's name in bytes."""
 
 
 def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path]:
@@ -17,10 +21,10 @@ def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path
     Raises:
         DataError: A heat map would overwrite an image.
     """
-    roots = {root: root.resolve() for root in images.values()}
+    roots = {root: resolved(root) for root in images.values()}
     drives = {root.drive for root in roots.values()}
     shared = Path(os.path.commonpath(roots.values())) if len(drives) == 1 else None
-    originals = {path.resolve() for path in images}
+    originals = {resolved(path) for path in images}
     taken: set[Path] = set()
     planned: dict[Path, Path] = {}
     for path, root in images.items():
@@ -29,8 +33,8 @@ def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path
         place = roots[root] / path.relative_to(root)
         place = place.relative_to(place.anchor if shared is None else shared)
         # a.png and a.jpg of one folder: the second one keeps its suffix in the name.
-        names = (f"{place.stem}_heatmap.jpg", f"{place.name}_heatmap.jpg")
-        files = [output.resolve() / place.with_name(name) for name in names]
+        names = (_heat_map_name(place.stem), _heat_map_name(place.name))
+        files = [resolved(output) / place.with_name(name) for name in names]
         file = next((file for file in files if file not in taken), files[0])
         if file in taken or file in originals:
             raise DataError(
@@ -39,3 +43,12 @@ def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path
         taken.add(file)
         planned[path] = file
     return planned
+
+
+def _heat_map_name(name: str) -> str:
+    """The name of a heat map; that of its image is shortened if it would be longer than file systems allow."""
+    end = "_heatmap.jpg"
+    encoded = os.fsencode(name)
+    if len(encoded) + len(end) > MAX_NAME:
+        name = encoded[: MAX_NAME - len(end)].decode("utf-8", "ignore")
+    return name + end

@@ -7,21 +7,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blemish.errors import ModelError
-from blemish.files import remove_leftovers, whole_folder
+from blemish.files import remove_leftovers, resolved, restore_left_aside, sha256_of, whole_folder
 from blemish.methods.base import Method
+from blemish.records import Record
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 SECONDS_BETWEEN = 30.0
 """Shortest time between two checkpoints."""
 
+Count = Annotated[int, Field(ge=0, description="a whole number, not negative")]
+Losses = dict[str, float]
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
@@ -57,36 +61,79 @@ class Progressed:
         self.sums, self.seen = {}, {}
 
 
+class _Done(Record):
+    """`Progressed` in a file."""
+
+    step: Count
+    first: Losses
+    sums: Losses
+    seen: dict[str, Annotated[int, Field(ge=1)]]
+    losses: list[Losses]
+
+    @model_validator(mode="after")
+    def _require_equal_names(self) -> Self:
+        if self.sums.keys() != self.seen.keys():
+            raise ValueError("sums and seen must have the same names")
+        return self
+
+
+class _Numbers(Record):
+    """What the JSON file of a checkpoint holds."""
+
+    identity: dict[str, Any]
+    done: _Done
+    groups: dict[str, list[dict[str, Any]]]
+    """Optimizer → its parameter groups."""
+    state: dict[str, dict[str, dict[str, Any]]]
+    """Optimizer → number of the parameter → values of its state that are not tensors."""
+    sha256: str
+    """Of the file with the tensors."""
+
+
 class Checkpoint:
     """A folder that holds the latest state of unfinished training.
 
     Args:
-        folder: Made by the first `keep`; removed by `clear`.
+        folder: Made by the first `keep`; removed by `clear`. Must not exist, be empty or be a checkpoint.
         identity: What determines the training: method, arguments, images, seed. JSON values only.
         resume: Whether to continue from the state in the folder; otherwise it is deleted.
+
+    Raises:
+        ModelError: If the folder holds anything else, which would be deleted.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder = folder
+        self.name = folder
+        self.folder = resolved(folder)
+        if self.folder.exists() and not _is_checkpoint(self.folder):
+            raise ModelError(
+                f"{folder} exists and is not the checkpoint of a training, so it is not overwritten. "
+                "Name another folder."
+            )
         self.identity = json.loads(json.dumps(identity))
         self.resume = resume
         self.kept_at = time.monotonic()
 
-    def restore(self, method: Method, optimizers: Optimizers) -> Progressed:
+    def restore(self, method: Method, optimizers: Optimizers, steps: int) -> Progressed:
         """Set method, optimizers and random generators to the saved state, if there is one.
+
+        Args:
+            method: The method in training.
+            optimizers: Its optimizers.
+            steps: Number of steps of the whole training.
 
         Raises:
             ModelError: If the state is damaged, or belongs to another training.
         """
         if not self.resume:
             self.clear()
+        restore_left_aside(self.folder)
         if not self.folder.exists():
             return Progressed()
         try:
-            numbers = json.loads((self.folder / NUMBERS).read_text(encoding="utf-8"))
-            tensors = load_file(os.fspath(self.folder / TENSORS))
-            known = dict(numbers["identity"])
-            done = _restored(method, optimizers, numbers, tensors) if known == self.identity else None
+            numbers = _Numbers.from_json((self.folder / NUMBERS).read_text(encoding="utf-8"))
+            known = numbers.identity
+            done = self._restored(method, optimizers, numbers, steps) if known == self.identity else None
         except (
             OSError,
             ValueError,
@@ -97,25 +144,34 @@ class Checkpoint:
             SafetensorError,
         ) as error:
             raise ModelError(
-                f"The unfinished training in {self.folder} is damaged ({error!r}). Start again without --resume."
+                f"The unfinished training in {self.name} is damaged ({error!r}). Start again without --resume."
             ) from error
         if done is None:
             changed = sorted(k for k in self.identity.keys() | known if known.get(k) != self.identity.get(k))
             raise ModelError(
-                f"The unfinished training in {self.folder} differs in: {', '.join(changed)}. Use the same values, "
+                f"The unfinished training in {self.name} differs in: {', '.join(changed)}. Use the same values, "
                 "or start again without --resume."
             )
         return done
+
+    def _restored(self, method: Method, optimizers: Optimizers, numbers: _Numbers, steps: int) -> Progressed:
+        if numbers.done.step > steps:
+            raise ValueError(f"it is at step {numbers.done.step} of {steps}")
+        if sha256_of(self.folder / TENSORS) != numbers.sha256:
+            raise ValueError(f"the sha256 of {TENSORS} differs")
+        _set_state(method, optimizers, numbers, load_file(os.fspath(self.folder / TENSORS)))
+        return Progressed(**dict(numbers.done))
 
     def keep(self, method: Method, optimizers: Optimizers, done: Progressed, every: float = 0.0) -> None:
         """Write the state, whole or not at all, unless the latest is less than `every` seconds old."""
         if time.monotonic() - self.kept_at < every:
             return
         numbers, tensors = _state(method, optimizers)
-        numbers = {"identity": self.identity, "done": asdict(done), **numbers}
         remove_leftovers(self.folder)
         with whole_folder(self.folder) as temporary:
             save_file(tensors, temporary / TENSORS)
+            numbers |= {"identity": self.identity, "done": asdict(done)}
+            numbers["sha256"] = sha256_of(temporary / TENSORS)
             (temporary / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
         self.kept_at = time.monotonic()
 
@@ -123,6 +179,11 @@ class Checkpoint:
         """Delete the state."""
         remove_leftovers(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a path is a folder that holds nothing but files of a checkpoint."""
+    return path.is_dir() and all(e.name in (TENSORS, NUMBERS) and e.is_file() for e in path.iterdir())
 
 
 def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -145,26 +206,21 @@ def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict
     return numbers, {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _restored(
-    method: Method, optimizers: Optimizers, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> Progressed:
-    done = Progressed(**numbers["done"])
-    for name, blank in asdict(Progressed()).items():
-        if type(value := getattr(done, name)) is not type(blank):
-            raise TypeError(f"{name} is {value!r}")
+def _set_state(
+    method: Method, optimizers: Optimizers, numbers: _Numbers, tensors: Mapping[str, Tensor]
+) -> None:
     prefix = "method/"
     method.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     for name, optimizer in optimizers.items():
         state: dict[int, dict[str, Any]] = {
-            int(index): dict(values) for index, values in numbers["state"].get(name, {}).items()
+            int(index): dict(values) for index, values in numbers.state.get(name, {}).items()
         }
         start = f"optimizer/{name}/"
         for key, tensor in tensors.items():
             if key.startswith(start):
                 index, leaf = key.removeprefix(start).split("/")
                 state.setdefault(int(index), {})[leaf] = tensor
-        optimizer.load_state_dict({"param_groups": numbers["groups"][name], "state": state})
+        optimizer.load_state_dict({"param_groups": numbers.groups[name], "state": state})
     torch.set_rng_state(tensors["random/cpu"])
     if "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], method.learned.device)
-    return done

@@ -5,20 +5,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from blemish.errors import MissingExtraError
+from blemish.errors import DataError, MissingExtraError
 from blemish.files import whole_file
 from blemish.types import Watch
 
 
 @contextmanager
 def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
-    """A row per epoch in `losses.csv`, which is complete at any time; resumed training appends to it."""
+    """A row per epoch in `losses.csv`, which is complete at any time; resumed training appends to it.
+
+    Raises:
+        DataError: If the file of the training to resume is damaged.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "losses.csv"
-    rows: list[dict[str, str | float]] = []
-    if resume and path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows.extend(csv.DictReader(file))
+    rows: list[dict[str, str | float]] = _read_rows(path) if resume and path.exists() else []
 
     def write(epoch: int, losses: Mapping[str, float], /) -> None:
         rows[:] = [row for row in rows if int(row["epoch"]) < epoch] + [{"epoch": epoch, **losses}]
@@ -28,6 +29,18 @@ def csv_log(folder: Path, resume: bool) -> Iterator[Watch]:
             writer.writerows(rows)
 
     yield write
+
+
+def _read_rows(path: Path) -> list[dict[str, str | float]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows: list[dict[str, str | float]] = [*csv.DictReader(file, strict=True)]
+        if all(str(row["epoch"]).isdecimal() and None not in row for row in rows):
+            return rows
+        reason = "a row has no epoch or too many values"
+    except (ValueError, LookupError, csv.Error) as error:
+        reason = repr(error)
+    raise DataError(f"{path} is damaged ({reason}), so no losses can be appended. Delete or rename it.")
 
 
 @contextmanager

@@ -161,7 +161,7 @@ class _Training:
     def run(self, watch: Watch) -> list[dict[str, float]]:
         """Train to the end, or until early stopping; returns the losses of the epochs."""
         if self.checkpoint:
-            self.done = self.checkpoint.restore(self.method, self.optimizers)
+            self.done = self.checkpoint.restore(self.method, self.optimizers, self.steps)
         done = self.done
         self.method.train()
         while done.step < self.steps and not self._is_patience_over():

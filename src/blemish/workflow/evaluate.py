@@ -8,6 +8,7 @@ from pathlib import Path
 from blemish.data.content import HASH_DIGITS, content_hashes
 from blemish.data.images import read_image, read_mask
 from blemish.errors import BlemishWarning, DataError
+from blemish.files import require_writable_file
 from blemish.inspection.result import Inspection
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
@@ -41,13 +42,18 @@ def evaluate(
 
     Raises:
         DataError: If an image or a mask cannot be read, or the mask does not fit the image or its label.
+        OSError: If the report cannot be written; this is checked first.
     """
     if not samples:
         raise DataError("There is no image to evaluate on. Give a data set with a test split.")
+    if report is not None:
+        require_writable_file(Path(report))
     _warn_of_training_images(model, samples, progress)
     evaluator = Evaluator()
     builder = ReportBuilder(model.manifest)
-    observers = [observer for observer in (observe, builder.observe if report else None) if observer]
+    observers = [
+        observer for observer in (observe, builder.observe if report is not None else None) if observer
+    ]
     seconds = []
     for sample, scored in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
         evaluator.update(scored.score, sample.label, sample.defect_type, scored.anomaly_map, scored.mask)
@@ -58,7 +64,7 @@ def evaluate(
         seconds.append(scored.seconds)
         progress("evaluating", len(seconds), len(samples))
     evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))
-    if report:
+    if report is not None:
         return replace(evaluation, report=builder.write(Path(report), evaluation))
     return evaluation
 

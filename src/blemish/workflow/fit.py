@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blemish.calibration import Calibration
+from blemish.calibration import Calibration, require_rate
 from blemish.data.cache import CacheBudget
 from blemish.data.content import content_hashes, find_shared_content, fingerprint
 from blemish.data.images import read_image
@@ -83,15 +83,16 @@ def fit(
             finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
-        ValueError: If a share or a rate is not between 0 and 1.
+        ValueError: If a share or a rate is not between 0 and 1, or the seed is negative or too large.
     """
     from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
 
     device = resolve_device(device)
     learner, preprocess = _build(method, preset, arguments, preprocess)
     learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
-    if not 0 < false_alarm_rate < 1:  # checked before training, which may be long
-        raise ValueError(f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %), got {false_alarm_rate}.")
+    require_rate(false_alarm_rate)  # before training, which may be long
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+        raise ValueError(f"The seed must be a whole number from 0 to below 2^64, got {seed!r}.")
     samples = normal_samples(images)
     normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
     started = time.perf_counter()
