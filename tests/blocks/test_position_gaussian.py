@@ -89,7 +89,7 @@ def test_positions_outside_the_image_do_not_count() -> None:
 def test_one_image_is_too_few() -> None:
     field = PositionGaussian()
     field.update(features(1, 3, 2, 2), ALL.expand(1, 2, 2))
-    with pytest.raises(MethodError, match=r"needs at least 2 training images, got 1\. Add good images\."):
+    with pytest.raises(MethodError, match=r"needs at least 2 training images, got 1\. Add normal images\."):
         field.finish(0.01)
 
 

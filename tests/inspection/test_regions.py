@@ -82,13 +82,13 @@ def test_numbers_are_plain_python() -> None:
 
 
 def test_ten_thousand_specks_are_fast() -> None:
-    """A full-mask pass per region would take 10,000 times 1 ms."""
+    """A full-mask pass per region would take 10 s of processor time."""
     random = np.random.default_rng(0)
     anomaly_map = np.zeros((1000, 1000), dtype=np.float32)
     anomaly_map[::10, ::10] = random.uniform(1, 2, (100, 100))
     start = time.process_time()
     _, regions = find_regions(anomaly_map, 0.5)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 5
     assert len(regions) == 10_000
     assert [region.peak for region in regions] == pytest.approx(
         np.sort(anomaly_map[::10, ::10].ravel())[::-1]

@@ -150,7 +150,7 @@ def test_standardised_errors_are_in_standard_deviations_at_their_position() -> N
 def test_standardising_with_one_image_is_refused_before_training() -> None:
     phases: list[str] = []
     with pytest.raises(
-        MethodError, match=r"takes at least 2 training images, got 1\. Add good images, or set stand"
+        MethodError, match=r"takes at least 2 training images, got 1\. Add normal images, or set stand"
     ):
         learn(AutoEncoder(**TINY), normal_parts(1), progress=lambda phase, *_: phases.append(phase))  # type: ignore[arg-type]
     assert set(phases) <= {"collecting"}
