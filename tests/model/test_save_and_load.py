@@ -1,6 +1,7 @@
 """Model folders are written whole, replace only models, and load as the same model."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,19 @@ def test_the_manifest_lists_what_is_there(model: Model, tmp_path: Path) -> None:
     assert values["files"] == {WEIGHTS: sha256_of(tmp_path / "m" / WEIGHTS)}
     assert values["method"] == "average"
     assert values["arguments"] == {"gain": 1.0}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file modes")
+def test_whoever_can_read_the_manifest_can_read_the_weights(model: Model, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        model.save(tmp_path / "m")
+    finally:
+        os.umask(before)
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in (tmp_path / "m").iterdir()} == {
+        FILE: "0o644",
+        WEIGHTS: "0o644",
+    }
 
 
 def test_a_model_replaces_a_model_and_nothing_else(model: Model, tmp_path: Path) -> None:
