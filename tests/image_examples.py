@@ -1,4 +1,4 @@
-"""Images in 8 and 16 bits, PNG files with 16-bit colour, and a comparison of a file with its pixels."""
+"""Images in 8 and 16 bits, PNG files with 16-bit colour, noise, and a comparison of a file with its pixels."""
 
 import struct
 import zlib
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.images import image_size, read_image
+from blemish.data.images import image_size, read_image, write_image
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (13, 21, 3)).astype(np.uint8)
@@ -44,3 +44,13 @@ def expect(path: Path, expected: NDArray[Any]) -> None:
     np.testing.assert_array_equal(image, expected)
     assert image.flags.writeable
     assert image_size(path) == expected.shape[:2]
+
+
+def make_images(folder: Path, count: int) -> list[Path]:
+    """Write images of noise that differ in content and height."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(count)
+    paths = [folder / f"{index}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        write_image(path, rng.integers(0, 256, (10 + index, 12, 3)).astype(np.uint8))
+    return paths

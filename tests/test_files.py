@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 
 from blemish.files import remove_leftovers, sha256_of, whole_file, whole_folder, write_whole
+from model_folder import broken_at
 
 OLD, NEW = "the old content", "the new content"
 FAILURES = pytest.mark.parametrize(
@@ -38,20 +39,6 @@ def found(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file() or not any(path.iterdir())
     }
-
-
-def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int, error: BaseException) -> None:
-    """Let one call of a function of `os` raise, counted from 1."""
-    original, calls = getattr(os, name), 0
-
-    def sometimes(*args: object, **kwargs: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise error
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(os, name, sometimes)
 
 
 @pytest.fixture(params=[whole_file, whole_folder], ids=["file", "folder"])
@@ -152,7 +139,7 @@ def test_disk_that_fails_leaves_the_old_content(
             put(kind, aside, NEW)
 
     with monkeypatch.context() as patch:
-        fail_at(patch, name, call, error)
+        broken_at(patch, os, name, call, error)
         with pytest.raises(type(error)):
             write()
     assert found(tmp_path) == before
@@ -168,7 +155,7 @@ def test_disk_that_fails_at_the_first_write_leaves_nothing(
         with kind(tmp_path / "target") as aside:
             put(kind, aside, NEW)
 
-    fail_at(monkeypatch, name, 1, OSError("disk full"))
+    broken_at(monkeypatch, os, name, 1, OSError("disk full"))
     with pytest.raises(OSError, match="disk full"):
         write()
     assert list(tmp_path.iterdir()) == []

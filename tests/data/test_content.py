@@ -13,15 +13,7 @@ from blemish.data.content import content_hashes, find_shared_content, fingerprin
 from blemish.data.images import content_fingerprint, write_image
 from blemish.errors import DataError
 from blemish.types import Sample
-
-
-def make_images(folder: Path, count: int) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(count)
-    paths = [folder / f"{index}.png" for index in range(count)]
-    for index, path in enumerate(paths):
-        write_image(path, rng.integers(0, 256, (10 + index, 12, 3)).astype(np.uint8))
-    return paths
+from image_examples import make_images
 
 
 def in_test(paths: list[Path]) -> list[Sample]:

@@ -14,22 +14,14 @@ from hypothesis import strategies as st
 from blemish.data.checks import check_images
 from blemish.data.content import content_hashes, find_shared_content
 from blemish.data.dataset import open_dataset
-from blemish.data.images import image_size, read_image, read_mask, write_image
+from blemish.data.images import image_size, read_image, read_mask
 from blemish.data.loading import Inputs, in_batches, prefetch, stacked
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError
 from blemish.types import Sample
+from image_examples import make_images
 
 SMALL = Preprocess(size=(8, 6))
-
-
-def make_images(folder: Path, count: int) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(count)
-    paths = [folder / f"{index}.png" for index in range(count)]
-    for index, path in enumerate(paths):
-        write_image(path, rng.integers(0, 256, (10 + index, 12, 3)).astype(np.uint8))
-    return paths
 
 
 def test_all_unreadable_files_are_listed(tmp_path: Path) -> None:
