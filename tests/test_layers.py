@@ -8,6 +8,7 @@ from pathlib import Path
 import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
+    ["messages"],
     ["types", "errors", "files", "records"],
     ["data", "features", "blocks", "metrics", "calibration", "progress", "distributed"],
     ["inspection"],

@@ -1,8 +1,20 @@
 """Errors for the user: each says what was wrong, what was expected and what to do."""
 
+from typing import Any
+
+from blemish.messages import message
+
 
 class BlemishError(Exception):
-    """Base of every error that blemish raises on purpose; its text is meant for the user."""
+    """Base of every error that blemish raises on purpose; its text is meant for the user.
+
+    Args:
+        template: The text in English, with fields as for `str.format`; without values, braces have no meaning.
+        values: The fields' values. See `blemish.messages.message`.
+    """
+
+    def __init__(self, template: str, /, **values: Any) -> None:
+        super().__init__(message(template, **values))
 
 
 class DataError(BlemishError):

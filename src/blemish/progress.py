@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from blemish.messages import message
 from blemish.types import Progress
 
 SILENT_SECONDS = 2.0
@@ -38,7 +39,7 @@ def progress_bars() -> Iterator[Progress]:
 
         def report(phase: str, done: int, total: int | None, note: str = "", /) -> None:
             if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total, note=note)
+                tasks[phase] = bars.add_task(message(phase), total=total, note=note)
             bars.update(tasks[phase], completed=done, total=total, note=note)
 
         yield report
@@ -65,7 +66,7 @@ class Lines:
             self.next_line = now + SECONDS_BETWEEN_LINES
             position = _position(done, total, now - self.first[0], done - self.first[1])
             if sys.stderr is not None:
-                sys.stderr.write(f"{phase} {position}{', ' * bool(note)}{note}\n")
+                sys.stderr.write(f"{message(phase)} {position}{', ' * bool(note)}{note}\n")
                 sys.stderr.flush()
 
 

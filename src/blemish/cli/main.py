@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from blemish.cli.wide_text import WideFormatter
 from blemish.errors import BlemishError, BlemishWarning
+from blemish.messages import message, translate_program
 
 COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "update", "show", "methods", "doctor")
 """In the order of the help; each is a file of this folder that defines `command`."""
@@ -36,8 +38,7 @@ class Commands(click.Group):
         """The subcommand of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"blemish.cli.{cmd_name}").command
-        return command
+        return translated(import_module(f"blemish.cli.{cmd_name}").command)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand: exit code 1 and one sentence for the user's errors, 130 for Ctrl-C."""
@@ -58,6 +59,23 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted; no file was left incomplete.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def translated(command: click.Command) -> click.Command:
+    """The command with its help in the user's language."""
+    command.help = message(command.help or "")
+    command.short_help = message(command.short_help or "")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            parameter.help = message(parameter.help or "")
+    command.context_class = WideContext
+    return command
+
+
+class WideContext(click.Context):
+    """A context whose help is wrapped by columns."""
+
+    formatter_class = WideFormatter
 
 
 @contextmanager
@@ -98,4 +116,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any file name can be printed on any console
-    blemish(prog_name="blemish")
+    translate_program()
+    translated(blemish)(prog_name="blemish")

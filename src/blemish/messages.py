@@ -1,0 +1,85 @@
+"""Texts for the user: in the language of the environment, with values that cannot break a line or a terminal.
+
+English templates are the keys of the catalogue `locale/zh/LC_MESSAGES/blemish.po`, which `tools/write_messages.py`
+extends and compiles. The first of LANGUAGE, LC_ALL, LC_MESSAGES and LANG that is set chooses the language, as for
+every gettext program; of several languages in LANGUAGE, the first counts.
+"""
+
+import functools
+import gettext
+import locale
+import os
+import string
+import sys
+from pathlib import Path
+from typing import Any
+
+DOMAIN = "blemish"
+CATALOGUES = Path(__file__).with_name("locale")
+VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+
+
+class Message(str):
+    """A finished text. As a value of another message it is inserted unchanged."""
+
+    __slots__ = ()
+
+
+def message(template: str, /, **values: Any) -> Message:
+    """The template in the user's language with its values filled in.
+
+    Args:
+        template: In English, with fields as for `str.format`; without values, braces have no meaning.
+        values: Texts, paths and errors are made `printable`; other values are formatted as they are.
+    """
+    text = _translations(_language()).gettext(template) if template else ""  # "" is the catalogue's header
+    return Message(_Formatter().vformat(text, (), values) if values else text)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, line ends, invisible characters and lone surrogates as Python's escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character == "\N{IDEOGRAPHIC SPACE}"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def translate_program() -> None:
+    """Let the texts of click, which asks gettext's global domain, come from the same catalogue.
+
+    On Windows, where these variables are not usually set, the language is that of the user's interface.
+    """
+    language = _language()
+    if sys.platform == "win32" and not language:
+        import ctypes
+
+        language = locale.windows_locale.get(ctypes.windll.kernel32.GetUserDefaultUILanguage(), "")
+    os.environ["LANGUAGE"] = language  # one language: gettext would take texts from all that are listed
+    gettext.bindtextdomain(DOMAIN, CATALOGUES)
+    gettext.textdomain(DOMAIN)
+
+
+def _language() -> str:
+    values = (os.environ.get(variable, "") for variable in VARIABLES)
+    return next((value for value in values if value), "").partition(":")[0]
+
+
+@functools.cache
+def _translations(language: str) -> gettext.NullTranslations:
+    """The catalogue of a language; English if there is none."""
+    return gettext.translation(DOMAIN, CATALOGUES, [language], fallback=True)
+
+
+class _Formatter(string.Formatter):
+    """`str.format` that makes texts, paths and errors printable; `!r` does so by itself."""
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        if conversion is not None or isinstance(value, Message):
+            return super().convert_field(value, conversion)
+        if isinstance(value, BaseException) and len(value.args) == 1 and isinstance(value.args[0], Message):
+            return value.args[0]
+        return printable(str(value)) if isinstance(value, str | os.PathLike | BaseException) else value

@@ -1,0 +1,122 @@
+"""Add new texts to the catalogue of Chinese texts and compile it: run it after a change of texts for the user.
+
+    python tools/write_messages.py
+
+Texts are collected from the source (messages, errors, phases of progress), from the commands' help, from the
+descriptions of records and of methods' arguments, and from click. Translate those that it lists as missing in
+`src/blemish/locale/zh/LC_MESSAGES/blemish.po`, then run it again. A test compares the result with the files.
+"""
+
+import ast
+import inspect
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+import click
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from blemish import __version__, errors
+from blemish.cli.main import COMMANDS, blemish
+from blemish.messages import CATALOGUES, DOMAIN
+from blemish.methods import CATALOGUE as METHODS
+from blemish.plugins import find_method
+from blemish.records import Record
+
+SOURCE = CATALOGUES.parent
+CHINESE = CATALOGUES / "zh" / "LC_MESSAGES" / f"{DOMAIN}.po"
+CALLS = {"message", "progress", *(name for name, _ in inspect.getmembers(errors, inspect.isclass))}
+"""Functions and classes whose first argument is a text for the user."""
+
+BEGINNING = datetime(2026, 11, 26, tzinfo=UTC)
+
+Text = str | tuple[str, str]
+"""A template, or its singular and plural, of which Chinese needs one."""
+
+
+def main() -> None:
+    """Write the catalogue; list what has no translation."""
+    catalogue = current()
+    for path, content in files(catalogue):
+        path.write_bytes(content)
+    missing = [one.id for one in catalogue if one.id and not one.string]
+    print("\n".join(f"not translated: {text!r}" for text in missing) or "All texts are translated.")
+
+
+def current() -> Catalog:
+    """The catalogue with exactly the texts of today; removed texts are forgotten, no translation is guessed."""
+    old = read_po(io.BytesIO(CHINESE.read_bytes()))
+    new = Catalog(
+        locale="zh",
+        domain=DOMAIN,
+        header_comment="# Chinese texts of blemish; see tools/write_messages.py.",
+        project="blemish",
+        version=__version__,
+        last_translator="blemish",
+        language_team="blemish",
+        msgid_bugs_address="blemish",
+        creation_date=BEGINNING,  # dates of writing would change the files without a change of texts
+        revision_date=BEGINNING,
+        fuzzy=False,
+    )
+    for text in dict.fromkeys(texts()):
+        known = old.get(text)
+        new.add(text, known.string or None if known else None)
+    return new
+
+
+def files(catalogue: Catalog) -> Iterator[tuple[Path, bytes]]:
+    """The catalogue's file and its compiled form."""
+    for path, write in ((CHINESE, write_po), (CHINESE.with_suffix(".mo"), write_mo)):
+        buffer = io.BytesIO()
+        write(buffer, catalogue)
+        yield path, buffer.getvalue()
+
+
+def texts() -> Iterator[Text]:
+    """All texts for the user, in the order of the source."""
+    modules = sorted(SOURCE.rglob("*.py"))
+    for path in modules:
+        yield from called(path, CALLS)
+    yield from of_commands()
+    for record in records():
+        yield from (field.description for field in record.model_fields.values() if field.description)
+    for name in METHODS:
+        yield from (one.meaning for one in find_method(name).declared.arguments.values())
+    for path in sorted(Path(click.__file__).parent.glob("*.py")):
+        yield from called(path, {"_", "ngettext"})
+
+
+def called(path: Path, names: Iterable[str]) -> Iterator[Text]:
+    """The constant first arguments of calls of these names; for `ngettext`, the first two."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in names:
+            constants = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+            if ast.unparse(node.func) == "ngettext":
+                yield str(constants[0]), str(constants[1])
+            elif constants and isinstance(constants[0], str) and isinstance(node.args[0], ast.Constant):
+                yield constants[0]
+
+
+def of_commands() -> Iterator[str]:
+    """The help of the commands and of their options."""
+    for command in (blemish, *(import_module(f"blemish.cli.{name}").command for name in COMMANDS)):
+        yield from (text for text in (command.help, command.short_help) if text)
+        yield from (one.help for one in command.params if isinstance(one, click.Option) and one.help)
+
+
+def records() -> Iterator[type[Record]]:
+    """All records; the commands have imported their modules."""
+    waiting = [Record]
+    while waiting:
+        for record in waiting.pop().__subclasses__():
+            yield record
+            waiting.append(record)
+
+
+if __name__ == "__main__":
+    main()
