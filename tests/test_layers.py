@@ -13,7 +13,7 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["inspection"],
     ["methods", "manifest_upgrade", "demo"],
     ["plugins", "manifest"],
-    ["training", "runtimes"],
+    ["training", "runtimes", "model_folder"],
     ["scoring"],
     ["model", "reports"],
     ["workflow", "testing"],

@@ -20,6 +20,7 @@ from blemish.manifest import FILE, FORMAT, GRAPH, WEIGHTS, parse_manifest, read_
 from blemish.manifest_upgrade import DROPPED, EXACT, upgrade_manifest, upgrade_weights
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
+from model_folder import stored
 from tiny_product import draw_part, normal_samples
 
 Json = dict[str, Any]
@@ -58,7 +59,7 @@ def as_format_1(folder: Path, to: Path) -> Path:
     values = json.loads((folder / FILE).read_text("utf-8"))
     state = {
         name.replace("discriminator.", "critic."): tensor
-        for name, tensor in load_file(folder / WEIGHTS).items()
+        for name, tensor in load_file(stored(folder)).items()
         if not name.endswith(("normalise.mean", "normalise.std"))
     }
     save_file(state, to / WEIGHTS)
@@ -99,7 +100,7 @@ def test_the_scores_are_those_of_today(saved: Path, old: Path, tmp_path: Path) -
     assert loaded.manifest.changed(files={}) == today.manifest.changed(files={})
     written = loaded.save(tmp_path / "new")
     assert read_manifest(written).format == FORMAT
-    assert (written / WEIGHTS).read_bytes() == (saved / WEIGHTS).read_bytes()
+    assert stored(written).read_bytes() == stored(saved).read_bytes()
 
 
 def test_the_arguments_are_those_of_today(old: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_transformer_keeps_the_normalisation_it_had() -> None:
 
 
 def test_weights_of_today_are_left_alone(saved: Path) -> None:
-    state = load_file(saved / WEIGHTS)
+    state = load_file(stored(saved))
     for name in ("normalise.mean", "critic."):
         assert upgrade_weights(FORMAT, "anogan", {name: torch.ones(1)}, state).keys() == {name}
     critic = upgrade_weights(1, "f_anogan", {"critic.0": torch.ones(1)}, ["critic.0"])  # it still has one

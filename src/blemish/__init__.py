@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.model import Model as Model
     from blemish.model import load as load
     from blemish.model import recalibrate as recalibrate
+    from blemish.model_folder import undo as undo
     from blemish.plugins import create_method as create_method
     from blemish.plugins import method_names as method_names
     from blemish.plugins import preset_preprocess as preset_preprocess
@@ -59,6 +60,7 @@ _HOMES = {
         "blemish.methods.base": ("Method", "Preset"),
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),
+        "blemish.model_folder": ("undo",),
         "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
         "blemish.progress": ("progress_bars",),
         "blemish.types": ("Prediction", "Sample"),

@@ -12,7 +12,7 @@ from typing import Any
 from blemish.errors import ModelError
 from blemish.features import imagenet
 
-FORMER = 1
+FORMER_FORMAT = 1
 
 EXACT = (
     *("patchcore", "padim", "fastflow", "msflow", "simplenet", "efficientad", "reconpatch", "autoencoder"),
@@ -92,7 +92,7 @@ def upgrade_weights(
         state: Tensors as the file holds them.
         names: Names of the tensors that the method has in format 2.
     """
-    if folder_format != FORMER:
+    if folder_format != FORMER_FORMAT:
         return state
     from blemish.features.normalisation import Normalise  # torch is not needed to read a manifest
 
@@ -112,7 +112,7 @@ def require_current_graph(folder: Path, folder_format: int) -> None:
     Raises:
         ModelError: If it takes normalised images.
     """
-    if folder_format == FORMER:
+    if folder_format == FORMER_FORMAT:
         raise ModelError(
             f"The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
             "blemish.load(FOLDER).save(FOLDER, onnx=True)."
@@ -125,7 +125,7 @@ def require_current_weights(folder: Path, folder_format: int) -> None:
     Raises:
         ModelError: If it cannot.
     """
-    if folder_format == FORMER:
+    if folder_format == FORMER_FORMAT:
         raise ModelError(
             f"{folder} was written in format 1, whose manifest cannot be changed without the weights. Load and "
             "save it once: blemish.load(FOLDER).save(FOLDER)."

@@ -9,6 +9,7 @@ from click.testing import Result
 
 import blemish
 from cli_data import draw_part, without_decimals, write
+from model_folder import stored
 
 Run = Callable[..., Result]
 
@@ -40,7 +41,7 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
     )
     assert sorted(path.name for path in (tmp_path / "models/part").iterdir()) == [
         "manifest.json",
-        "weights.safetensors",
+        stored(tmp_path / "models/part").name,
     ]
 
     defective = write(tmp_path / "new" / "缺陷 1.png", draw_part(7, is_defective=True))

@@ -8,7 +8,9 @@ import pytest
 from click.testing import Result
 
 import blemish
+from blemish.manifest import GRAPH
 from cli_data import draw_part, without_decimals, write
+from model_folder import stored
 
 Run = Callable[..., Result]
 
@@ -26,14 +28,14 @@ def test_new_images_are_learned_and_the_exported_graph_is_renewed(
 ) -> None:
     for index in (900, 901):
         write(tmp_path / "new" / f"{index}.png", draw_part(index))
-    graph = (model / "model.onnx").read_bytes()
+    graph = stored(model, GRAPH).read_bytes()
     result = run("update", model, tmp_path / "new")
     assert result.exit_code == 0, result.output
     lines = without_decimals(result.stdout).splitlines()
     assert lines[0] == "Learned 2 more images in # s."
     assert lines[1].startswith("Image threshold #, pixel threshold #")
     assert lines[-1] == f"Model: {model}"
-    assert (model / "model.onnx").read_bytes() != graph
+    assert stored(model, GRAPH).read_bytes() != graph
     assert blemish.load(model, runtime="onnx").manifest.history.updates[0].added == 2
 
 

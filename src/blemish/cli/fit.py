@@ -183,10 +183,10 @@ def require_output(output: Path) -> None:
     """Check, before training, that the model can be written."""
     from blemish.errors import ModelError
     from blemish.files import require_writable_folder, resolved
-    from blemish.model import refuse_other_content
+    from blemish.model_folder import require_replaceable
 
     target = resolved(output)
-    refuse_other_content(target)
+    require_replaceable(target)
     for folder in (target, _beside(output, ".{}.unfinished")):
         try:
             require_writable_folder(folder)
