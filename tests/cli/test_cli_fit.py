@@ -73,7 +73,7 @@ def test_onnx(run: Run, made: Path, fitted: Path) -> None:
 
 def test_unreadable_images_are_all_named_or_skipped(run: Run, data: Path) -> None:
     for name in ("1.png", "5.png"):
-        (data / "train/good" / name).write_bytes(b"")
+        (data / "train/good" / name).write_bytes(name.encode())
 
     result = run("fit", "variation", data, "-o", "m", "--image-size", "32")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -140,7 +140,7 @@ def test_an_older_model_is_replaced(run: Run, data: Path) -> None:
         ),
         (
             ["variation", "--layout", "coco"],
-            "There is no layout 'coco'. Choose one of csv, visa, mvtec, btad, ",
+            "There is no layout 'coco'. Choose one of csv, visa, mvtec, folder, ",
         ),
         (["variation", "--category", "nut"], "{data} has no category 'nut'. Choose one of data."),
         (["variation", "--device", "tpu"], "torch finds no device 'tpu'. Choose one of: cpu"),

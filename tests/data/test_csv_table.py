@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from blemish.data.dataset import open_dataset
 from blemish.data.layouts import read_csv
-from blemish.errors import DataError
+from blemish.errors import BlemishWarning, DataError
 from empty_files import touch
 
 
@@ -46,7 +46,8 @@ def test_csv(tmp_path: Path) -> None:
 def test_csv_without_optional_columns(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
     (tmp_path / "t.csv").write_text("label,path\ngood,a.png\nbad,b.png\n")
-    data = open_dataset(tmp_path / "t.csv")
+    with pytest.warns(BlemishWarning, match="All 1 test images"):
+        data = open_dataset(tmp_path / "t.csv")
     assert [(s.split, s.defect_type, s.category) for s in data.samples] == [
         ("train", "good", "t"),
         ("test", "defect", "t"),

@@ -83,9 +83,12 @@ def read_header(data: bytes) -> Header:
     )
 
 
-def _recognise(data: bytes) -> str:
-    if not data:
-        raise RefusedError("is empty (0 bytes). Copy it again from its source or remove it.")
+def begins_like_an_image(head: bytes) -> bool:
+    """Whether the first 12 bytes of a file are those of a supported format, or of a GIF."""
+    return _kind_of(head) is not None
+
+
+def _kind_of(data: bytes) -> str | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -96,11 +99,20 @@ def _recognise(data: bytes) -> str:
         return "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    if data.startswith(b"GIF8"):
+    return "GIF" if data.startswith(b"GIF8") else None
+
+
+def _recognise(data: bytes) -> str:
+    if not data:
+        raise RefusedError("is empty (0 bytes). Copy it again from its source or remove it.")
+    kind = _kind_of(data)
+    if kind == "GIF":
         raise RefusedError("is a GIF, which is not supported. Save the image that you need as PNG.")
-    raise RefusedError(
-        "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
-    )
+    if kind is None:
+        raise RefusedError(
+            "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
+        )
+    return kind
 
 
 def _read_tiff_header(data: bytes) -> Header:
