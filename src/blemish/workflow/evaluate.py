@@ -13,6 +13,7 @@ from blemish.inspection.result import Inspection
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
+from blemish.names import printable
 from blemish.reports.evaluation import ReportBuilder
 from blemish.scoring import Decoded
 from blemish.types import Mask, Progress, Sample, no_progress
@@ -56,7 +57,9 @@ def evaluate(
     ]
     seconds = []
     for sample, scored in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
-        evaluator.update(scored.score, sample.label, sample.defect_type, scored.anomaly_map, scored.mask)
+        evaluator.update(
+            scored.score, sample.label, printable(sample.defect_type), scored.anomaly_map, scored.mask
+        )
         if observers:
             inspection = model.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
             for observer in observers:
