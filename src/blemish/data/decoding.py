@@ -14,6 +14,7 @@ from typing import cast
 
 import cv2
 import numpy as np
+import simplejpeg
 import tifffile
 from PIL import Image as PillowImage
 from PIL.BmpImagePlugin import BmpImageFile
@@ -175,13 +176,35 @@ def oriented_size(header: Header) -> tuple[int, int]:
 
 def decode(header: Header) -> Image:
     """The pixels (H, W, 3), upright, uint8 or uint16."""
-    if header.bits != 16:
+    if header.kind == "JPEG":
+        pixels = _decode_jpeg(header)
+    elif header.bits != 16:
         pixels = _decode_8bit(header)
     elif header.kind == "TIFF":
         pixels = _decode_16bit_tiff(header.plain)
     else:
         pixels = _decode_with_opencv(header.plain)
     return cast(Image, np.array(_turn_upright(pixels, header.orientation), order="C"))
+
+
+def _decode_jpeg(header: Header) -> Image:
+    """Decode with libjpeg's warnings as errors; Pillow and OpenCV return grey areas for damaged data in silence."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(header.plain)
+    except ValueError as error:
+        if "subsampling" not in str(error):
+            raise
+        return _decode_8bit(header)  # it knows the usual subsamplings only
+    if (height, width) != (header.height, header.width):
+        raise ValueError("it states two different sizes")
+    has_ink = colours in {"CMYK", "YCCK"}
+    pixels = simplejpeg.decode_jpeg(
+        header.plain, "CMYK" if has_ink else "RGB", fastdct=False, fastupsample=False
+    )
+    if has_ink:  # stored inverted, as by Adobe's programs
+        ink = PillowImage.frombytes("CMYK", (header.width, header.height), (255 - pixels).tobytes())
+        return np.asarray(ink.convert("RGB"), np.uint8)
+    return np.asarray(pixels, np.uint8)
 
 
 def _decode_8bit(header: Header) -> Image:
