@@ -2,8 +2,10 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,6 +87,24 @@ def test_csv_errors_name_the_line(tmp_path: Path, text: str, message: str) -> No
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         open_dataset(tmp_path / "t.csv")
+
+
+def test_each_row_asks_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table may have 100 000 rows, on a network drive."""
+    asked: Counter[str] = Counter()
+    for name in ("stat", "lstat"):
+        original = getattr(os, name)
+
+        def counting(*arguments: Any, name: str = name, original: Any = original, **more: Any) -> Any:
+            asked[name] += 1
+            return original(*arguments, **more)
+
+        monkeypatch.setattr(os, name, counting)
+    touch(tmp_path, "a.png")
+    (tmp_path / "t.csv").write_text("path,label\n" + 200 * "a.png,ok\n")
+    assert len(open_dataset(tmp_path / "t.csv").train) == 200
+    assert asked["stat"] < 220
+    assert asked["lstat"] < 40
 
 
 def test_csv_in_another_encoding(tmp_path: Path) -> None:
