@@ -8,7 +8,7 @@ from pathlib import Path
 import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
-    ["types", "errors", "files", "records"],
+    ["types", "errors", "files", "records", "names"],
     ["data", "features", "blocks", "metrics", "calibration", "progress", "distributed"],
     ["inspection"],
     ["methods", "manifest_upgrade", "demo"],

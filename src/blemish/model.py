@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.find import find_images, is_folder, list_folder
+from blemish.data.find import entries_of, find_images, is_folder
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError
@@ -19,6 +19,7 @@ from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest, write_manifest
 from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
 from blemish.model_folder import changing, checked_file, keep_former, read_consistently, require_replaceable
+from blemish.names import printable
 from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
 from blemish.scoring import Decoded, Scorer, require_finite, require_image
@@ -279,11 +280,9 @@ def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
     try:
         if isinstance(image, str | Path):
             path = Path(image)
-            if is_folder(path):
+            if is_folder(path) and path not in entries_of(path).images:
                 raise DataError(
-                    f"{path} cannot be searched for images. Check that you may read the folder."
-                    if list_folder(path) is None
-                    else f"{path} holds no images. Name an image, or a folder that holds images."
+                    f"{printable(path)} holds no images. Name an image, or a folder that holds images."
                 )
         elif isinstance(image, Sample):
             path = image.path

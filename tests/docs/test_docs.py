@@ -11,6 +11,7 @@ import blemish
 from blemish.calibration import Calibration
 from blemish.cli.doctor import VARIABLES
 from blemish.cli.main import blemish as program
+from blemish.data.labels import DEFECT_WORDS, NORMAL_WORDS
 from blemish.data.layouts import LAYOUTS
 from blemish.data.preprocess import Preprocess
 from blemish.features.backbone import NETWORKS
@@ -112,6 +113,11 @@ def test_every_layout_is_described() -> None:
     assert [row[0] for row in tables(read("docs/data-layouts.md"))[0][1:]] == [
         f"`{name}`" for name in LAYOUTS
     ]
+
+
+def test_every_word_for_a_label_is_listed() -> None:
+    text = read("docs/data-layouts.md").lower()
+    assert [word for word in (*NORMAL_WORDS, *DEFECT_WORDS) if f"`{word}`" not in text] == []
 
 
 def test_every_backbone_is_described() -> None:

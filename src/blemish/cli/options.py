@@ -88,7 +88,7 @@ def data_options(command: Command) -> Command:
     layout = click.option(
         "--layout",
         metavar="NAME",
-        help="Layout of the data set: csv, visa, mvtec, btad, folder or flat; recognised automatically unless given.",
+        help="Layout of the data set: csv, visa, mvtec, folder, ok_ng or flat; recognised automatically unless given.",
     )
     category = click.option(
         "--category", metavar="NAME", help="Name of the product, if the data set has several."

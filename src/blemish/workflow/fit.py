@@ -11,7 +11,7 @@ import numpy as np
 
 from blemish.calibration import Calibration, require_rate
 from blemish.data.cache import CacheBudget
-from blemish.data.content import content_hashes, find_shared_content, fingerprint
+from blemish.data.content import find_shared_content, fingerprint
 from blemish.data.images import read_image
 from blemish.data.loading import Inputs
 from blemish.data.preprocess import Preprocess
@@ -94,19 +94,22 @@ def fit(
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
         raise ValueError(f"The seed must be a whole number from 0 to below 2^64, got {seed!r}.")
     samples = normal_samples(images)
-    normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
     started = time.perf_counter()
     try:
-        hashes = content_hashes([sample.path for sample in normal.samples], progress)
-        _warn_of_test_images(hashes, test)
-        trained = learning.run(normal, hashes, auxiliary, checkpoint, resume)
+        normal = split_images(
+            samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress
+        )
+        _warn_of_test_images(normal.hashes, test)
+        trained = learning.run(normal, auxiliary, checkpoint, resume)
         runtime = TorchRuntime(learner, device)
         calibration = _calibrate(Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress)
     except DataError as error:
-        raise_for_all_unreadable(normal.samples, error, progress)
+        if skip_unreadable:
+            raise
+        raise_for_all_unreadable(samples, error, progress)
     seconds = round(time.perf_counter() - started, 2)
     history = History(seconds=seconds, losses=tuple(trained.losses))
-    return Model(learning.manifest(normal.record(hashes), calibration, history), runtime)
+    return Model(learning.manifest(normal.record(), calibration, history), runtime)
 
 
 def _build(
@@ -149,7 +152,6 @@ class _Learning:
     def run(
         self,
         normal: NormalImages,
-        hashes: Mapping[Path, str],
         auxiliary: Sequence[Sample] | Sequence[Path],
         checkpoint: Path | str | None,
         resume: bool,
@@ -163,8 +165,8 @@ class _Learning:
             "method": self.name,
             "arguments": self.method.arguments,
             "preprocess": self.preprocess.to_dict(),
-            "images": fingerprint(normal.learned, hashes),
-            "held-out images": fingerprint(normal.held_out, hashes),
+            "images": fingerprint(normal.learned, normal.hashes),
+            "held-out images": fingerprint(normal.held_out, normal.hashes),
             "auxiliary images": len(others),
             "seed": self.seed,
         }

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.content import HASH_DIGITS, content_hashes
+from blemish.data.content import HASH_DIGITS, content_hashes, without_copies
 from blemish.data.images import image_size, read_image
 from blemish.data.loading import Inputs
 from blemish.errors import DataError, ModelError
 from blemish.inspection.result import Inspection
 from blemish.manifest import History, Update
 from blemish.model import Model
+from blemish.names import printable
 from blemish.scoring import batch_size, require_finite
 from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.normal_images import normal_samples
@@ -92,10 +93,9 @@ def update(
 
     started = time.perf_counter()
     runtime = _torch_runtime(model)
-    samples = normal_samples(images)
     data = model.manifest.data
-    paths = [sample.path for sample in samples]
-    hashes = _hashes_of_new(paths, data.hashes, progress)
+    hashes = _hashes_of_new(normal_samples(images), data.hashes, progress)
+    paths = list(hashes)
     scores, maps = update_method(
         runtime.method,
         Inputs(paths, model.preprocess),
@@ -110,13 +110,13 @@ def update(
     model.manifest = model.manifest.changed(
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
         data=data.changed(
-            learned_from=data.learned_from + len(samples),
-            images=(*data.images, *(path.name for path in paths)),
-            hashes=(*data.hashes, *hashes),
+            learned_from=data.learned_from + len(paths),
+            images=(*data.images, *(printable(path.name) for path in paths)),
+            hashes=(*data.hashes, *hashes.values()),
         ),
-        history=_extended(model, started, added=len(samples)),
+        history=_extended(model, started, added=len(paths)),
     )
-    return Addition(len(samples), time.perf_counter() - started, model.calibration)
+    return Addition(len(paths), time.perf_counter() - started, model.calibration)
 
 
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
@@ -159,13 +159,14 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     return Removal(origins, before, model.inspect(pixels))
 
 
-def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
-    """Hash digits of new images for the manifest; an image in `known` is refused."""
-    digests = content_hashes(paths, progress)
-    hashes = [digests[path][:HASH_DIGITS] for path in paths]
-    for path, digest in zip(paths, hashes, strict=True):
-        if digest in known:
-            raise DataError(f"{path} was already learned from or held out. Leave it out.")
+def _hashes_of_new(samples: Sequence[Sample], known: Sequence[str], progress: Progress) -> dict[Path, str]:
+    """The new images, each content once, and their hash digits for the manifest; an image in `known` is refused."""
+    digests = content_hashes([sample.path for sample in samples], progress)
+    hashes = {sample.path: digests[sample.path][:HASH_DIGITS] for sample in without_copies(samples, digests)}
+    learned = set(known)
+    for path, digest in hashes.items():
+        if digest in learned:
+            raise DataError(f"{printable(path)} was already learned from or held out. Leave it out.")
     return hashes
 
 
