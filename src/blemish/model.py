@@ -26,7 +26,12 @@ from blemish.manifest import (
     read_manifest,
     write_manifest,
 )
-from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
+from blemish.manifest_upgrade import (
+    NORMALISED,
+    require_current_graph,
+    require_current_weights,
+    upgrade_weights,
+)
 from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
 from blemish.scoring import Decoded, Scorer, require_finite, require_image
@@ -190,7 +195,7 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
         )
     cls = find_method(manifest.method)
     missing = sorted(cls.declared.arguments.keys() - manifest.arguments.keys())
-    if missing and manifest.format == FORMAT:  # a default could give other scores
+    if missing and manifest.format != NORMALISED:  # a default could give other scores
         raise ModelError(
             f"{folder / FILE} lacks the arguments {', '.join(missing)} of {manifest.method}: it is damaged, or another "
             "version of the method wrote it. Copy the model folder again, or fit again."
@@ -229,7 +234,7 @@ def recalibrate(
     if false_alarm_rate is not None:
         calibration = calibration.with_false_alarm_rate(false_alarm_rate)
     calibration = calibration.with_thresholds(image=image, pixel=pixel)
-    manifest = manifest.changed(calibration=calibration)
+    manifest = manifest.changed(calibration=calibration, format=FORMAT)
     write_manifest(manifest, folder)
     return manifest
 
