@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.data.dataset import list_categories as list_categories
     from blemish.data.dataset import open_dataset as open_dataset
     from blemish.data.images import read_image as read_image
+    from blemish.data.input_size import auto_preprocess as auto_preprocess
     from blemish.data.preprocess import Preprocess as Preprocess
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
@@ -53,6 +54,7 @@ _HOMES = {
         "blemish.calibration": ("Calibration",),
         "blemish.data.dataset": ("Dataset", "list_categories", "open_dataset"),
         "blemish.data.images": ("read_image",),
+        "blemish.data.input_size": ("auto_preprocess",),
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
         "blemish.inspection.result": ("Inspection", "Region", "Unreadable"),

@@ -9,13 +9,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from blemish.calibration import Calibration
 from blemish.data.content import HASH_DIGITS
+from blemish.data.input_size import Resolution
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.files import write_whole
-from blemish.manifest_upgrade import FORMER_FORMAT, upgrade_manifest
+from blemish.manifest_upgrade import upgrade_manifest
 from blemish.records import Record
 
-FORMAT = 2
+FORMAT = 3
 """Version of the format; raised when older versions of blemish cannot read what is written."""
 FILE = "manifest.json"
 FORMER = "former.json"
@@ -99,6 +100,10 @@ class Manifest(Record):
     """Name in the catalogue or of a plug-in."""
     arguments: Arguments = Field(description="an object that JSON can hold, without NaN or infinity")
     preprocess: Preprocess
+    resolution: Resolution | None = Field(
+        default=None, description="null, or an object with image_size, cell and smallest_defect"
+    )
+    """None if it was not known, as in folders of former formats."""
     calibration: Calibration
     seed: int = Field(ge=0, lt=2**64, description="a whole number from 0 to below 2^64")
     data: TrainingData
@@ -115,6 +120,7 @@ class Manifest(Record):
     def describe(self) -> str:
         """The model's entries as text, one line each."""
         preprocess, calibration, data = self.preprocess, self.calibration, self.data
+        seen = {} if self.resolution is None else {"resolution": self.resolution.describe()}
         height, width = preprocess.size
         crop = (
             ""
@@ -130,6 +136,7 @@ class Manifest(Record):
             "skipped": f"{data.skipped} unreadable images",
             "data": f"fingerprint {data.fingerprint[:16]}",
             "input": f"{height} × {width} pixels (height × width), {preprocess.resize}{crop}",
+            **seen,
             "image threshold": f"{calibration.image_threshold:.6g}",
             "pixel threshold": f"{calibration.pixel_threshold:.6g}",
             "": calibration.summary(),
@@ -194,7 +201,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
             f"The model has format {number!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
         )
     try:
-        return Manifest.from_json(upgrade_manifest(text) if number == FORMER_FORMAT else text)
+        return Manifest.from_json(upgrade_manifest(text) if 0 < number < FORMAT else text)
     except ValueError as error:
         raise ModelError(
             f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit again."

@@ -17,7 +17,12 @@ from blemish.files import resolved, store
 from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest, write_manifest
-from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
+from blemish.manifest_upgrade import (
+    NORMALISED,
+    require_current_graph,
+    require_current_weights,
+    upgrade_weights,
+)
 from blemish.model_folder import changing, checked_file, keep_former, read_consistently, require_replaceable
 from blemish.names import printable
 from blemish.plugins import find_method, method_names
@@ -210,7 +215,7 @@ def _load_torch(folder: Path, device: str, manifest: Manifest) -> Model:
         )
     cls = find_method(manifest.method)
     missing = sorted(cls.declared.arguments.keys() - manifest.arguments.keys())
-    if missing and manifest.format == FORMAT:  # a default could give other scores
+    if missing and manifest.format != NORMALISED:  # a default could give other scores
         raise ModelError(
             f"{folder / FILE} lacks the arguments {', '.join(missing)} of {manifest.method}: it is damaged, or another "
             "version of the method wrote it. Copy the model folder again, or fit again."
@@ -252,7 +257,7 @@ def recalibrate(
         if false_alarm_rate is not None:
             calibration = calibration.with_false_alarm_rate(false_alarm_rate)
         calibration = calibration.with_thresholds(image=image, pixel=pixel)
-        manifest = manifest.changed(calibration=calibration)
+        manifest = manifest.changed(calibration=calibration, format=FORMAT)
         write_manifest(manifest, folder)
     return manifest
 

@@ -33,6 +33,8 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert without_decimals(result.stdout) == (
+        "Images 48 × 64, input 32 × 32 pixels (height × width): one cell covers # × 1 pixels; defects from about 24 "
+        "pixels can be expected to be seen.\n"
         "Learned from 18 images in # s, held out 2.\n"
         "Image threshold #, pixel threshold #.\n"
         "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; expect up to "
@@ -123,11 +125,12 @@ def test_show(run: Run, fitted: Path) -> None:
         "skipped           0 unreadable images\n"
         f"data              fingerprint {manifest.data.fingerprint[:16]}\n"
         "input             48 × 64 pixels (height × width), squash\n"
+        "resolution        one cell covers 1 × 1 pixels; defects from about 12 pixels can be expected to be seen\n"
         f"image threshold   {manifest.calibration.image_threshold:.6g}\n"
         f"pixel threshold   {manifest.calibration.pixel_threshold:.6g}\n"
         f"                  {manifest.calibration.summary()}\n"
         "files             weights.safetensors\n"
-        f"written by        blemish {blemish.__version__}, format 2\n"
+        f"written by        blemish {blemish.__version__}, format 3\n"
     )
     assert json.loads(run("show", fitted, "--json").stdout) == json.loads(
         (fitted / "manifest.json").read_text("utf-8")

@@ -11,6 +11,7 @@ import blemish
 from blemish.calibration import Calibration
 from blemish.cli.doctor import VARIABLES
 from blemish.cli.main import blemish as program
+from blemish.data.input_size import Resolution
 from blemish.data.labels import DEFECT_WORDS, NORMAL_WORDS
 from blemish.data.layouts import LAYOUTS
 from blemish.data.preprocess import Preprocess
@@ -139,6 +140,7 @@ def test_every_key_of_the_manifest_is_described() -> None:
     assert {f"`{name}`" for name in Manifest.model_fields} <= rows.keys()
     records: dict[str, type[Record]] = {
         "preprocess": Preprocess,
+        "resolution": Resolution,
         "calibration": Calibration,
         "data": TrainingData,
         "history": History,

@@ -24,6 +24,11 @@ class PositionGaussian(nn.Module):
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("whitening", torch.empty(0))
 
+    @staticmethod
+    def numbers(dimensions: int) -> int:
+        """How many numbers each position takes."""
+        return dimensions + dimensions * (dimensions + 1) // 2
+
     def update(self, features: Tensor, inside: Tensor) -> None:
         """Add features (N, d, h, w); positions where inside (N, h, w) is false do not count."""
         if not hasattr(self, "_statistics"):

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -29,6 +29,19 @@ def to_size(_: click.Context, param: click.Parameter, value: str | None) -> tupl
     raise click.BadParameter(
         f"{value!r} is not a size. Write 256, or 256x320 for height × width.", param=param
     )
+
+
+def to_size_or_auto(
+    context: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | Literal["auto"] | None:
+    """Callback: a size, or "auto"."""
+    return "auto" if value == "auto" else to_size(context, param, value)
+
+
+def to_pixels(context: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Callback: the number of pixels of a size."""
+    size = to_size(context, param, value)
+    return None if size is None else size[0] * size[1]
 
 
 def to_arguments(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:

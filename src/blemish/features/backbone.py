@@ -88,6 +88,10 @@ class Backbone(nn.Module):
             return self._maps(images)
         return tiled(self._maps, images, self.strides, self.halo, TILE_CORE)
 
+    def cells(self, size: tuple[int, int]) -> list[int]:
+        """Number of cells of each layer's map for images of `size` (H, W)."""
+        return [-(-size[0] // stride) * -(-size[1] // stride) for stride in self.strides]
+
     def train(self, mode: bool = True) -> Self:
         """Do nothing but return self: a frozen network stays in evaluation mode."""
         return super().train(False)

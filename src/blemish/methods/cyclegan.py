@@ -51,7 +51,8 @@ class CycleGAN(Reconstruction):
         "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
         "paper": Preset(
             {"size": 256, "width": 64, "blocks": 9, "score": "mean"}
-            | {"epochs": 200, "steps": 0, "batch_size": 16}
+            | {"epochs": 200, "steps": 0, "batch_size": 16},
+            {"size": (256, 256)},
         ),
     }
 

@@ -22,7 +22,16 @@ from blemish.blocks.quantile_scale import QuantileScale
 from blemish.blocks.sampling import evenly_spaced
 from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.blocks.synthetic.procedural import procedural_images
-from blemish.features.pdn import CHANNELS, LOST, PDN, SMALLEST_SIDE, FrozenPDN, grid_size, init_kaiming
+from blemish.features.pdn import (
+    CHANNELS,
+    LOST,
+    PDN,
+    SMALLEST_SIDE,
+    STRIDE,
+    FrozenPDN,
+    grid_size,
+    init_kaiming,
+)
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
@@ -34,6 +43,8 @@ JITTER = 0.2
 """Largest relative change, up or down, of brightness, contrast or saturation in the autoencoder's training images."""
 SMALLEST_DEVIATION = 1e-6
 """Lower bound of the standard deviation of a teacher's channel, so that a constant channel does not divide by zero."""
+
+_PAPER_IMAGES = {"size": (256, 256)}
 
 
 class EfficientAD(Method):
@@ -48,8 +59,10 @@ class EfficientAD(Method):
     )
 
     presets: ClassVar = {
-        "paper": Preset({"steps": 70_000, "learning_rate": 1e-4}),
-        "paper-medium": Preset({"backbone": "pdn_medium", "steps": 70_000, "learning_rate": 1e-4}),
+        "paper": Preset({"steps": 70_000, "learning_rate": 1e-4}, _PAPER_IMAGES),
+        "paper-medium": Preset(
+            {"backbone": "pdn_medium", "steps": 70_000, "learning_rate": 1e-4}, _PAPER_IMAGES
+        ),
     }
     auxiliary_use: ClassVar[str] = "inputs on which the student is trained to predict 0"
 
@@ -139,6 +152,9 @@ class EfficientAD(Method):
         for scale in scales:
             scale.finish()
         self.penalty_images = torch.empty(0)
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return STRIDE, STRIDE
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)

@@ -55,7 +55,7 @@ class FAnoGAN(Reconstruction):
     batch_size = 8
 
     lowest_value: ClassVar[float] = -1.0
-    presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER)}
+    presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER, {"size": (256, 256)})}
 
     def build(self) -> None:
         super().build()

@@ -115,6 +115,13 @@ class FastFlow(Method):
         learned = [*self.norms.parameters(), *self.flows.parameters()]
         return torch.optim.Adam(learned, lr=self.learning_rate, weight_decay=self.weight_decay)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        maps = zip(self.features.channels, self.features.cells(size), strict=True)
+        return 4 * sum(2 * channels * cells for channels, cells in maps)
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         size = (images.shape[2], images.shape[3])

@@ -64,6 +64,14 @@ class MemoryBankMethod(Method):
         if selection is not None:
             self.memory_bank.fill(*selection.finish())
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        seen = images * self.features.cells(size)[0]
+        kept = min(seen, self.bank_size or round(self.coreset_ratio * seen))
+        return self.memory_bank.bytes_of(kept, self.width)
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         patches, visible = self._embedded(images)
         distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
@@ -102,6 +110,11 @@ class MemoryBankMethod(Method):
         origins = self.memory_bank.remove(indices.reshape(grid.shape)[marked])  # image, row and column
         size = origins.new_tensor([1, *grid.shape[1:]])
         return ((origins + origins.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
+
+    @property
+    def width(self) -> int:
+        """Number of values of a patch."""
+        return sum(self.features.channels)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings on the finest layer's grid: (N, h, w, D)."""

@@ -108,6 +108,9 @@ class MSFlow(Method):
     def optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam([*self.flows.parameters(), *self.fusion.parameters()], lr=self.learning_rate)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return 2 * self.features.strides[0], 2 * self.features.strides[0]
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         maps, _ = self._apply_flows(self.prepare(images))

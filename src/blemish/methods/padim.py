@@ -60,6 +60,13 @@ class PaDiM(Method):
             self.gaussians.update(features, visible_grid(visible, (features.shape[2], features.shape[3])))
         self.gaussians.finish(self.ridge)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        dimensions = min(self.dimensions, sum(self.features.channels))
+        return 4 * self.features.cells(size)[0] * PositionGaussian.numbers(dimensions)
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         grid = mask_grid(self.gaussians.distance(self.embed(images)), visible)

@@ -51,6 +51,9 @@ class PCA(Method):
         spread = torch.cat(residuals).square().mean(0).sqrt()  # (D,)
         self.spread = spread.clamp_min(self.floor * spread.mean()).clamp_min(ROUNDING)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return size[0] / self.size, size[1] / self.size
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         rows, visible = self._resized(images)
         standardised = (_residual(rows, self.mean, self.basis) / self.spread).abs()

@@ -101,6 +101,10 @@ class ReConPatch(MemoryBankMethod):
         """Fill the memory bank with learned representations, as PatchCore does in `collect`."""
         super().collect(batches)
 
+    @property
+    def width(self) -> int:
+        return len(self.represent)
+
     def embed(self, images: Tensor) -> Tensor:
         """Learned representations on the finest layer's grid: (N, h, w, dimensions)."""
         return functional.linear(super().embed(images), self.represent)

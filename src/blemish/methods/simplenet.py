@@ -120,6 +120,9 @@ class SimpleNet(Method):
         self.bias = mapped[0]
         self.weight = (mapped[1:] - mapped[0]).T.contiguous()
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         hidden = functional.leaky_relu(

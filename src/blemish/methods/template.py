@@ -57,6 +57,9 @@ class Template(Method):
         median = aligned.nanmedian(0, keepdim=True).values
         self.template = split_padding(median)[0][0]
 
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        return 4 * 3 * size[0] * size[1]
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         filled, visible = split_padding(images)
         template = self.template.expand_as(filled)

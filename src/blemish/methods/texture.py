@@ -65,6 +65,9 @@ class Texture(Method):
         factor = torch.linalg.cholesky(covariance + ridge.diag())
         self.whitening = torch.linalg.solve_triangular(factor, torch.eye(dim).to(factor), upper=False).float()
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return STRIDE, STRIDE
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         statistics, visible = self._statistics(images)
         grid = ((statistics - self.mean) @ self.whitening.T).square().sum(-1).sqrt()

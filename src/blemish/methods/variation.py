@@ -56,6 +56,9 @@ class Variation(Method):
             torch.maximum(spread, self.floor * average).clamp_min(ROUNDING).nan_to_num(UNSEEN_SPREAD)
         )
 
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        return 4 * 2 * 6 * size[0] * size[1]
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         compared = self._compared(images)
         excess = ((compared - self.center).abs() - self.tolerance).clamp_min(0) / self.spread

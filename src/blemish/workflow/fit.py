@@ -13,6 +13,7 @@ from blemish.calibration import Calibration, require_rate
 from blemish.data.cache import CacheBudget
 from blemish.data.content import find_shared_content, fingerprint
 from blemish.data.images import read_image
+from blemish.data.input_size import Resolution, auto_preprocess
 from blemish.data.loading import Inputs
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
@@ -21,6 +22,7 @@ from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Decoded, Scorer, batch_size
 from blemish.types import Progress, Sample, Watch, no_progress, no_watch
+from blemish.workflow.forecast import Forecast
 from blemish.workflow.normal_images import (
     NormalImages,
     normal_samples,
@@ -62,7 +64,7 @@ def fit(
         images: Normal images; samples labelled anomalous are refused.
         preset: Named configuration of a method given by name.
         arguments: For the constructor of a method given by name; they override the preset's.
-        preprocess: Preprocessing of images; default that of the preset, or else 256 × 256 with resize "squash".
+        preprocess: Preprocessing of images; default that of the preset, or else `auto_preprocess(images)`.
         test: Test images, which are only compared with the training images: a warning names duplicates.
         hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
         false_alarm_rate: Share of normal images that may be called NG.
@@ -88,12 +90,15 @@ def fit(
     from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
 
     device = resolve_device(device)
-    learner, preprocess = _build(method, preset, arguments, preprocess)
-    learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
+    learner = _build(method, preset, arguments)
+    name = name_of(type(learner))
     require_rate(false_alarm_rate)  # before training, which may be long
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
         raise ValueError(f"The seed must be a whole number from 0 to below 2^64, got {seed!r}.")
     samples = normal_samples(images)
+    preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
+    resolution = Forecast.of(learner, samples, preprocess).resolution
+    learning = _Learning(learner, name, preprocess, seed, device, cache, watch, progress)
     started = time.perf_counter()
     try:
         normal = split_images(
@@ -109,19 +114,13 @@ def fit(
         raise_for_all_unreadable(samples, error, progress)
     seconds = round(time.perf_counter() - started, 2)
     history = History(seconds=seconds, losses=tuple(trained.losses))
-    return Model(learning.manifest(normal.record(), calibration, history), runtime)
+    return Model(learning.manifest(normal.record(), calibration, history, resolution), runtime)
 
 
-def _build(
-    method: "str | Method",
-    preset: str | None,
-    arguments: Mapping[str, Any] | None,
-    preprocess: Preprocess | None,
-) -> "tuple[Method, Preprocess]":
-    """The method that learns, and its preprocessing."""
+def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, Any] | None) -> "Method":
+    """The method that learns."""
     if isinstance(method, str):
-        learner = create_method(method, preset=preset, arguments=arguments)
-        return learner, preprocess or preset_preprocess(method, preset)
+        return create_method(method, preset=preset, arguments=arguments)
     if preset is not None or arguments is not None:
         raise MethodError(
             "preset and arguments are for a method given by name, but a built method was given. Give its name, "
@@ -133,7 +132,7 @@ def _build(
         raise MethodError(
             f"{type(method).__name__} has learned already, and a model may use it. Give a new one to each fit."
         )
-    return method, preprocess or Preprocess()
+    return method
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +183,15 @@ class _Learning:
             progress=self.progress,
         )
 
-    def manifest(self, data: TrainingData, calibration: Calibration, history: History) -> Manifest:
+    def manifest(
+        self, data: TrainingData, calibration: Calibration, history: History, resolution: Resolution | None
+    ) -> Manifest:
         """The manifest of the trained model."""
         return Manifest(
             method=self.name,
             arguments=self.method.arguments,
             preprocess=self.preprocess,
+            resolution=resolution,
             calibration=calibration,
             seed=int(self.seed),
             data=data,
