@@ -122,6 +122,7 @@ class Manifest(Record):
         preprocess, calibration, data = self.preprocess, self.calibration, self.data
         seen = {} if self.resolution is None else {"resolution": self.resolution.describe()}
         height, width = preprocess.size
+        by_hand = " (set by hand)"
         crop = (
             ""
             if preprocess.crop is None
@@ -137,8 +138,8 @@ class Manifest(Record):
             "data": f"fingerprint {data.fingerprint[:16]}",
             "input": f"{height} × {width} pixels (height × width), {preprocess.resize}{crop}",
             **seen,
-            "image threshold": f"{calibration.image_threshold:.6g}",
-            "pixel threshold": f"{calibration.pixel_threshold:.6g}",
+            "image threshold": f"{calibration.image_threshold:.6g}{by_hand * calibration.image_is_by_hand}",
+            "pixel threshold": f"{calibration.pixel_threshold:.6g}{by_hand * calibration.pixel_is_by_hand}",
             "": calibration.summary(),
             "files": ", ".join(self.files),
             "written by": f"blemish {self.blemish}, format {self.format}",

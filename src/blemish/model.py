@@ -16,6 +16,7 @@ from blemish.errors import DataError, MethodError, ModelError
 from blemish.files import resolved, store
 from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
+from blemish.inspection.unusual import Unusual
 from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest, write_manifest
 from blemish.manifest_upgrade import (
     NORMALISED,
@@ -44,6 +45,8 @@ class Model:
     runtime: Runtime
     _saved: tuple[Path, Manifest] | None = field(default=None, init=False)
     """The folder that it was loaded from or saved to, and the manifest there."""
+    unusual: Unusual = field(default=Unusual(), kw_only=True)
+    """After `fit`, the held-out images with the highest scores."""
 
     @property
     def preprocess(self) -> Preprocess:
@@ -70,6 +73,7 @@ class Model:
         return (
             f"Learned from {data.learned_from} images in {history.seconds:.1f} s{trained}, "
             f"held out {data.held_out}{skipped}.\n{self.calibration.describe()}"
+            + (f"\nHighest scores among the held-out images: {self.unusual}" if self.unusual.images else "")
             + (f"\nDevice: {self.runtime.device}" if self.runtime.device != "cpu" else "")
         )
 

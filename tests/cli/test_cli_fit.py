@@ -96,14 +96,14 @@ def test_links_that_lead_nowhere_are_named(run: Run, data: Path) -> None:
     links[0].symlink_to(data / "absent.png")
     links[1].symlink_to(links[1])
     result = run("fit", "variation", data, "-o", "m", "--image-size", "32")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, "Learned" in result.stdout) == (1, False)
     assert result.stderr.splitlines()[:3] == [
         "Error: 2 of 10 images cannot be read:",
         f"  {links[0]} does not exist. Check the path.",
         f"  {links[1]} cannot be opened: Too many levels of symbolic links. Check that it is a file that you may read.",
     ]
     result = run("fit", "variation", data, "-o", "m", "--image-size", "32", "--skip-unreadable")
-    assert result.stdout.splitlines()[0].endswith("held out 1, skipped 2 unreadable.")
+    assert result.stdout.splitlines()[1].endswith("held out 1, skipped 2 unreadable.")
 
 
 def test_shared_images_are_a_loud_warning_once(run: Run, data: Path) -> None:

@@ -39,6 +39,7 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
         "Image threshold #, pixel threshold #.\n"
         "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; expect up to "
         "33 % of normal images called NG (below 78 % with 95 % confidence); hold out at least 99 images to reach it.\n"
+        f"Highest scores among the held-out images: {made}/flat/04.png (#); {made}/flat/19.png (#)\n"
         "Model: models/part\n"
     )
     assert sorted(path.name for path in (tmp_path / "models/part").iterdir()) == [
@@ -106,7 +107,7 @@ def test_calibrate(run: Run, model: Path) -> None:
 
     result = run("calibrate", model, "--image-threshold", "2.5", "--pixel-threshold", "9")
     assert result.stdout.startswith(
-        "Image threshold 2.5, pixel threshold 9.\nThe image threshold was set by hand; "
+        "Image threshold 2.5 (set by hand), pixel threshold 9 (set by hand).\nThe image threshold was set by hand; "
     )
     assert blemish.load(model).calibration == changed.with_thresholds(image=2.5, pixel=9)
 
@@ -126,8 +127,8 @@ def test_show(run: Run, fitted: Path) -> None:
         f"data              fingerprint {manifest.data.fingerprint[:16]}\n"
         "input             48 × 64 pixels (height × width), squash\n"
         "resolution        one cell covers 1 × 1 pixels; defects from about 12 pixels can be expected to be seen\n"
-        f"image threshold   {manifest.calibration.image_threshold:.6g}\n"
-        f"pixel threshold   {manifest.calibration.pixel_threshold:.6g}\n"
+        f"image threshold   {manifest.calibration.image_threshold:.6g} (set by hand)\n"
+        f"pixel threshold   {manifest.calibration.pixel_threshold:.6g} (set by hand)\n"
         f"                  {manifest.calibration.summary()}\n"
         "files             weights.safetensors\n"
         f"written by        blemish {blemish.__version__}, format 3\n"

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -50,6 +50,7 @@ def encoded(pixels: NDArray[np.uint8], mode: str = "RGB", **options: Any) -> byt
 def test_sound_files_have_the_pixels_of_pillow(
     tmp_path: Path, size: tuple[int, int], mode: str, options: dict[str, Any], behind: bytes
 ) -> None:
+    assume(not (options.get("keep_rgb") and options.get("subsampling")))  # libjpeg cannot write this
     data = encoded(photograph(*size, len(mode)), mode, **options)
     (tmp_path / "a.jpg").write_bytes(data + behind)
     expected = PillowImage.open(io.BytesIO(data)).convert("RGB")

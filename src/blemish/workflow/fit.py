@@ -17,6 +17,7 @@ from blemish.data.input_size import Resolution, auto_preprocess
 from blemish.data.loading import Inputs
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.inspection.unusual import Unusual
 from blemish.manifest import History, Manifest, TrainingData
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
@@ -107,14 +108,18 @@ def fit(
         _warn_of_test_images(normal.hashes, test)
         trained = learning.run(normal, auxiliary, checkpoint, resume)
         runtime = TorchRuntime(learner, device)
-        calibration = _calibrate(Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress)
+        calibration, unusual = _calibrate(
+            Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress
+        )
     except DataError as error:
         if skip_unreadable:
             raise
         raise_for_all_unreadable(samples, error, progress)
     seconds = round(time.perf_counter() - started, 2)
     history = History(seconds=seconds, losses=tuple(trained.losses))
-    return Model(learning.manifest(normal.record(), calibration, history, resolution), runtime)
+    return Model(
+        learning.manifest(normal.record(), calibration, history, resolution), runtime, unusual=unusual
+    )
 
 
 def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, Any] | None) -> "Method":
@@ -199,14 +204,17 @@ class _Learning:
         )
 
 
-def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress) -> Calibration:
-    """Score the held-out normal images as in an inspection, at their own resolution."""
+def _calibrate(
+    scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress
+) -> tuple[Calibration, Unusual]:
+    """Score the held-out normal images as in an inspection, at their own resolution; also the most unusual ones."""
     rows = []
     for scored in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
         rows.append((scored.score, float(scored.anomaly_map.max()), float(np.median(scored.anomaly_map))))
         progress("calibrating", len(rows), len(held_out))
     scores, peaks, typical = zip(*rows, strict=True)
-    return Calibration.from_normal(scores, peaks, typical, rate)
+    unusual = Unusual.of([sample.path for sample in held_out], scores)
+    return Calibration.from_normal(scores, peaks, typical, rate), unusual
 
 
 def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> None:
