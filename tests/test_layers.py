@@ -9,6 +9,7 @@ import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
     ["types", "errors", "files", "records", "names"],
+    ["opencv"],
     ["data", "features", "blocks", "metrics", "calibration", "progress", "distributed"],
     ["inspection"],
     ["methods", "manifest_upgrade", "demo"],

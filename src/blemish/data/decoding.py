@@ -12,7 +12,6 @@ import warnings
 from dataclasses import dataclass
 from typing import cast
 
-import cv2
 import numpy as np
 import simplejpeg
 import tifffile
@@ -24,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from blemish.opencv import cv2
 from blemish.types import Image
 
 # The plug-ins are called directly: PIL.Image.open would try forty formats and limit the size by a global setting,

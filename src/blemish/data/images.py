@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -17,6 +16,7 @@ from blemish.data.decoding import Header, RefusedError, decode, oriented_size, r
 from blemish.errors import DataError
 from blemish.files import sha256_of, write_whole
 from blemish.names import printable
+from blemish.opencv import cv2
 from blemish.types import Image, Mask
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})

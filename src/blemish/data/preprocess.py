@@ -5,11 +5,11 @@ It is the same numpy code for every runtime; its settings are stored in the mode
 
 from typing import Annotated, Literal, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from blemish.opencv import cv2
 from blemish.records import Record
 from blemish.types import Image, Map
 
