@@ -77,19 +77,10 @@ def without_locators(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", hidden + code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="only root can become another user")
-def test_methods_work_in_a_read_only_installation_without_a_home() -> None:
-    code = (
-        "import os, sys; os.setgid(65534); os.setuid(65534); "
-        "from blemish.cli.main import blemish; blemish(['methods', 'patchcore'])"
+def test_methods_are_listed_without_a_cache_folder() -> None:
+    result = without_locators(
+        "from blemish.cli.main import blemish; blemish(['methods', 'patchcore', 'fastflow'])"
     )
-    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    places = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=kept | places, capture_output=True, text=True, cwd="/", check=False
-    )
-    if "Permission denied" in result.stderr or "No module named" in result.stderr:
-        pytest.skip("this installation lies where other users may not read")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("patchcore")
 

@@ -35,6 +35,6 @@ def is_cached(function: Callable[..., Any] = compiled) -> bool:
 
 
 def _compiled(function: Function, inline: Literal["never", "always"]) -> Function:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FAST_MATH, "inline": inline}
+    options: Any = {"nogil": True, "error_model": "numpy", "fastmath": FAST_MATH, "inline": inline}
     decorate: Any = njit(cache=is_cached(function), **options)
     return cast(Function, decorate(function))
