@@ -51,9 +51,9 @@ class EfficientAD(Method):
     """A student predicts the teacher's features patch by patch, an autoencoder predicts those of the whole image."""
 
     backbone: str = argument("pdn_small", "Teacher, which sets the student's size: pdn_small or pdn_medium.")
-    steps: int = argument(1500, "Number of training steps.", ge=1)
+    steps: int = argument(1500, "Number of training steps.", ge=1, le=1000000)
     batch_size: int = arguments.batch_size(1)
-    learning_rate: float = argument(1e-3, "Learning rate of Adam, at last a tenth of it.", gt=0)
+    learning_rate: float = argument(1e-3, "Learning rate of Adam, at last a tenth of it.", gt=0, le=10)
     hard_quantile: float = argument(
         0.999, "Share of the errors, the smallest, that the student ignores.", ge=0, lt=1
     )

@@ -42,11 +42,13 @@ class MemoryBankMethod(Method):
     layers: tuple[int, ...] = arguments.layers()
     patch_size: int = arguments.patch_size()
     coreset_ratio: float = argument(0.01, "Maximum share of the training patches in the bank.", gt=0, le=1)
-    bank_size: int | None = argument(None, "Maximum number of patches in the bank, instead of a share.", ge=1)
+    bank_size: int | None = argument(
+        None, "Maximum number of patches, instead of a share.", ge=1, le=10_000_000
+    )
     coreset: Coreset = argument(
         "auto", "Coreset selection: exact greedy k-centre, or an epsilon-net in one pass."
     )
-    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1)
+    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1, le=1000)
 
     def build(self) -> None:
         self.features = Backbone(self.backbone, self.layers)

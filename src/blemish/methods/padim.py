@@ -34,7 +34,9 @@ class PaDiM(Method):
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
-    dimensions: int = argument(100, "Number of stacked channels that are used, drawn at random.", ge=1)
+    dimensions: int = argument(
+        100, "Number of stacked channels that are used, drawn at random.", ge=1, le=8192
+    )
     ridge: float = argument(0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0)
 
     presets: ClassVar = {

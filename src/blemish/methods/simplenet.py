@@ -38,8 +38,10 @@ class SimpleNet(Method):
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
     patch_size: int = arguments.patch_size()
-    hidden: int = argument(512, "Width of the discriminator's hidden layer.", ge=1)
-    noise: float = argument(0.25, "Standard deviation of the noise, relative to that of the features.", gt=0)
+    hidden: int = argument(512, "Width of the discriminator's hidden layer.", ge=1, le=16384)
+    noise: float = argument(
+        0.25, "Standard deviation of the noise, relative to that of the features.", gt=0, le=100
+    )
     learning_rate: float = arguments.learning_rate(3e-4, "AdamW; the discriminator's is twice as high")
     epochs: int = arguments.epochs(10)
     steps: int = arguments.steps(1000)

@@ -32,8 +32,8 @@ class Texture(Method):
     the maximum of the anomaly map.
     """
 
-    orientations: int = argument(6, "Number of directions of the Gabor filters.", ge=1)
-    levels: int = argument(3, "Number of pyramid levels, each half as large as the one before.", ge=1)
+    orientations: int = argument(6, "Number of directions of the Gabor filters.", ge=1, le=180)
+    levels: int = argument(3, "Number of pyramid levels, each half as large as the one before.", ge=1, le=12)
     sigma: float = arguments.sigma()
 
     def build(self) -> None:
