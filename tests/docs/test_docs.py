@@ -122,7 +122,13 @@ def test_every_word_for_a_label_is_listed() -> None:
 
 
 def test_every_backbone_is_described() -> None:
-    assert first_column("docs/backbones.md") == {*NETWORKS, "NAME:random"}
+    assert first_column("docs/backbones.md") == {
+        *NETWORKS,
+        "NAME@FILE",
+        "hf:OWNER/MODEL",
+        "timm:NAME",
+        "NAME:random",
+    }
     parameters = sum(parameter.numel() for parameter in Compact().parameters())
     assert f"{parameters / 1e6:.1f} million parameters" in read("docs/backbones.md")
 

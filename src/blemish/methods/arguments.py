@@ -187,7 +187,7 @@ def patience(default: int) -> Any:
 
 def backbone() -> Any:
     """Declare `backbone` of a method on frozen features."""
-    return argument("compact", "Name of the frozen backbone.")
+    return argument("compact", "Name of the frozen backbone; NAME@FILE for its weights in a file.")
 
 
 def layers() -> Any:
