@@ -27,9 +27,9 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/.demo-installed: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[train]"
+	$(PIP) --editable ".[train,opencv]"
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[train,onnx,hf,tensorboard,dev]"
+	$(PIP) --editable ".[train,opencv,onnx,export,hf,tensorboard,dev]"
 	touch $@

@@ -22,7 +22,13 @@ def main() -> None:
             write_product(Path(folder) / "plate", test_good=40, per_defect=12, seed=1)
         )
         for backbone in BACKBONES:
-            model = blemish.fit("patchcore", data.train, arguments={"backbone": backbone}, device="cpu")
+            model = blemish.fit(
+                "patchcore",
+                data.train,
+                arguments={"backbone": backbone},
+                preprocess=blemish.Preprocess(),
+                device="cpu",
+            )
             found = blemish.evaluate(model, data.test)
             numbers = (found.image_auroc, found.pixel_auroc, found.aupro)
             shown = " | ".join(f"{number:.4f}" for number in numbers if number is not None)

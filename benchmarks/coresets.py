@@ -31,7 +31,13 @@ def main() -> None:
                 row = []
                 for coreset in CORESETS:
                     arguments = {"backbone": backbone, "coreset": coreset}
-                    model = blemish.fit("patchcore", data.train, arguments=arguments, device="cpu")
+                    model = blemish.fit(
+                        "patchcore",
+                        data.train,
+                        arguments=arguments,
+                        preprocess=blemish.Preprocess(),
+                        device="cpu",
+                    )
                     row.append(blemish.evaluate(model, data.test).image_auroc or 0.0)
                 rows.append(row)
                 print(f"| {seed} | {backbone} | " + " | ".join(f"{a:.4f}" for a in row) + " |", flush=True)

@@ -127,7 +127,7 @@ def inspect_reconstruction() -> list[str]:
 def cyclegan_repairs() -> list[str]:
     """How much of synthetic defects on good test images the translation takes away."""
     data = blemish.open_dataset(Path(os.environ["BLEMISH_DATA"], PRODUCT))
-    model = blemish.fit(blemish.CycleGAN(**REPAIR), data.train, device="cpu")
+    model = blemish.fit(blemish.CycleGAN(**REPAIR), data.train, preprocess=blemish.Preprocess(), device="cpu")
     method = cast("TorchRuntime", model.runtime).method
     assert isinstance(method, blemish.CycleGAN)
     good = [sample for sample in data.test if sample.label == 0]

@@ -28,18 +28,27 @@ COLUMNS = (
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 SHORT = 300.0
 """Seconds that a fit may take to be run with more seeds than the first."""
+AUTO = "--image-size auto"
 DATA = {"bottle": "mvtec_ad/bottle", "magnetic_tile": "magnetic_tile"}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A line of the table; what it does not say is the default: 256 × 256 squashed, 10 % held out."""
+    """A line of the table; what it does not say is the default: squashed, 10 % held out."""
 
     method: str
-    options: str = ""
+    chosen: str = ""
+    """Options without the size."""
     seeds: int = 1
     """Runs with the seeds 0, 1, … at most; of several, the mean and the standard deviation are shown."""
     data: tuple[str, ...] = tuple(DATA)
+    size: str = "--image-size 256"
+    """Empty for presets that name their size."""
+
+    @property
+    def options(self) -> str:
+        """All options but the seed."""
+        return " ".join(filter(None, (self.chosen, self.size)))
 
 
 RUNS = (
@@ -73,13 +82,14 @@ RUNS = (
     Run("variation"),
     Run("texture"),
     Run("pca"),
-    Run("patchcore", "--preset paper --backbone resnet50_caffe", data=("bottle",)),
-    Run("patchcore", "--backbone resnet18 --image-size 900 --set bank_size=20000", data=("bottle",)),
+    Run("patchcore", "--preset paper --backbone resnet50_caffe", data=("bottle",), size=""),
+    Run("patchcore", "--backbone resnet18 --set bank_size=20000", data=("bottle",), size="--image-size 900"),
     Run("patchcore", "--backbone resnet18 --set coreset_ratio=0.1"),
     Run("patchcore", "--backbone resnet18 --set coreset=streaming", seeds=3),
     Run("patchcore", "--backbone resnet18 --set coreset=greedy --set coreset_ratio=0.1"),
     Run("patchcore", "--backbone resnet18:random"),
     Run("patchcore", "--backbone resnet18 --set neighbours=1"),
+    *(Run("patchcore", resize, 3, ("magnetic_tile",), AUTO) for resize in ("", "--resize fit")),
 )
 
 

@@ -114,7 +114,9 @@ def update() -> list[str]:
     """Learning 5 more images against fitting anew."""
     samples = blemish.open_dataset(product("mvtec_ad/bottle")).train
     started = time.perf_counter()
-    model = blemish.fit(blemish.PatchCore(backbone=BACKBONE), samples[5:], device="cpu")
+    model = blemish.fit(
+        blemish.PatchCore(backbone=BACKBONE), samples[5:], preprocess=Preprocess(), device="cpu"
+    )
     fitted = time.perf_counter() - started
     started = time.perf_counter()
     blemish.update(model, samples[:5])

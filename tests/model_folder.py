@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemish.files import sha256_of
+from blemish.files import sha256_of, stored_path
 from blemish.inspection.result import Inspection
-from blemish.manifest import FILE
+from blemish.manifest import FILE, WEIGHTS
 
 Json = dict[str, Any]
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def stored(folder: Path, name: str = WEIGHTS) -> Path:
+    """The file that the manifest lists under a name."""
+    return stored_path(folder, name, json.loads((folder / FILE).read_text("utf-8"))["files"][name])
 
 
 def same(a: Inspection, b: Inspection) -> bool:
@@ -44,9 +49,11 @@ def tamper(folder: Path, change: Callable[[Json], None]) -> None:
     """Change the manifest, and make its hashes true again, as an attacker would."""
     path = folder / FILE
     values = json.loads(path.read_text("utf-8"))
-    values["files"] = {
-        name: sha256_of(folder / name) for name in values["files"] if (folder / name).is_file()
-    }
+    for name in values["files"]:
+        file = stored(folder, name)
+        if file.is_file():
+            values["files"][name] = sha256_of(file)
+            file.rename(folder / name)
     change(values)
     path.write_text(json.dumps(values), "utf-8")
 

@@ -27,7 +27,9 @@ def test_rows_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(results, "MODELS", tmp_path / "models")
     monkeypatch.setattr(results, "DATA", {"plate": "plate"})
     monkeypatch.setattr(
-        results, "RUNS", (Run("variation", "--image-size 32", data=("plate",)), Run("pca", data=("plate",)))
+        results,
+        "RUNS",
+        (Run("variation", size="--image-size 32", data=("plate",)), Run("pca", data=("plate",), size="")),
     )
     monkeypatch.setattr(results, "fill_pages", lambda marker, text: pages.append(text(None)))
     pages: list[str] = []
@@ -53,7 +55,7 @@ def test_a_table_shows_all_runs_or_the_first_or_those_of_a_method() -> None:
 
 
 def test_more_seeds_follow_short_fits_only() -> None:
-    run = Run("pca", seeds=3)
+    run = Run("pca", seeds=3, size="")
     row = {"method": "pca", "options": "", "data": "plate", "seed": "0", "fit_seconds": "300.0"}
     assert is_short([row], run, "plate")
     assert not is_short([{**row, "fit_seconds": "300.1"}], run, "plate")

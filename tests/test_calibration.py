@@ -90,13 +90,14 @@ def test_thresholds_by_hand() -> None:
     calibration = calibration_of(99, 0.1)
     by_hand = calibration.with_thresholds(image=80.5)
     assert (by_hand.image_threshold, by_hand.pixel_threshold) == (80.5, calibration.pixel_threshold)
-    assert (calibration.is_by_hand, by_hand.is_by_hand) == (False, True)
+    assert (calibration.image_is_by_hand, by_hand.image_is_by_hand) == (False, True)
     assert by_hand.expected_false_alarm_rate == pytest.approx(0.2)
     clopper_pearson = stats.binomtest(19, 99, alternative="less").proportion_ci(0.95, method="exact")
     assert by_hand.false_alarm_bound == pytest.approx(clopper_pearson.high)
     assert calibration.with_thresholds(image=-5).false_alarm_bound == 1.0
     assert calibration.with_thresholds(pixel=7).pixel_threshold == 7.0
-    assert not calibration.with_thresholds(pixel=7).is_by_hand
+    assert not calibration.with_thresholds(pixel=7).image_is_by_hand
+    assert calibration.with_thresholds(pixel=7).pixel_is_by_hand
     assert by_hand.with_false_alarm_rate(0.1) == calibration
     with pytest.raises(ValueError, match=r"^image_threshold must be a finite number, got nan\.$"):
         calibration.with_thresholds(image=math.nan)
@@ -244,3 +245,23 @@ def test_what_is_no_calibration_is_refused(values: object, text: str) -> None:
     with pytest.raises(ValueError) as error:
         Calibration.from_json(json.dumps(values))
     assert str(error.value) == text
+
+
+def test_each_threshold_set_by_hand_stays_with_more_normal_images() -> None:
+    calibration = calibration_of(99, 0.1)
+    for by_hand in (
+        calibration.with_thresholds(image=500.5),
+        calibration.with_thresholds(pixel=500.5),
+        calibration.with_thresholds(image=500.5, pixel=600.5),
+    ):
+        more = by_hand.with_more_normal([1000.0] * 50, [1000.0] * 50)
+        expected = calibration.with_more_normal([1000.0] * 50, [1000.0] * 50)
+        if by_hand.image_is_by_hand:
+            expected = expected.with_thresholds(image=500.5)
+        if by_hand.pixel_is_by_hand:
+            expected = expected.with_thresholds(pixel=by_hand.pixel_threshold)
+        assert more == expected
+        assert (more.image_is_by_hand, more.pixel_is_by_hand) == (
+            by_hand.image_is_by_hand,
+            by_hand.pixel_is_by_hand,
+        )

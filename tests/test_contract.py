@@ -6,8 +6,10 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 
+from blemish.errors import MethodError
 from blemish.methods import CATALOGUE
 from blemish.methods.anogan import AnoGAN
 from blemish.methods.autoencoder import AutoEncoder
@@ -30,6 +32,8 @@ from blemish.methods.vae import VAE
 from blemish.methods.variation import Variation
 from blemish.plugins import name_of
 from blemish.testing import CHECKS, parametrize_with_checks
+from blemish.testing.parts import normal_parts
+from blemish.training import learn
 from tiny_product import Average
 
 Make = Callable[[], Method]
@@ -81,6 +85,17 @@ METHODS: dict[str, Make] = {
     "average": Average,
 }
 ran: Counter[str] = Counter()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "image", [normal_parts(1)[0], np.full((3, 64, 96), 0.5, np.float32)], ids=["part", "grey"]
+)
+def test_copies_of_one_image_are_refused(name: str, image: "np.ndarray[Any, np.dtype[np.float32]]") -> None:
+    with pytest.raises(
+        MethodError, match=r"^All 3 training images have the same pixels, .* Give images of different"
+    ):
+        learn(METHODS[name](), np.stack([image] * 3), seed=0)
 
 
 @parametrize_with_checks(METHODS)

@@ -32,7 +32,8 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
         "mean_mapped": 1024,
     }
     assert blemish.preset_preprocess("patchcore", "amazon") == Preprocess(size=(256, 256), crop=(224, 224))
-    assert blemish.preset_preprocess("pca", None) == Preprocess()
+    assert blemish.preset_preprocess("pca", None) is None
+    assert blemish.preset_preprocess("vae", "texture") is None
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
-"""Files and folders are written whole or not at all."""
+"""Files are written whole or not at all."""
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
-from blemish.files import remove_leftovers, sha256_of, whole_file, whole_folder, write_whole
+from blemish.files import locked, remove_stored, sha256_of, store, stored_path, whole_file, write_whole
 from model_folder import broken_at
 
 OLD, NEW = "the old content", "the new content"
@@ -18,33 +18,20 @@ FAILURES = pytest.mark.parametrize(
 )
 
 
-class Whole(Protocol):
-    def __call__(self, path: Path) -> AbstractContextManager[Path]: ...
-
-
-def put(kind: Whole, path: Path, text: str) -> None:
-    """Write a file, or a folder with one file at its top and one below."""
-    if kind is whole_file:
-        path.write_text(text, "utf-8")
-        return
-    (path / "below").mkdir(parents=True)
-    for file in (path / "a.txt", path / "below" / "b.txt"):
-        file.write_text(text, "utf-8")
-
-
 def found(folder: Path) -> dict[str, str]:
-    """Every file at or under a folder, and each empty folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_text("utf-8") if path.is_file() else "empty"
-        for path in folder.rglob("*")
-        if path.is_file() or not any(path.iterdir())
-    }
+    return {path.name: path.read_text("utf-8") for path in folder.iterdir()}
 
 
-@pytest.fixture(params=[whole_file, whole_folder], ids=["file", "folder"])
-def kind(request: pytest.FixtureRequest) -> Whole:
-    chosen: Whole = request.param
-    return chosen
+def replace(path: Path, text: str) -> None:
+    with whole_file(path) as aside:
+        aside.write_text(text, "utf-8")
+
+
+def put(folder: Path, text: str) -> str:
+    def write(path: Path) -> None:
+        path.write_text(text, "utf-8")
+
+    return store(folder, "data.bin", write)
 
 
 @pytest.fixture(params=["target", "目标 №1"])
@@ -52,28 +39,26 @@ def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path / str(request.param)
 
 
-def test_new_content_replaces_the_old(kind: Whole, target: Path) -> None:
+def test_new_content_replaces_the_old(target: Path) -> None:
     for text in (OLD, NEW):
-        with kind(target) as aside:
-            put(kind, aside, text)
-    expected = ["target"] if kind is whole_file else ["target/a.txt", "target/below/b.txt"]
-    assert found(target.parent) == {name.replace("target", target.name): NEW for name in expected}
+        replace(target, text)
+    assert found(target.parent) == {target.name: NEW}
 
 
-def test_content_is_aside_under_a_hidden_name_until_it_is_complete(kind: Whole, target: Path) -> None:
-    put(kind, target, OLD)
-    before = found(target.parent)
-    with kind(target) as aside:
+def test_content_is_aside_under_a_hidden_name_until_it_is_complete(target: Path) -> None:
+    target.write_text(OLD, "utf-8")
+    with whole_file(target) as aside:
         assert aside.parent == target.parent
         assert aside.name.startswith(".")
-        put(kind, aside, NEW)
-        assert {
-            name: text for name, text in found(target.parent).items() if not name.startswith(".")
-        } == before
+        aside.write_text(NEW, "utf-8")
+        assert target.read_text("utf-8") == OLD
 
 
+@pytest.mark.parametrize(
+    "write", [replace, lambda path, text: put(path.parent, text)], ids=["replace", "store"]
+)
 def test_content_is_on_the_disk_before_the_rename(
-    kind: Whole, target: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Path, str], object], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
     for name in ("fsync", "replace", "rename"):
@@ -85,112 +70,87 @@ def test_content_is_on_the_disk_before_the_rename(
             return original(*args)
 
         monkeypatch.setattr(os, name, noted)
-    with kind(target) as aside:
-        put(kind, aside, NEW)
-    assert events == (["fsync", "replace"] if kind is whole_file else ["fsync", "fsync", "rename"])
+    write(target, NEW)
+    assert events == ["fsync", "replace"]
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["over old", "first"])
 @FAILURES
-def test_writer_that_fails_changes_nothing(
-    kind: Whole, target: Path, there: bool, error: BaseException
-) -> None:
+def test_writer_that_fails_changes_nothing(target: Path, there: bool, error: BaseException) -> None:
     if there:
-        put(kind, target, OLD)
+        target.write_text(OLD, "utf-8")
     before = found(target.parent)
 
-    def write() -> None:
-        with kind(target) as aside:
-            put(kind, aside, "half of")
-            raise error
+    def write(path: Path) -> None:
+        path.write_text("half of", "utf-8")
+        raise error
 
+    with pytest.raises(type(error)), whole_file(target) as aside:
+        write(aside)
     with pytest.raises(type(error)):
-        write()
+        store(target.parent, "data.bin", write)
     assert found(target.parent) == before
 
 
 def test_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    put(whole_file, tmp_path / "a", OLD)
+    (tmp_path / "a").write_text(OLD, "utf-8")
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a"):
         pass
     assert found(tmp_path) == {"a": OLD}
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "call"),
-    [
-        (whole_file, "fsync", 1),
-        (whole_file, "replace", 1),
-        (whole_folder, "fsync", 1),
-        (whole_folder, "fsync", 2),
-        (whole_folder, "rename", 1),
-        (whole_folder, "rename", 2),
-    ],
-)
+@pytest.mark.parametrize("name", ["fsync", "replace"])
 @FAILURES
 def test_disk_that_fails_leaves_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Whole, name: str, call: int, error: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
-    put(kind, tmp_path / "target", OLD)
-    before = found(tmp_path)
-
-    def write() -> None:
-        with kind(tmp_path / "target") as aside:
-            put(kind, aside, NEW)
-
-    with monkeypatch.context() as patch:
-        broken_at(patch, os, name, call, error)
-        with pytest.raises(type(error)):
-            write()
-    assert found(tmp_path) == before
+    (tmp_path / "target").write_text(OLD, "utf-8")
+    for write in (lambda: replace(tmp_path / "target", NEW), lambda: put(tmp_path, NEW)):
+        with monkeypatch.context() as patch:
+            broken_at(patch, os, name, 1, error)
+            with pytest.raises(type(error)):
+                write()
+    assert found(tmp_path) == {"target": OLD}
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(whole_file, "fsync"), (whole_file, "replace"), (whole_folder, "rename")]
-)
-def test_disk_that_fails_at_the_first_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Whole, name: str
-) -> None:
-    def write() -> None:
-        with kind(tmp_path / "target") as aside:
-            put(kind, aside, NEW)
+def test_stored_files_of_other_content_have_other_names(tmp_path: Path) -> None:
+    old, new = put(tmp_path, OLD), put(tmp_path, NEW)
+    assert new == hashlib.sha256(NEW.encode()).hexdigest()
+    assert found(tmp_path) == {f"data.{old[:16]}.bin": OLD, f"data.{new[:16]}.bin": NEW}
+    assert stored_path(tmp_path, "data.bin", new).read_text("utf-8") == NEW
 
-    broken_at(monkeypatch, os, name, 1, OSError("disk full"))
-    with pytest.raises(OSError, match="disk full"):
-        write()
+
+def test_file_of_an_earlier_version_is_found_under_its_plain_name(tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_text(OLD, "utf-8")
+    assert stored_path(tmp_path, "data.bin", "0" * 64) == tmp_path / "data.bin"
+
+
+def test_only_what_was_stored_and_not_kept_is_removed(tmp_path: Path) -> None:
+    old, new = put(tmp_path, OLD), put(tmp_path, NEW)
+    others = ["data.txt", "data.0123456789abcdeg.bin", "data.x.bin", "notes", ".hidden", ".a.partial"]
+    for name in [*others, "data.bin", f".{'0' * 32}.partial"]:
+        (tmp_path / name).touch()
+    remove_stored(tmp_path, ["data.bin"], {stored_path(tmp_path, "data.bin", new)})
+    assert set(found(tmp_path)) == {*others, f"data.{new[:16]}.bin"}
+    assert old != new
+
+
+def test_one_thread_at_a_time_holds_a_folder_and_no_lock_is_left(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def work(_: int) -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            with locked(tmp_path):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.001)
+                inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert most == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_old_folder_is_kept_aside_if_it_cannot_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the folder gone from its place, the last copy must not be cleaned away."""
-    put(whole_folder, tmp_path / "target", OLD)
-    original, calls = os.rename, 0
-
-    def only_once(source: Path, destination: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise OSError("disk gone")
-        original(source, destination)
-
-    def write() -> None:
-        with whole_folder(tmp_path / "target") as aside:
-            put(whole_folder, aside, NEW)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", only_once)
-        with pytest.raises(OSError, match="disk gone"):
-            write()
-    (left,) = tmp_path.iterdir()
-    assert found(left) == {"a.txt": OLD, "below/b.txt": OLD}
-
-
-def test_parents_of_a_folder_are_made(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "a" / "b") as aside:
-        put(whole_folder, aside, NEW)
-    assert set(found(tmp_path)) == {"a/b/a.txt", "a/b/below/b.txt"}
 
 
 def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
@@ -207,32 +167,12 @@ def test_text_and_bytes_are_written_as_they_are(tmp_path: Path, data: str | byte
     assert (tmp_path / "a").read_bytes() == expected
 
 
-def test_writes_at_the_same_time_do_not_meet(kind: Whole, target: Path) -> None:
-    with kind(target) as first:
-        put(kind, first, OLD)
-        with kind(target) as second:
-            put(kind, second, NEW)
-        assert set(found(target.parent).values()) == {OLD, NEW}
-    assert set(found(target.parent).values()) == {OLD}
-
-
-def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    names = ("m", "m[1]", "m.log")
-    for name in names:
-        put(whole_folder, tmp_path / name, OLD)
-
-    def killed(name: str) -> Iterator[Path]:
-        """Never resumed, so nothing is cleaned up while it is referenced."""
-        with whole_folder(tmp_path / name) as aside:
-            put(whole_folder, aside, NEW)
-            yield aside
-
-    writers = [killed(name) for name in names]
-    asides = [next(writer) for writer in writers]
-    remove_leftovers(tmp_path / "m[1]")
-    remove_leftovers(tmp_path / "m")
-    assert [aside.exists() for aside in asides] == [False, False, True]
-    assert {path.name for path in tmp_path.iterdir()} == {*names, asides[2].name}
+def test_writes_at_the_same_time_do_not_meet(target: Path) -> None:
+    with whole_file(target) as first:
+        first.write_text(OLD, "utf-8")
+        replace(target, NEW)
+        assert target.read_text("utf-8") == NEW
+    assert found(target.parent) == {target.name: OLD}
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**18, 2**18 + 1, 2**20, 2**20 + 1, 3 * 2**20])

@@ -8,13 +8,15 @@ from pathlib import Path
 import blemish
 
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
+    ["names"],
     ["messages"],
     ["types", "errors", "files", "records"],
+    ["opencv"],
     ["data", "features", "blocks", "metrics", "calibration", "progress", "distributed"],
     ["inspection"],
     ["methods", "manifest_upgrade", "demo"],
     ["plugins", "manifest"],
-    ["training", "runtimes"],
+    ["training", "runtimes", "model_folder"],
     ["scoring"],
     ["model", "reports"],
     ["workflow", "testing"],

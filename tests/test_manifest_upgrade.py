@@ -1,4 +1,4 @@
-"""Folders of format 1, made here from those of today: read with the same scores, or refused."""
+"""Folders of formats 1 and 2, made here from those of today: read with the same scores, or refused."""
 
 import contextlib
 import json
@@ -20,6 +20,7 @@ from blemish.manifest import FILE, FORMAT, GRAPH, WEIGHTS, parse_manifest, read_
 from blemish.manifest_upgrade import DROPPED, EXACT, upgrade_manifest, upgrade_weights
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
+from model_folder import stored
 from tiny_product import draw_part, normal_samples
 
 Json = dict[str, Any]
@@ -58,11 +59,12 @@ def as_format_1(folder: Path, to: Path) -> Path:
     values = json.loads((folder / FILE).read_text("utf-8"))
     state = {
         name.replace("discriminator.", "critic."): tensor
-        for name, tensor in load_file(folder / WEIGHTS).items()
+        for name, tensor in load_file(stored(folder)).items()
         if not name.endswith(("normalise.mean", "normalise.std"))
     }
     save_file(state, to / WEIGHTS)
     values["format"] = 1
+    del values["resolution"]
     values["preprocess"] |= {"mean": MEAN, "std": STD}
     del values["history"]["updates"]
     values["files"] = {WEIGHTS: sha256_of(to / WEIGHTS)}
@@ -96,10 +98,10 @@ def test_the_scores_are_those_of_today(saved: Path, old: Path, tmp_path: Path) -
         expected, found = (model.inspect(draw_part(50, defect=defect)) for model in (today, loaded))
         assert found.score == expected.score
         assert (found.anomaly_map == expected.anomaly_map).all()
-    assert loaded.manifest.changed(files={}) == today.manifest.changed(files={})
+    assert loaded.manifest.changed(files={}) == today.manifest.changed(files={}, resolution=None)
     written = loaded.save(tmp_path / "new")
     assert read_manifest(written).format == FORMAT
-    assert (written / WEIGHTS).read_bytes() == (saved / WEIGHTS).read_bytes()
+    assert stored(written).read_bytes() == stored(saved).read_bytes()
 
 
 def test_the_arguments_are_those_of_today(old: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_transformer_keeps_the_normalisation_it_had() -> None:
 
 
 def test_weights_of_today_are_left_alone(saved: Path) -> None:
-    state = load_file(saved / WEIGHTS)
+    state = load_file(stored(saved))
     for name in ("normalise.mean", "critic."):
         assert upgrade_weights(FORMAT, "anogan", {name: torch.ones(1)}, state).keys() == {name}
     critic = upgrade_weights(1, "f_anogan", {"critic.0": torch.ones(1)}, ["critic.0"])  # it still has one
@@ -259,6 +261,7 @@ def test_any_value_anywhere_gives_a_manifest_or_a_model_error(
 )
 def test_arguments_that_became_constants_are_dropped(method: str, name: str, value: float) -> None:
     values = {
+        "format": 1,
         "method": method,
         "arguments": {name: value},
         "preprocess": {"mean": MEAN, "std": STD},
@@ -270,3 +273,28 @@ def test_arguments_that_became_constants_are_dropped(method: str, name: str, val
         ModelError, match=rf"with {name} other than {value}, which is a constant now\. Fit anew\."
     ):
         upgrade_manifest(json.dumps(values))
+
+
+@pytest.fixture
+def format_2(tmp_path: Path) -> Path:
+    """A model as it was written before folders said what the model sees."""
+    folder = blemish.fit("pca", normal_samples(tmp_path / "good", 6)).save(tmp_path / "m")
+    change(folder, lambda values: values.update(format=2) or values.pop("resolution"))
+    return folder
+
+
+def test_a_folder_of_format_2_is_read_and_written_in_the_newest(format_2: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(format_2)
+    assert (manifest.format, manifest.resolution) == (2, None)
+    assert "resolution" not in manifest.describe()
+    assert read_manifest(blemish.load(format_2).save(tmp_path / "again")).format == FORMAT
+    assert blemish.recalibrate(format_2, image=3.0).format == read_manifest(format_2).format == FORMAT
+
+
+def test_a_folder_of_format_2_needs_every_other_entry_and_argument(format_2: Path) -> None:
+    change(format_2, lambda values: values["arguments"].pop("components"))
+    with pytest.raises(ModelError, match="lacks the arguments components of pca"):
+        blemish.load(format_2)
+    change(format_2, lambda values: values.pop("seed"))
+    with pytest.raises(ModelError, match=r"is damaged: seed is missing\."):
+        read_manifest(format_2)

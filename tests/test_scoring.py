@@ -93,8 +93,8 @@ def test_nan_names_the_file_where_there_is_one() -> None:
     with pytest.raises(ModelError) as error:
         scorer.score(images, [Path("a.png"), Path("b.png"), Path("c.png")])
     assert str(error.value) == (
-        "The model gave b.png a score or an anomaly map that is NaN or infinite, so there is no verdict. Its weights "
-        "are damaged or it learned from unsuitable images; copy it again or fit again."
+        "The model gave b.png a score or an anomaly map that is NaN or infinite, so there is no verdict. Inspect "
+        "another image: if that fails too, fit the model again."
     )
     with pytest.raises(ModelError, match=r"^The model gave an image a score or an anomaly map that is NaN"):
         scorer.score(images)

@@ -2,10 +2,11 @@
 
 import errno
 import os
-import re
+import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,20 +16,19 @@ from safetensors import SafetensorError
 import blemish
 from blemish.cli.fit import require_output
 from blemish.errors import ModelError
-from blemish.files import whole_file, whole_folder, write_whole
+from blemish.files import store, whole_file, write_whole
 from blemish.runtimes.torch import save_weights
 from tiny_product import SMALL, Average, normal_samples
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and permissions are those of POSIX")
 
 
-@pytest.mark.parametrize("length", [202, 230, 250])
-def test_model_name_too_long_for_its_temporary_folders_is_refused(tmp_path: Path, length: int) -> None:
+def test_model_name_too_long_for_its_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"cannot be written: File name too long\. Name another folder with -o"
     ):
-        require_output(tmp_path / ("m" * length))
-    require_output(tmp_path / ("m" * 201))
+        require_output(tmp_path / ("m" * 244))
+    require_output(tmp_path / ("m" * 243))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,28 +60,21 @@ def test_full_disk_is_one_error_that_names_the_place(tmp_path: Path, monkeypatch
     def fail(*_: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    def save() -> None:
-        with whole_folder(tmp_path / "m") as aside:
-            save_weights(Average(), aside / "w")
-
     monkeypatch.setattr("blemish.runtimes.torch.save_file", fail)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        save()
-    assert caught.value.filename == str(tmp_path / "m")
+        store(tmp_path, "w", partial(save_weights, Average()))
+    assert caught.value.filename == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [None, "model.onnx"])
-def test_error_of_the_disk_names_the_model_and_not_its_temporary_folder(
-    tmp_path: Path, name: str | None
-) -> None:
-    def fail() -> None:
-        with whole_folder(tmp_path / "m") as aside, whole_file(aside / "model.onnx"):
-            raise OSError(errno.ENOSPC, "No space left on device", name and str(aside / name))
+@pytest.mark.parametrize("named", [False, True])
+def test_error_of_the_disk_names_the_model_and_not_its_temporary_file(tmp_path: Path, named: bool) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path) if named else None)
 
     with pytest.raises(OSError, match="No space left on device") as caught:
-        fail()
-    assert caught.value.filename == str(tmp_path / "m")
+        store(tmp_path, "model.onnx", fail)
+    assert caught.value.filename == str(tmp_path)
 
 
 def test_real_limit_of_the_file_system_names_the_place(tmp_path: Path) -> None:
@@ -90,18 +83,14 @@ def test_real_limit_of_the_file_system_names_the_place(tmp_path: Path) -> None:
     method = Average()
     method.average = torch.zeros(1000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def save() -> None:
-        with whole_folder(tmp_path / "m") as aside:
-            save_weights(method, aside / "w")
-
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            save()
+            store(tmp_path, "w", partial(save_weights, method))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert caught.value.filename == str(tmp_path / "m")
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_link_stays_and_its_target_gets_the_content_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -115,35 +104,47 @@ def test_link_stays_and_its_target_gets_the_content_and_keeps_its_mode(tmp_path:
     assert target.stat().st_mode & 0o777 == 0o640
 
 
-def test_what_is_not_a_regular_file_is_not_replaced(tmp_path: Path) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    for path in (fifo, tmp_path):
-        with pytest.raises(OSError, match=re.escape(f"Not a regular file: '{path}'")), whole_file(path):
-            raise AssertionError("refused before anything is written")
-    assert list(tmp_path.iterdir()) == [fifo]
+def test_pipe_gets_the_content_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(pipe.read_text, "utf-8")
+        write_whole(pipe, "content")
+        assert reader.result() == "content"
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
-@pytest.mark.parametrize("name", ["", ".", "fifo"])
+def test_device_stays_a_device() -> None:
+    write_whole(Path("/dev/null"), "content")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_redirected_stdout_gets_the_content(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from blemish.files import write_whole; "
+        "write_whole(Path('/dev/stdout'), 'content')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert result.stdout == b"content"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_bytes() == b"content"
+
+
+def test_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="Is a folder, not a file"), whole_file(tmp_path / "folder"):
+        raise AssertionError("refused before anything is written")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("name", ["", "."])
 def test_report_that_cannot_be_written_is_refused_before_evaluating(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    os.mkfifo("fifo")
     samples = normal_samples(tmp_path / "images", 4)
     model = blemish.fit("template", samples, preprocess=SMALL)
-    with pytest.raises(OSError, match="Not a regular file"):
+    with pytest.raises(OSError, match="Is a folder, not a file"):
         blemish.evaluate(model, [replace(samples[0], path=Path("absent.png"))], report=name)
-
-
-def test_leftovers_are_removed_by_the_next_write_unless_another_process_may_write_them(
-    tmp_path: Path,
-) -> None:
-    names = [f".m.{digit * 32}.{end}" for digit, end in (("0", "old"), ("1", "partial"), ("2", "partial"))]
-    for name in names:
-        (tmp_path / name).mkdir()
-    a_day_ago = time.time() - 24 * 3600 - 1
-    os.utime(tmp_path / names[1], (a_day_ago, a_day_ago))
-    with whole_folder(tmp_path / "m") as aside:
-        (aside / "a").touch()
-    assert {path.name for path in tmp_path.iterdir()} == {"m", names[2]}

@@ -13,11 +13,11 @@ import blemish
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
-from blemish.manifest import WEIGHTS
 from blemish.methods.arguments import argument
 from blemish.methods.base import Method
 from blemish.model import Model
 from blemish.types import Prediction, Sample
+from model_folder import stored
 
 SMALL = Preprocess(size=(32, 40))
 
@@ -111,4 +111,4 @@ def tiny_model(folder: Path, count: int = 8) -> Model:
 
 def saved_weights(model: Model, folder: Path) -> bytes:
     """The content of the file of weights; the model is saved in this folder."""
-    return (model.save(folder) / WEIGHTS).read_bytes()
+    return stored(model.save(folder)).read_bytes()

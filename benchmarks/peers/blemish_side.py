@@ -150,7 +150,9 @@ def smooth_maps(count: int, size: int) -> Iterator[tuple[Map, Mask]]:
 def fitted(method: blemish.Method, settings: Json) -> Model:
     """A model of the first images of the training set; one is held out, the fewest there can be."""
     samples = blemish.open_dataset(settings["data"]).train[: settings["train_images"]]
-    return blemish.fit(method, samples, hold_out_share=1 / len(samples), device="cpu")
+    return blemish.fit(
+        method, samples, preprocess=blemish.Preprocess(), hold_out_share=1 / len(samples), device="cpu"
+    )
 
 
 def learned(model: Model, settings: Json) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.data.dataset import list_categories as list_categories
     from blemish.data.dataset import open_dataset as open_dataset
     from blemish.data.images import read_image as read_image
+    from blemish.data.input_size import auto_preprocess as auto_preprocess
     from blemish.data.preprocess import Preprocess as Preprocess
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.model import Model as Model
     from blemish.model import load as load
     from blemish.model import recalibrate as recalibrate
+    from blemish.model_folder import undo as undo
     from blemish.plugins import create_method as create_method
     from blemish.plugins import method_names as method_names
     from blemish.plugins import preset_preprocess as preset_preprocess
@@ -52,6 +54,7 @@ _HOMES = {
         "blemish.calibration": ("Calibration",),
         "blemish.data.dataset": ("Dataset", "list_categories", "open_dataset"),
         "blemish.data.images": ("read_image",),
+        "blemish.data.input_size": ("auto_preprocess",),
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
         "blemish.inspection.result": ("Inspection", "Region", "Unreadable"),
@@ -59,6 +62,7 @@ _HOMES = {
         "blemish.methods.base": ("Method", "Preset"),
         "blemish.metrics.evaluation": ("Evaluation",),
         "blemish.model": ("Model", "load", "recalibrate"),
+        "blemish.model_folder": ("undo",),
         "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
         "blemish.progress": ("progress_bars",),
         "blemish.types": ("Prediction", "Sample"),

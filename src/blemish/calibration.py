@@ -20,6 +20,7 @@ from blemish.records import Record
 from blemish.types import Map
 
 _ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
+_BY_HAND = " (set by hand)"
 
 SMALLEST_RATE = 1e-6
 """Smallest false-alarm rate; it already needs a million held-out images."""
@@ -125,9 +126,10 @@ class Calibration(Record):
             [self.map_typical] * (self.images + len(scores)),
             self.false_alarm_rate,
         )
-        if self.is_by_hand:
-            return more.with_thresholds(image=self.image_threshold, pixel=self.pixel_threshold)
-        return more
+        return more.with_thresholds(
+            image=self.image_threshold if self.image_is_by_hand else None,
+            pixel=self.pixel_threshold if self.pixel_is_by_hand else None,
+        )
 
     def with_thresholds(self, *, image: float | None = None, pixel: float | None = None) -> Self:
         """A copy with one or both thresholds set by hand."""
@@ -141,9 +143,14 @@ class Calibration(Record):
         return len(self.normal_scores)
 
     @property
-    def is_by_hand(self) -> bool:
-        """Whether the image threshold differs from that of the requested false-alarm rate."""
+    def image_is_by_hand(self) -> bool:
+        """Whether the image threshold was set by hand: it differs from that of the requested false-alarm rate."""
         return self.image_threshold != self.normal_scores[_rank(self.images, self.false_alarm_rate) - 1]
+
+    @property
+    def pixel_is_by_hand(self) -> bool:
+        """Whether the pixel threshold was set by hand: it differs from that of the requested false-alarm rate."""
+        return self.pixel_threshold != self.normal_peaks[_rank(self.images, self.false_alarm_rate) - 1]
 
     @property
     def is_enough(self) -> bool:
@@ -166,7 +173,7 @@ class Calibration(Record):
     @property
     def _images_below(self) -> int:
         """Number of normal images at or below the threshold, by its rank or, if set by hand, by counting."""
-        if self.is_by_hand:
+        if self.image_is_by_hand:
             return int(np.searchsorted(self.normal_scores, self.image_threshold, side="right"))
         return _rank(self.images, self.false_alarm_rate)
 
@@ -185,7 +192,7 @@ class Calibration(Record):
         images = f"{self.images} held-out normal image{'s' if self.images > 1 else ''}"
         expected = f"{_percent(self.expected_false_alarm_rate)} of normal images called NG"
         bound = f"below {_percent(self.false_alarm_bound)} with 95 % confidence"
-        if self.is_by_hand:
+        if self.image_is_by_hand:
             return f"The image threshold was set by hand; from {images}, expect about {expected} ({bound})."
         if self.is_enough:
             return f"Thresholds rest on {images}: expect up to {expected} ({bound})."
@@ -196,11 +203,10 @@ class Calibration(Record):
         )
 
     def describe(self) -> str:
-        """Both thresholds and the sentence of `summary`."""
-        return (
-            f"Image threshold {self.image_threshold:.4g}, pixel threshold {self.pixel_threshold:.4g}.\n"
-            f"{self.summary()}"
-        )
+        """Both thresholds, which of them were set by hand, and the sentence of `summary`."""
+        image = f"{self.image_threshold:.4g}{_BY_HAND * self.image_is_by_hand}"
+        pixel = f"{self.pixel_threshold:.4g}{_BY_HAND * self.pixel_is_by_hand}"
+        return f"Image threshold {image}, pixel threshold {pixel}.\n{self.summary()}"
 
     def __repr__(self) -> str:
         return (

@@ -1,39 +1,52 @@
-"""Writes files and folders whole: a reader sees the old content or the new, never a part of it.
+"""Writes files whole: a reader sees the old content or the new, never a part of it.
 
 Content is written under a hidden unique name in the folder of its target, flushed to the disk and then renamed over
-the target. If anything fails, the target stays as it was and the temporary file or folder is removed.
+the target. If anything fails, the target stays as it was and the temporary file is removed. Several files that belong
+together are stored under names that contain their sha256, and one file that names them is replaced last.
 """
 
 import errno
-import glob
 import hashlib
 import os
+import re
 import shutil
-import time
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-ABANDONED = 24 * 3600.0
-"""Age in seconds of a temporary folder that a killed process must have left; others may still be written."""
+LOCK = ".lock"
+"""Name of the file that a writer of a folder holds locked."""
+_DIGITS = 16
+"""Hex digits of a stored file's sha256 in its name."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give the path to write a new file to; it replaces `path` when the block ends without an error.
 
-    The folder of `path` must exist. A link stays a link to the new content; the permissions of an old file stay.
+    The folder of `path` must exist. A link stays a link to the new content; the permissions of an old file stay. What
+    cannot be replaced, such as a pipe or a device, gets the content when the block ends.
 
     Raises:
-        OSError: If `path` exists and is not a regular file, or the disk fails.
+        OSError: If `path` is a folder, or the disk fails.
     """
-    target, temporary = _target_and_temporary(path)
+    in_place = _is_special(path)
+    target = path if in_place else resolved(path)
+    folder = Path(tempfile.gettempdir()) if in_place else target.parent
+    # The name does not contain the target's, which may be as long as the file system allows.
+    temporary = folder / f".{uuid.uuid4().hex}.partial"
     try:
         with _disk_errors_name(path, temporary):
+            _require_no_folder(target)
             yield temporary
+            if in_place:
+                with temporary.open("rb") as content, target.open("wb") as special:
+                    shutil.copyfileobj(content, special)
+                return
             _flush(temporary)
             if target.exists():
                 shutil.copymode(target, temporary)
@@ -48,74 +61,101 @@ def write_whole(path: Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it replaces `path`, with all it holds, when the block ends without an error.
+def store(folder: Path, name: str, write: Callable[[Path], None]) -> str:
+    """Write a new file, whole, to a folder under a name that contains its sha256.
 
-    Parents of `path` are created. No operating system renames a folder over another one, so the old folder is renamed
-    first: for a moment, a reader finds no folder. If the process is killed in that moment, `left_aside` finds it.
+    Args:
+        folder: Must exist.
+        name: Name without the sha256.
+        write: Writes the content to the path that it gets.
+
+    Returns:
+        The sha256 in hex; `stored_path` gives the file.
+    """
+    temporary = folder / f".{uuid.uuid4().hex}.partial"
+    try:
+        with _disk_errors_name(folder, temporary):
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            write(temporary)
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
+            _flush(temporary)
+            digest = sha256_of(temporary)
+            temporary.replace(_with_digest(folder / name, digest))
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def stored_path(folder: Path, name: str, sha256: str) -> Path:
+    """The file that `store` wrote; or, in a folder of an earlier version, the file of that plain name."""
+    path = _with_digest(folder / name, sha256)
+    return path if path.exists() or not (folder / name).exists() else folder / name
+
+
+def remove_stored(folder: Path, names: Collection[str], keep: Collection[Path]) -> None:
+    """Remove what `store` wrote under these names and what killed writers left, except the files to keep.
+
+    The caller must hold the folder `locked`.
+    """
+    own = [
+        re.escape(_with_digest(Path(name), "#" * _DIGITS).name).replace(r"\#", "[0-9a-f]") for name in names
+    ]
+    pattern = re.compile("|".join([*own, *map(re.escape, names), r"\.[0-9a-f]{32}\.partial"]))
+    for path in folder.iterdir():
+        if pattern.fullmatch(path.name) and path not in keep:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process or thread holds the folder, and hold it.
 
     Raises:
-        OSError: If the disk fails.
+        OSError: If the folder does not exist or cannot be written.
     """
-    temporary = _beside(path, "partial")
-    temporary.mkdir(parents=True)
-    try:
-        with _disk_errors_name(path, temporary):
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _flush(file)
-            _swap(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    now = time.time()
-    for left in _leftovers(path, "*"):
-        with suppress(FileNotFoundError):  # another process may remove it at the same time
-            if left.suffix == ".old" or now - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
+    from filelock import FileLock  # loads slowly, and no inspection needs it
+
+    lock = FileLock(folder / LOCK)
+    with lock:
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows keeps files that are open
+                (folder / LOCK).unlink()  # those who wait notice, and lock the file that the next one makes
 
 
 def require_writable_file(path: Path) -> None:
-    """Check that `whole_file(path)` can create its temporary file, and create the parents of `path`.
+    """Check that `whole_file(path)` can write, and create the parents of `path`.
 
     Raises:
-        OSError: If it cannot, or `path` exists and is not a regular file.
+        OSError: If it cannot, or `path` is a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, temporary = _target_and_temporary(path)
+    if _is_special(path):
+        return
+    target = resolved(path)
+    _require_no_folder(target)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.partial")
     temporary.touch()
     temporary.unlink()
 
 
 def require_writable_folder(path: Path) -> None:
-    """Check that `whole_folder(path)` can create its temporary folder, and create the parents of `path`.
+    """Check that files can be written to a folder, or that it can be made; creates the parents of `path`.
 
     Raises:
-        OSError: If it cannot.
+        OSError: If not.
     """
-    temporary = _beside(path, "partial")
-    temporary.mkdir(parents=True)
-    temporary.rmdir()
-
-
-def left_aside(path: Path) -> Path | None:
-    """The latest complete folder that `whole_folder(path)` left if its process was killed while `path` was absent."""
-    left = [] if path.exists() else _leftovers(path, "old")
-    return max(left, key=lambda old: old.stat().st_mtime, default=None)
-
-
-def restore_left_aside(path: Path) -> None:
-    """Rename `left_aside(path)`, if there is one, to `path`; no other process may be writing `path`."""
-    old = left_aside(path)
-    if old is not None:
-        old.rename(path)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what `whole_folder(path)` left if its process was killed; no other process may be writing `path`."""
-    for leftover in _leftovers(path, "*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    is_new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    temporary = path / f".{uuid.uuid4().hex}.partial"
+    try:
+        temporary.touch()
+        temporary.unlink()
+    finally:
+        if is_new:
+            path.rmdir()
 
 
 def resolved(path: Path) -> Path:
@@ -129,21 +169,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _target_and_temporary(path: Path) -> tuple[Path, Path]:
-    """The file that `path` is or links to, which must be a regular one if it exists, and a new name beside it."""
-    target = resolved(path)
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-    # The name does not contain the target's, which may be as long as the file system allows.
-    return target, target.with_name(f".{uuid.uuid4().hex}.partial")
+def _with_digest(path: Path, sha256: str) -> Path:
+    return path.with_name(f"{path.stem}.{sha256[:_DIGITS]}{path.suffix}")
 
 
-def _beside(path: Path, end: str, unique: str = "") -> Path:
-    return path.with_name(f".{path.name}.{unique or uuid.uuid4().hex}.{end}")
+def _is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a device or, such as /dev/stdout, another name of an open file."""
+    names_open_file = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    return path.exists() and not path.is_dir() and (names_open_file or not path.is_file())
 
 
-def _leftovers(path: Path, end: str) -> list[Path]:
-    return [*path.parent.glob(_beside(Path(glob.escape(path.name)), end, "?" * 32).name)]
+def _require_no_folder(target: Path) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a folder, not a file", os.fspath(target))
 
 
 @contextmanager
@@ -164,16 +202,3 @@ def _flush(path: Path) -> None:
     """Write the content to the disk before it is renamed; else a power failure could leave an empty file."""
     with path.open("rb+") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Rename the new folder to `path`; the old one is restored if that fails, and removed otherwise."""
-    old = _beside(path, "old")
-    try:
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)

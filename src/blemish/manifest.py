@@ -9,15 +9,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from blemish.calibration import Calibration
 from blemish.data.content import HASH_DIGITS
+from blemish.data.input_size import Resolution
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
-from blemish.files import left_aside, sha256_of, write_whole
-from blemish.manifest_upgrade import FORMER, upgrade_manifest
+from blemish.files import write_whole
+from blemish.manifest_upgrade import upgrade_manifest
 from blemish.records import Record
 
-FORMAT = 2
+FORMAT = 3
 """Version of the format; raised when older versions of blemish cannot read what is written."""
 FILE = "manifest.json"
+FORMER = "former.json"
+"""The manifest before the latest update."""
 WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
 LARGEST = 64 * 2**20
@@ -97,6 +100,10 @@ class Manifest(Record):
     """Name in the catalogue or of a plug-in."""
     arguments: Arguments = Field(description="an object that JSON can hold, without NaN or infinity")
     preprocess: Preprocess
+    resolution: Resolution | None = Field(
+        default=None, description="null, or an object with image_size, cell and smallest_defect"
+    )
+    """None if it was not known, as in folders of former formats."""
     calibration: Calibration
     seed: int = Field(ge=0, lt=2**64, description="a whole number from 0 to below 2^64")
     data: TrainingData
@@ -113,7 +120,9 @@ class Manifest(Record):
     def describe(self) -> str:
         """The model's entries as text, one line each."""
         preprocess, calibration, data = self.preprocess, self.calibration, self.data
+        seen = {} if self.resolution is None else {"resolution": self.resolution.describe()}
         height, width = preprocess.size
+        by_hand = " (set by hand)"
         crop = (
             ""
             if preprocess.crop is None
@@ -128,8 +137,9 @@ class Manifest(Record):
             "skipped": f"{data.skipped} unreadable images",
             "data": f"fingerprint {data.fingerprint[:16]}",
             "input": f"{height} × {width} pixels (height × width), {preprocess.resize}{crop}",
-            "image threshold": f"{calibration.image_threshold:.6g}",
-            "pixel threshold": f"{calibration.pixel_threshold:.6g}",
+            **seen,
+            "image threshold": f"{calibration.image_threshold:.6g}{by_hand * calibration.image_is_by_hand}",
+            "pixel threshold": f"{calibration.pixel_threshold:.6g}{by_hand * calibration.pixel_is_by_hand}",
             "": calibration.summary(),
             "files": ", ".join(self.files),
             "written by": f"blemish {self.blemish}, format {self.format}",
@@ -152,21 +162,21 @@ class _Format(BaseModel):
     format: int
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, name: str = FILE) -> Manifest:
     """Read a model folder's manifest.
+
+    Args:
+        folder: The model.
+        name: `FILE`, or `FORMER` for the version before the latest update.
 
     Raises:
         ModelError: If it is absent, damaged, too large or from a newer version, or of an old format that cannot be
             read exactly.
     """
-    path = folder / FILE
+    path = folder / name
     if not path.is_file():
-        if old := left_aside(folder):
-            raise ModelError(
-                f"{folder} is missing because saving it was interrupted. The former model is {old}: rename it."
-            )
         raise ModelError(
-            f"{folder} is not a model: it has no {FILE}. Name a folder that `blemish fit` wrote."
+            f"{folder} is not a model: it has no {name}. Name a folder that `blemish fit` wrote."
         )
     if path.stat().st_size > LARGEST:
         raise ModelError(f"{path} is larger than {LARGEST // 2**20} MiB, which no manifest is. Fit again.")
@@ -192,7 +202,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
             f"The model has format {number!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
         )
     try:
-        return Manifest.from_json(upgrade_manifest(text) if number == FORMER else text)
+        return Manifest.from_json(upgrade_manifest(text) if 0 < number < FORMAT else text)
     except ValueError as error:
         raise ModelError(
             f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit again."
@@ -203,23 +213,3 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write a model folder's manifest, whole or not at all."""
     text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(folder / FILE, text + "\n")
-
-
-def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
-    """The path of one of the model's files, after comparing its sha256.
-
-    Raises:
-        ModelError: If the manifest does not list it, it is absent, or its sha256 differs.
-    """
-    if name not in manifest.files:
-        raise ModelError(
-            f"{folder} holds no {name}. Export the model to that runtime, or use another runtime."
-        )
-    path = folder / name
-    if not path.is_file():
-        raise ModelError(f"{path} is missing. The model folder is incomplete; copy it again.")
-    if sha256_of(path) != manifest.files[name]:
-        raise ModelError(
-            f"{path} is not the file that the manifest describes: its sha256 differs. Copy the model folder again."
-        )
-    return path

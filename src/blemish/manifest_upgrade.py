@@ -1,7 +1,7 @@
-"""Reads model folders of format 1 as format 2 if that gives the same scores; no other module knows format 1.
+"""Reads model folders of formats 1 and 2 as format 3 if that gives the same scores; no other module knows them.
 
 In format 1 methods learned from images normalised by `preprocess.mean` and `preprocess.std`; now they get RGB in
-[0, 1], and the normalisation is part of the weights.
+[0, 1], and the normalisation is part of the weights. Format 2 lacks `resolution`.
 """
 
 import json
@@ -12,7 +12,8 @@ from typing import Any
 from blemish.errors import ModelError
 from blemish.features import imagenet
 
-FORMER = 1
+NORMALISED = 1
+"""The format whose preprocessing normalised the images."""
 
 EXACT = (
     *("patchcore", "padim", "fastflow", "msflow", "simplenet", "efficientad", "reconpatch", "autoencoder"),
@@ -48,16 +49,23 @@ PREFIXES: Mapping[str, Mapping[str, str]] = {
 
 
 def upgrade_manifest(text: str) -> str:
-    """The text of a manifest of format 1 with the entries of format 2; `format` stays, as the weights do.
+    """The text of a manifest of format 1 or 2 with the entries of format 3; `format` stays, as the weights do.
 
     Raises:
-        ModelError: If the learned values cannot be used in format 2.
+        ModelError: If the learned values cannot be used in format 3.
     """
     values = json.loads(text)
+    if values["format"] == NORMALISED:
+        _upgrade_normalised(values)
+    return json.dumps({"resolution": None, **values})
+
+
+def _upgrade_normalised(values: Any) -> None:
+    """Change the entries of a manifest of format 1 to those of format 2."""
     method, preprocess, history = (values.get(key) for key in ("method", "preprocess", "history"))
     arguments = values.get("arguments")
     if not (isinstance(method, str) and all(isinstance(v, dict) for v in (arguments, preprocess, history))):
-        return text  # damaged; reading it raises the error
+        return  # damaged; reading it raises the error
     if method not in EXACT:
         raise ModelError(
             f"The model was written in format 1, in which {method:.40} learned from normalised images. Fit again."
@@ -78,7 +86,6 @@ def upgrade_manifest(text: str) -> str:
     if isinstance(updates, list):
         blank = {"added": 0, "removed": 0, "seconds": 0.0}
         history["updates"] = [blank | event if isinstance(event, dict) else event for event in updates]
-    return json.dumps(values)
 
 
 def upgrade_weights(
@@ -90,9 +97,9 @@ def upgrade_weights(
         folder_format: Format of its folder.
         method: Its name.
         state: Tensors as the file holds them.
-        names: Names of the tensors that the method has in format 2.
+        names: Names of the tensors that the method has now.
     """
-    if folder_format != FORMER:
+    if folder_format != NORMALISED:
         return state
     from blemish.features.normalisation import Normalise  # torch is not needed to read a manifest
 
@@ -112,7 +119,7 @@ def require_current_graph(folder: Path, folder_format: int) -> None:
     Raises:
         ModelError: If it takes normalised images.
     """
-    if folder_format == FORMER:
+    if folder_format == NORMALISED:
         raise ModelError(
             f"The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
             "blemish.load(FOLDER).save(FOLDER, onnx=True)."
@@ -125,7 +132,7 @@ def require_current_weights(folder: Path, folder_format: int) -> None:
     Raises:
         ModelError: If it cannot.
     """
-    if folder_format == FORMER:
+    if folder_format == NORMALISED:
         raise ModelError(
             f"{folder} was written in format 1, whose manifest cannot be changed without the weights. Load and "
             "save it once: blemish.load(FOLDER).save(FOLDER)."

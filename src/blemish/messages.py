@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from blemish.names import printable
+
 DOMAIN = "blemish"
 CATALOGUES = Path(__file__).with_name("locale")
 VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
@@ -30,22 +32,10 @@ def message(template: str, /, **values: Any) -> Message:
 
     Args:
         template: In English, with fields as for `str.format`; without values, braces have no meaning.
-        values: Texts, paths and errors are made `printable`; other values are formatted as they are.
+        values: Texts, paths and errors are made `printable` (`blemish.names`); other values are formatted as they are.
     """
     text = _translations(_language()).gettext(template) if template else ""  # "" is the catalogue's header
     return Message(_Formatter().vformat(text, (), values) if values else text)
-
-
-def printable(text: str) -> str:
-    """The text with control characters, line ends, invisible characters and lone surrogates as Python's escapes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable() or character == "\N{IDEOGRAPHIC SPACE}"
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 def translate_program() -> None:

@@ -1,36 +1,38 @@
 """A fitted model: preprocessing, method and calibration; it inspects images and is saved as one folder."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.find import find_images, is_folder, list_folder
+from blemish.data.find import entries_of, find_images, is_folder
 from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError
-from blemish.files import resolved, sha256_of, whole_folder
+from blemish.files import resolved, store
 from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
-from blemish.manifest import (
-    FILE,
-    FORMAT,
-    GRAPH,
-    WEIGHTS,
-    Manifest,
-    checked_file,
-    read_manifest,
-    write_manifest,
+from blemish.inspection.unusual import Unusual
+from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest, write_manifest
+from blemish.manifest_upgrade import (
+    NORMALISED,
+    require_current_graph,
+    require_current_weights,
+    upgrade_weights,
 )
-from blemish.manifest_upgrade import require_current_graph, require_current_weights, upgrade_weights
+from blemish.model_folder import changing, checked_file, keep_former, read_consistently, require_replaceable
+from blemish.names import printable
 from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
 from blemish.scoring import Decoded, Scorer, require_finite, require_image
 from blemish.types import Image, Map, Sample, Verdict
+
+if TYPE_CHECKING:
+    from blemish.runtimes.torch import TorchRuntime
 
 RUNTIMES = ("torch", "onnx")
 
@@ -41,6 +43,10 @@ class Model:
 
     manifest: Manifest
     runtime: Runtime
+    _saved: tuple[Path, Manifest] | None = field(default=None, init=False)
+    """The folder that it was loaded from or saved to, and the manifest there."""
+    unusual: Unusual = field(default=Unusual(), kw_only=True)
+    """After `fit`, the held-out images with the highest scores."""
 
     @property
     def preprocess(self) -> Preprocess:
@@ -67,6 +73,7 @@ class Model:
         return (
             f"Learned from {data.learned_from} images in {history.seconds:.1f} s{trained}, "
             f"held out {data.held_out}{skipped}.\n{self.calibration.describe()}"
+            + (f"\nHighest scores among the held-out images: {self.unusual}" if self.unusual.images else "")
             + (f"\nDevice: {self.runtime.device}" if self.runtime.device != "cpu" else "")
         )
 
@@ -128,34 +135,52 @@ class Model:
         return Inspection(path, score, verdict, regions, image, anomaly_map, defect_mask, calibration)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
-        """Write the model as a folder, whole or not at all; an older model there is replaced.
+        """Write the model to a folder, whole or not at all; a model there is replaced, other files stay.
+
+        A model that is saved to the folder it was loaded from keeps the version there as the former one, for `undo`.
 
         Args:
-            folder: Must not exist, or be a model.
-            onnx: Whether to export an ONNX graph beside the weights.
+            folder: Must be absent, empty or a model.
+            onnx: Whether to export an ONNX graph beside the weights. If that fails, the model is saved without it.
 
         Raises:
-            ModelError: If the folder is not a model, or the model was loaded without its weights.
+            ModelError: If the folder is something else, another process changed the model there since it was loaded,
+                the model was loaded without its weights, or the export failed.
+            OSError: If the disk fails.
         """
         from blemish.runtimes.torch import TorchRuntime, save_weights  # torch is optional
 
-        target = resolved(Path(folder))  # a link to a model stays a link
-        if not isinstance(self.runtime, TorchRuntime):
+        runtime = self.runtime
+        if not isinstance(runtime, TorchRuntime):
             raise ModelError(
                 "Only a model in the torch runtime can be saved. Copy the folder it was loaded from."
             )
-        refuse_other_content(target)
-        with whole_folder(target) as temporary:
-            save_weights(self.runtime.method, temporary / WEIGHTS)
+        target = resolved(Path(folder))  # a link to a model stays a link
+        require_replaceable(target)
+        origin = self._saved[1] if self._saved and self._saved[0] == target else None
+        with changing(target, origin):
+            files = {WEIGHTS: store(target, WEIGHTS, partial(save_weights, runtime.method))}
+            if origin is None:
+                (target / FORMER).unlink(missing_ok=True)  # of another model
+            elif origin.files != files:
+                keep_former(target)
             if onnx:
-                from blemish.runtimes.export import export_onnx
-
-                export_onnx(self.runtime.method, temporary / GRAPH, self.preprocess.output_size)
-            files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
-            manifest = self.manifest.changed(files=files)
-            write_manifest(manifest, temporary)
-        self.manifest = manifest
+                if origin is None or GRAPH not in origin.files:
+                    self._publish(target, files)  # a failed export then costs no model
+                files |= {GRAPH: store(target, GRAPH, self._export)}
+            self._publish(target, files)
         return Path(folder)
+
+    def _export(self, path: Path) -> None:
+        from blemish.runtimes.export import export_onnx
+
+        export_onnx(cast("TorchRuntime", self.runtime).method, path, self.preprocess.output_size)
+
+    def _publish(self, target: Path, files: Mapping[str, str]) -> None:
+        """Make this model, whose files are in the folder, the folder's model."""
+        manifest = self.manifest.changed(files=dict(files))
+        write_manifest(manifest, target)
+        self.manifest, self._saved = manifest, (target, manifest)
 
 
 def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") -> Model:
@@ -171,18 +196,22 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
         MethodError: If the method is not known, or torch finds no such device.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    if runtime == "onnx":
-        if device not in ("auto", "cpu"):
-            raise ModelError(
-                f"The onnx runtime runs on the CPU only, not on {device!r}. Leave the device out."
-            )
-        from blemish.runtimes.onnx import OnnxRuntime  # needs the extra `onnx`
-
-        require_current_graph(folder, manifest.format)
-        return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
-    if runtime != "torch":
+    if runtime not in RUNTIMES:
         raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
+    if runtime == "onnx" and device not in ("auto", "cpu"):
+        raise ModelError(f"The onnx runtime runs on the CPU only, not on {device!r}. Leave the device out.")
+    read = partial(_load_onnx, folder) if runtime == "onnx" else partial(_load_torch, folder, device)
+    return read_consistently(folder, read)
+
+
+def _load_onnx(folder: Path, manifest: Manifest) -> Model:
+    from blemish.runtimes.onnx import OnnxRuntime  # needs the extra `onnx`
+
+    require_current_graph(folder, manifest.format)
+    return Model(manifest, OnnxRuntime(checked_file(folder, manifest, GRAPH)))
+
+
+def _load_torch(folder: Path, device: str, manifest: Manifest) -> Model:
     if manifest.method not in method_names():
         raise MethodError(
             f"{folder} was fitted with the method {manifest.method!r:.80}, which is not known here. Import the module "
@@ -190,7 +219,7 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
         )
     cls = find_method(manifest.method)
     missing = sorted(cls.declared.arguments.keys() - manifest.arguments.keys())
-    if missing and manifest.format == FORMAT:  # a default could give other scores
+    if missing and manifest.format != NORMALISED:  # a default could give other scores
         raise ModelError(
             f"{folder / FILE} lacks the arguments {', '.join(missing)} of {manifest.method}: it is damaged, or another "
             "version of the method wrote it. Copy the model folder again, or fit again."
@@ -199,8 +228,10 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
 
     upgrade = partial(upgrade_weights, manifest.format, manifest.method)
     method = load_method(cls, manifest.arguments, checked_file(folder, manifest, WEIGHTS), upgrade)
-    manifest = manifest.changed(format=FORMAT, arguments=method.arguments)
-    return Model(manifest, TorchRuntime(method, resolve_device(device)))
+    current = manifest.changed(format=FORMAT, arguments=method.arguments)
+    model = Model(current, TorchRuntime(method, resolve_device(device)))
+    model._saved = resolved(folder), manifest
+    return model
 
 
 def recalibrate(
@@ -223,27 +254,16 @@ def recalibrate(
         ValueError: If a value is out of range.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    require_current_weights(folder, manifest.format)
-    calibration = manifest.calibration
-    if false_alarm_rate is not None:
-        calibration = calibration.with_false_alarm_rate(false_alarm_rate)
-    calibration = calibration.with_thresholds(image=image, pixel=pixel)
-    manifest = manifest.changed(calibration=calibration)
-    write_manifest(manifest, folder)
+    require_current_weights(folder, read_manifest(folder).format)
+    with changing(folder):
+        manifest = read_manifest(folder)
+        calibration = manifest.calibration
+        if false_alarm_rate is not None:
+            calibration = calibration.with_false_alarm_rate(false_alarm_rate)
+        calibration = calibration.with_thresholds(image=image, pixel=pixel)
+        manifest = manifest.changed(calibration=calibration, format=FORMAT)
+        write_manifest(manifest, folder)
     return manifest
-
-
-def refuse_other_content(target: Path) -> None:
-    """Check that `target`, a resolved path, does not exist or is a model, which may be replaced.
-
-    Raises:
-        ModelError: If anything else is there.
-    """
-    if os.path.lexists(target) and not (target / FILE).is_file():  # a loop of links exists, but has no target
-        raise ModelError(
-            f"{target} exists and is not a model, so it is not overwritten. Name another folder."
-        )
 
 
 def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
@@ -269,11 +289,9 @@ def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
     try:
         if isinstance(image, str | Path):
             path = Path(image)
-            if is_folder(path):
+            if is_folder(path) and path not in entries_of(path).images:
                 raise DataError(
-                    f"{path} cannot be searched for images. Check that you may read the folder."
-                    if list_folder(path) is None
-                    else f"{path} holds no images. Name an image, or a folder that holds images."
+                    f"{printable(path)} holds no images. Name an image, or a folder that holds images."
                 )
         elif isinstance(image, Sample):
             path = image.path

@@ -116,13 +116,14 @@ def create_method(
         ) from error
 
 
-def preset_preprocess(name: str, preset: str | None) -> Preprocess:
-    """The preprocessing of a method's preset; the default one without a preset.
+def preset_preprocess(name: str, preset: str | None) -> Preprocess | None:
+    """The preprocessing of a method's preset; None without a preset, or if it leaves the preprocessing open.
 
     Raises:
         MethodError: If the method or the preset does not exist.
     """
-    return Preprocess() if preset is None else Preprocess(**_find_preset(name, preset).preprocess)
+    settings = None if preset is None else _find_preset(name, preset).preprocess
+    return Preprocess(**settings) if settings else None
 
 
 def _find_preset(name: str, preset: str) -> "Preset":

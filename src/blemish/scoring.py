@@ -158,5 +158,5 @@ def require_finite(score: float, anomaly_map: ArrayLike, path: Path | None = Non
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
         raise ModelError(
             f"The model gave {path or 'an image'} a score or an anomaly map that is NaN or infinite, so there is no "
-            "verdict. Its weights are damaged or it learned from unsuitable images; copy it again or fit again."
+            "verdict. Inspect another image: if that fails too, fit the model again."
         )

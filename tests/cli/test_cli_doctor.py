@@ -60,8 +60,7 @@ def test_absent_packages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("doctor")
     assert result.exit_code == 0
     assert problems(result) == [
-        "Problem: onnxscript not installed: models cannot be exported, and cannot run without torch. "
-        "Run: pip install 'blemish[onnx]'"
+        "Problem: onnxscript not installed: models cannot be exported to ONNX. Run: pip install 'blemish[export]'"
     ]
 
     monkeypatch.setattr(doctor, "version_of", lambda name: None if name == "numpy" else real(name))

@@ -18,6 +18,7 @@ from blemish.methods.base import Method
 from blemish.runtimes.torch import TorchRuntime
 from blemish.types import Prediction
 from cli_data import draw_part, write
+from model_folder import stored
 
 Run = Callable[..., Result]
 
@@ -128,11 +129,11 @@ def test_fail_on_ng(run: Run, fitted: Path, folder: Path) -> None:
 
 
 def test_damaged_model(run: Run, model: Path, folder: Path) -> None:
-    shutil.copy(model / "manifest.json", model / "weights.safetensors")
+    shutil.copy(model / "manifest.json", stored(model))
     result = run("inspect", model, folder)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {model / 'weights.safetensors'} is not the file that the manifest describes: its sha256 differs. "
+        f"Error: {stored(model)} is not the file that the manifest describes: its sha256 differs. "
         "Copy the model folder again.\n"
     )
 

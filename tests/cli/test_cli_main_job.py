@@ -9,6 +9,7 @@ from click.testing import Result
 
 import blemish
 from cli_data import draw_part, without_decimals, write
+from model_folder import stored
 
 Run = Callable[..., Result]
 
@@ -32,15 +33,18 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert without_decimals(result.stdout) == (
+        "Images 48 × 64, input 32 × 32 pixels (height × width): one cell covers # × 1 pixels; defects from about 24 "
+        "pixels can be expected to be seen.\n"
         "Learned from 18 images in # s, held out 2.\n"
         "Image threshold #, pixel threshold #.\n"
         "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; expect up to "
         "33 % of normal images called NG (below 78 % with 95 % confidence); hold out at least 99 images to reach it.\n"
+        f"Highest scores among the held-out images: {made}/flat/04.png (#); {made}/flat/19.png (#)\n"
         "Model: models/part\n"
     )
     assert sorted(path.name for path in (tmp_path / "models/part").iterdir()) == [
         "manifest.json",
-        "weights.safetensors",
+        stored(tmp_path / "models/part").name,
     ]
 
     defective = write(tmp_path / "new" / "缺陷 1.png", draw_part(7, is_defective=True))
@@ -103,7 +107,7 @@ def test_calibrate(run: Run, model: Path) -> None:
 
     result = run("calibrate", model, "--image-threshold", "2.5", "--pixel-threshold", "9")
     assert result.stdout.startswith(
-        "Image threshold 2.5, pixel threshold 9.\nThe image threshold was set by hand; "
+        "Image threshold 2.5 (set by hand), pixel threshold 9 (set by hand).\nThe image threshold was set by hand; "
     )
     assert blemish.load(model).calibration == changed.with_thresholds(image=2.5, pixel=9)
 
@@ -122,11 +126,12 @@ def test_show(run: Run, fitted: Path) -> None:
         "skipped           0 unreadable images\n"
         f"data              fingerprint {manifest.data.fingerprint[:16]}\n"
         "input             48 × 64 pixels (height × width), squash\n"
-        f"image threshold   {manifest.calibration.image_threshold:.6g}\n"
-        f"pixel threshold   {manifest.calibration.pixel_threshold:.6g}\n"
+        "resolution        one cell covers 1 × 1 pixels; defects from about 12 pixels can be expected to be seen\n"
+        f"image threshold   {manifest.calibration.image_threshold:.6g} (set by hand)\n"
+        f"pixel threshold   {manifest.calibration.pixel_threshold:.6g} (set by hand)\n"
         f"                  {manifest.calibration.summary()}\n"
         "files             weights.safetensors\n"
-        f"written by        blemish {blemish.__version__}, format 2\n"
+        f"written by        blemish {blemish.__version__}, format 3\n"
     )
     assert json.loads(run("show", fitted, "--json").stdout) == json.loads(
         (fitted / "manifest.json").read_text("utf-8")

@@ -13,6 +13,7 @@ from blemish import plugins
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.types import Prediction
+from model_folder import stored
 
 Run = Callable[..., Result]
 
@@ -65,7 +66,7 @@ def fit(run: Run, made: Path, *options: str) -> Result:
 def weight(folder: str) -> float:
     from safetensors.numpy import load_file
 
-    return float(load_file(Path(folder) / "weights.safetensors")["weight"][0])
+    return float(load_file(stored(Path(folder)))["weight"][0])
 
 
 def test_fit_says_how_many_of_its_epochs_it_took(

@@ -8,7 +8,9 @@ import pytest
 from click.testing import Result
 
 import blemish
+from blemish.manifest import GRAPH
 from cli_data import draw_part, without_decimals, write
+from model_folder import files, stored
 
 Run = Callable[..., Result]
 
@@ -26,15 +28,46 @@ def test_new_images_are_learned_and_the_exported_graph_is_renewed(
 ) -> None:
     for index in (900, 901):
         write(tmp_path / "new" / f"{index}.png", draw_part(index))
-    graph = (model / "model.onnx").read_bytes()
-    result = run("update", model, tmp_path / "new")
+    graph = stored(model, GRAPH).read_bytes()
+    result = run("update", model, tmp_path / "new", "--accept-ng")
     assert result.exit_code == 0, result.output
     lines = without_decimals(result.stdout).splitlines()
     assert lines[0] == "Learned 2 more images in # s."
-    assert lines[1].startswith("Image threshold #, pixel threshold #")
+    assert lines[1] == (
+        f"Highest scores before the update: {tmp_path}/new/901.png (#); {tmp_path}/new/900.png (#)"
+    )
+    assert lines[2].startswith("Image threshold #, pixel threshold #")
     assert lines[-1] == f"Model: {model}"
-    assert (model / "model.onnx").read_bytes() != graph
+    assert stored(model, GRAPH).read_bytes() != graph
     assert blemish.load(model, runtime="onnx").manifest.history.updates[0].added == 2
+
+
+def test_images_that_are_ng_are_learned_only_if_accepted(run: Run, model: Path, tmp_path: Path) -> None:
+    defective = write(tmp_path / "new" / "a.png", draw_part(900, is_defective=True))
+    blemish.recalibrate(model, image=2 * blemish.load(model).calibration.image_threshold)
+    before = files(model)
+    write(tmp_path / "new" / "b.png", draw_part(901))
+    result = run("update", model, tmp_path / "new")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        "Error: 1 of 2 new images are NG by the present model, whose threshold is "
+    )
+    assert f"; the highest scores: {defective} (" in result.stderr
+    assert result.stderr.endswith(
+        "Look at these images, then learn them with --accept-ng (accept_ng=True).\n"
+    )
+    assert files(model) == before
+
+
+def test_update_is_undone(run: Run, model: Path, tmp_path: Path) -> None:
+    before = blemish.load(model).manifest
+    write(tmp_path / "new.png", draw_part(900))
+    assert run("update", model, tmp_path / "new.png", "--accept-ng").exit_code == 0
+    assert blemish.load(model).manifest != before
+    result = run("update", model, "--undo")
+    assert (result.exit_code, result.stdout) == (0, f"{before.calibration.describe()}\nModel: {model}\n")
+    assert blemish.load(model).manifest == before
+    assert blemish.load(model, runtime="onnx").manifest == before
 
 
 def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp_path: Path) -> None:
@@ -52,7 +85,8 @@ def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((), "Nothing to do. Give normal images, or a missed defect with --remove-like."),
+        ((), "Nothing to do. Give normal images, a missed defect with --remove-like, or --undo."),
+        (("a.png", "--undo"), "--undo takes no images. Give it alone."),
         (
             ("a.png", "--box", "1,2,3,4"),
             "--box is the position of the defect of --remove-like. Give both or neither.",

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from blemish.data.dataset import open_dataset
 from blemish.data.layouts import read_csv
-from blemish.errors import DataError
+from blemish.errors import BlemishWarning, DataError
 from empty_files import touch
 
 
@@ -46,7 +48,8 @@ def test_csv(tmp_path: Path) -> None:
 def test_csv_without_optional_columns(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
     (tmp_path / "t.csv").write_text("label,path\ngood,a.png\nbad,b.png\n")
-    data = open_dataset(tmp_path / "t.csv")
+    with pytest.warns(BlemishWarning, match="All 1 test images"):
+        data = open_dataset(tmp_path / "t.csv")
     assert [(s.split, s.defect_type, s.category) for s in data.samples] == [
         ("train", "good", "t"),
         ("test", "defect", "t"),
@@ -84,6 +87,24 @@ def test_csv_errors_name_the_line(tmp_path: Path, text: str, message: str) -> No
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         open_dataset(tmp_path / "t.csv")
+
+
+def test_each_row_asks_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table may have 100 000 rows, on a network drive."""
+    asked: Counter[str] = Counter()
+    for name in ("stat", "lstat"):
+        original = getattr(os, name)
+
+        def counting(*arguments: Any, name: str = name, original: Any = original, **more: Any) -> Any:
+            asked[name] += 1
+            return original(*arguments, **more)
+
+        monkeypatch.setattr(os, name, counting)
+    touch(tmp_path, "a.png")
+    (tmp_path / "t.csv").write_text("path,label\n" + 200 * "a.png,ok\n")
+    assert len(open_dataset(tmp_path / "t.csv").train) == 200
+    assert asked["stat"] < 220
+    assert asked["lstat"] < 40
 
 
 def test_csv_in_another_encoding(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_pipe_is_not_hashed(tmp_path: Path) -> None:
             read(tmp_path / "pipe.png")
 
 
-@pytest.mark.parametrize("refused", ["listdir", "access"])
+@pytest.mark.parametrize("refused", ["scandir", "access"])
 def test_subfolder_that_may_not_be_read_is_reported(
     model: blemish.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:

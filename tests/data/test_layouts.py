@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blemish.data.dataset import list_categories, open_dataset
-from blemish.data.layouts import LAYOUTS, find_layout, natural_order
+from blemish.data.layouts import LAYOUTS, find_layout
 from blemish.errors import DataError
 from blemish.types import Sample
 from empty_files import touch
@@ -90,8 +90,9 @@ def test_missing_masks_are_counted(tmp_path: Path, removed: list[str], count: in
     make_mvtec(tmp_path)
     for name in removed:
         (tmp_path / "ground_truth" / name).unlink()
-    problem = rf"{count} of 2 anomalous test images have no mask, the first is .*0\.png\. "
-    with pytest.raises(DataError, match=problem + "Add the masks, or use --layout folder"):
+    problem = rf"^{count} of 2 anomalous test images have no mask, the first is .*hole/0\.png: "
+    looked_for = r"there is neither .*ground_truth/hole/0_mask\.png nor 0\.png, with any image suffix\. "
+    with pytest.raises(DataError, match=problem + looked_for + "Add the masks, or use --layout folder"):
         open_dataset(tmp_path)
     data = open_dataset(tmp_path, layout="folder")
     assert not data.has_masks
@@ -130,17 +131,17 @@ def test_flat_takes_direct_images_only(tmp_path: Path) -> None:
 
 def test_btad(tmp_path: Path) -> None:
     touch(tmp_path, "01/train/ok/0.bmp", "01/test/ok/1.bmp", "01/test/ko/2.bmp", "01/ground_truth/ko/2.png")
-    touch(tmp_path, "02/train/ok/0.png", "02/test/ko/3.png", "02/ground_truth/ko/3.bmp")
+    touch(tmp_path, "02/train/ok/0.png", "02/test/ok/1.png", "02/test/ko/3.png", "02/ground_truth/ko/3.bmp")
     assert list_categories(tmp_path) == ("01", "02")
     data = open_dataset(tmp_path, category="01")
-    assert data.layout == "btad"
+    assert data.layout == "mvtec"
     assert brief(data.samples, tmp_path / "01") == [
         ("test/ko/2.bmp", 1, "test", "ko", "ground_truth/ko/2.png"),
         ("test/ok/1.bmp", 0, "test", "good", ""),
         ("train/ok/0.bmp", 0, "train", "good", ""),
     ]
     single = open_dataset(tmp_path / "02")
-    assert (single.layout, single.categories, single.has_masks) == ("btad", ("02",), True)
+    assert (single.layout, single.categories, single.has_masks) == ("mvtec", ("02",), True)
 
 
 def make_visa(root: Path) -> None:
@@ -197,17 +198,13 @@ def test_unknown_places(tmp_path: Path) -> None:
         DataError, match=r"Found: notes\.txt, sub0, .*, …\. Expected one of: .*train/good \(folder\)"
     ):
         find_layout(tmp_path)
-    with pytest.raises(DataError, match=r"There is no layout 'coco'\. Choose one of csv, visa, mvtec, btad"):
+    with pytest.raises(
+        DataError, match=r"There is no layout 'coco'\. Choose one of csv, visa, mvtec, folder, ok_ng"
+    ):
         open_dataset(tmp_path, layout="coco")
     for layout in LAYOUTS.keys() - {"csv"}:
         with pytest.raises(DataError, match="holds no images in this layout"):
             open_dataset(tmp_path, layout=layout)
-
-
-def test_natural_order() -> None:
-    names = ["b/1.png", "a/10.png", "a/9.png", "a/09.png", "a/x.png", "10/a.png", "9/a.png"]
-    ordered = [path.as_posix() for path in sorted(map(Path, names), key=natural_order)]
-    assert ordered == ["9/a.png", "10/a.png", "a/09.png", "a/9.png", "a/10.png", "a/x.png", "b/1.png"]
 
 
 @pytest.mark.skipif("BLEMISH_DATA" not in os.environ, reason="BLEMISH_DATA is not set: no real images")

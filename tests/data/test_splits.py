@@ -38,7 +38,7 @@ def test_hold_out_depends_on_the_seed_and_needs_two() -> None:
     assert len(hold_out(samples)[1]) == 4
     for count in (0, 1):
         with pytest.raises(
-            DataError, match=rf"Found {count} normal training image\(s\), but at least 2 are needed"
+            DataError, match=rf"Found {count} different normal training image\(s\), but at least 2 are needed"
         ):
             hold_out(samples[:count])
     for share in (0.0, 1.0, float("nan")):

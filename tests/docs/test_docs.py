@@ -11,6 +11,8 @@ import blemish
 from blemish.calibration import Calibration
 from blemish.cli.doctor import VARIABLES
 from blemish.cli.main import blemish as program
+from blemish.data.input_size import Resolution
+from blemish.data.labels import DEFECT_WORDS, NORMAL_WORDS
 from blemish.data.layouts import LAYOUTS
 from blemish.data.preprocess import Preprocess
 from blemish.features.backbone import NETWORKS
@@ -114,8 +116,19 @@ def test_every_layout_is_described() -> None:
     ]
 
 
+def test_every_word_for_a_label_is_listed() -> None:
+    text = read("docs/data-layouts.md").lower()
+    assert [word for word in (*NORMAL_WORDS, *DEFECT_WORDS) if f"`{word}`" not in text] == []
+
+
 def test_every_backbone_is_described() -> None:
-    assert first_column("docs/backbones.md") == {*NETWORKS, "NAME:random"}
+    assert first_column("docs/backbones.md") == {
+        *NETWORKS,
+        "NAME@FILE",
+        "hf:OWNER/MODEL",
+        "timm:NAME",
+        "NAME:random",
+    }
     parameters = sum(parameter.numel() for parameter in Compact().parameters())
     assert f"{parameters / 1e6:.1f} million parameters" in read("docs/backbones.md")
 
@@ -133,6 +146,7 @@ def test_every_key_of_the_manifest_is_described() -> None:
     assert {f"`{name}`" for name in Manifest.model_fields} <= rows.keys()
     records: dict[str, type[Record]] = {
         "preprocess": Preprocess,
+        "resolution": Resolution,
         "calibration": Calibration,
         "data": TrainingData,
         "history": History,

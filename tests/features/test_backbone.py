@@ -69,8 +69,9 @@ def test_network_is_cut_after_the_last_layer_asked_for() -> None:
 )
 def test_unknown_name(name: str) -> None:
     text = (
-        f"No backbone is called {name!r}. Choose one of: {KNOWN}; hf:OWNER/MODEL for a vision transformer of the "
-        "Hugging Face Hub; NAME:random for random weights."
+        f"No backbone is called {name!r}. Choose one of: {KNOWN}; NAME@FILE for your own weights of one; "
+        "hf:OWNER/MODEL for a vision transformer of the "
+        "Hugging Face Hub; timm:NAME for a network of timm; NAME:random for random weights."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
         Backbone(name, (2,))
@@ -129,7 +130,7 @@ def test_random_weights_of_one_layer_differ_from_the_next() -> None:
 
 
 def test_without_pretrained_looks_for_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(name: str, shapes: object) -> None:
+    def refuse(name: str, shapes: object, file: object) -> None:
         raise AssertionError(f"weights of {name} were looked for")
 
     monkeypatch.setattr("blemish.features.backbone.pretrained_state", refuse)

@@ -15,6 +15,7 @@ from blemish.features.compact import Compact
 from blemish.features.hub import HubNetwork
 from blemish.features.resnet import DESIGNS, ResNet
 from blemish.features.tiles import compute_reach, tiled
+from blemish.features.timm_network import TimmNetwork
 
 ROUNDING = 1e-5  # of the largest feature: float32 sums in another order
 EXACT = 1e-12  # the same in float64
@@ -162,7 +163,7 @@ def test_reach_is_where_gradients_end(name: str, layer: int, size: int) -> None:
     backbone = Backbone(f"{name}:random", (layer,))
     for parameter in backbone.parameters():
         parameter.abs_()  # no ReLU cuts a path off
-    assert not isinstance(backbone.network, HubNetwork)
+    assert not isinstance(backbone.network, HubNetwork | TimmNetwork)
     reach, stride = compute_reach(backbone.network.path()), backbone.strides[0]
     images = (random_images(1, size, size).abs() + 0.1).requires_grad_()
     cell = size // 2 // stride
@@ -203,7 +204,7 @@ def test_halo_is_the_reach_in_whole_strides(
     name: str, layers: tuple[int, ...], reach: int, halo: int
 ) -> None:
     backbone = Backbone(f"{name}:random", layers)
-    assert not isinstance(backbone.network, HubNetwork)
+    assert not isinstance(backbone.network, HubNetwork | TimmNetwork)
     assert (compute_reach(backbone.network.path()), backbone.halo) == (reach, halo)
 
 

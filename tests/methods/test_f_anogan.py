@@ -119,7 +119,7 @@ def test_resumed_training_gives_the_same_weights_in_either_phase(
     for stop in (stop_at, 0):
         method = Interrupted(**TINY, critic_steps=3)
         method.stop_at = stop
-        checkpoint = Checkpoint(tmp_path / "state", {"seed": 0}, resume=True)
+        checkpoint = Checkpoint(tmp_path / "state", {"seed": 0}, resume=stop == 0)
         checkpoint.kept_at = float("-inf")
         if stop:
             with pytest.MonkeyPatch.context() as patch:

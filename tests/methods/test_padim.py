@@ -49,7 +49,7 @@ def test_channels_are_drawn_by_the_seed_and_saved_with_the_model() -> None:
 
 
 def test_more_dimensions_than_channels_use_all_channels() -> None:
-    assert learned(dimensions=10_000).channels.tolist() == list(range(64 + 128))
+    assert learned(dimensions=8192).channels.tolist() == list(range(64 + 128))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, ModelError
 from blemish.manifest import FILE, WEIGHTS
 from blemish.methods.patchcore import PatchCore
-from model_folder import Bomb, Json, nothing, tamper
+from model_folder import Bomb, Json, nothing, stored, tamper
 from tiny_product import draw_part, normal_samples, tiny_model
 
 
@@ -57,7 +57,7 @@ def entry(shape: list[int], end: int, kind: str = "F32", start: int = 0) -> Json
     ],
 )  # fmt: skip
 def test_false_weights_are_one_clear_error(folder: Path, content: bytes) -> None:
-    (folder / WEIGHTS).write_bytes(content)
+    stored(folder).write_bytes(content)
     tamper(folder, nothing)
     with pytest.raises(
         ModelError, match=r"weights\.safetensors does not hold the weights of Average with the"
@@ -66,9 +66,9 @@ def test_false_weights_are_one_clear_error(folder: Path, content: bytes) -> None
 
 
 def test_cut_weights_are_one_clear_error(folder: Path) -> None:
-    content = (folder / WEIGHTS).read_bytes()
+    content = stored(folder).read_bytes()
     for length in (0, 4, 8, 50, len(content) // 2, len(content) - 1):
-        (folder / WEIGHTS).write_bytes(content[:length])
+        stored(folder).write_bytes(content[:length])
         tamper(folder, nothing)
         with pytest.raises(ModelError, match="does not hold the weights"):
             blemish.load(folder)
@@ -83,44 +83,44 @@ def test_any_bytes_as_weights_give_a_model_error_or_a_model(
     base = tmp_path_factory.getbasetemp() / "fuzzed"
     if not base.exists():
         tiny_model(tmp_path_factory.mktemp("parts"), 3).save(base)
-    original = (base / WEIGHTS).read_bytes()
+    original = stored(base).read_bytes()
     header = 8 + struct.unpack("<Q", original[:8])[0]
     content = bytearray(original)
     for place in data.draw(st.lists(st.integers(0, header - 1), min_size=1, max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
     try:
-        (base / WEIGHTS).write_bytes(content)
+        stored(base).write_bytes(content)
         tamper(base, nothing)
         blemish.load(base).inspect(draw_part(1))
     except BlemishError:
         pass
     finally:
-        (base / WEIGHTS).write_bytes(original)
+        stored(base).write_bytes(original)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_numbers_give_no_verdict(folder: Path, value: float) -> None:
-    state = load_file(folder / WEIGHTS)
+    state = load_file(stored(folder))
     state["average"][0, 3, 4] = value
-    save_file(state, folder / WEIGHTS)
+    save_file(state, stored(folder))
     tamper(folder, nothing)
     with pytest.raises(ModelError, match="NaN or infinite, so there is no verdict"):
         blemish.load(folder).inspect(draw_part(1))
 
 
 def test_weights_of_another_size_give_no_verdict(folder: Path) -> None:
-    state = load_file(folder / WEIGHTS)
+    state = load_file(stored(folder))
     state["average"] = torch.zeros(3, 7, 7)
-    save_file(state, folder / WEIGHTS)
+    save_file(state, stored(folder))
     tamper(folder, nothing)
     with pytest.raises(ModelError, match=r"The model cannot score these images: .*size of tensor"):
         blemish.load(folder).inspect(draw_part(1))
 
 
 def test_weights_that_learned_nothing_give_no_verdict(folder: Path) -> None:
-    state = load_file(folder / WEIGHTS)
+    state = load_file(stored(folder))
     state["learned"] = torch.empty(0)
-    save_file(state, folder / WEIGHTS)
+    save_file(state, stored(folder))
     tamper(folder, nothing)
     with pytest.raises(BlemishError, match="Average has not learned yet"):
         blemish.load(folder).inspect(draw_part(1))
@@ -133,10 +133,10 @@ def test_an_index_beyond_the_memory_bank_gives_no_verdict(tmp_path: Path) -> Non
         tmp_path / "m"
     )
     blemish.load(folder).inspect(draw_part(1))
-    state = load_file(folder / WEIGHTS)
+    state = load_file(stored(folder))
     for index in (2**62, -(2**62)):
         state["memory_bank.support"].fill_(index)
-        save_file(state, folder / WEIGHTS)
+        save_file(state, stored(folder))
         tamper(folder, nothing)
         with pytest.raises(ModelError, match=r"The model cannot score these images: .*out of"):
             blemish.load(folder).inspect(draw_part(1))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import blemish
-from blemish.manifest import FILE, WEIGHTS
+from blemish.manifest import FILE
 from blemish.model import Model
-from model_folder import broken_at, files
+from model_folder import broken_at, files, stored
 from tiny_product import SMALL, Average, normal_samples
 
 
@@ -32,14 +32,14 @@ def test_recalibration_changes_the_thresholds_only(
         Average(), normal_samples(tmp_path / "parts", 8), preprocess=SMALL, hold_out_share=0.5
     )
     folder = model.save(tmp_path / "m")
-    weights = folder / WEIGHTS
+    weights = stored(folder)
     status, content = weights.stat(), weights.read_bytes()
     manifest = blemish.recalibrate(folder, **changes)
     assert manifest == model.manifest.changed(calibration=expected(model.calibration))
     assert blemish.load(folder).manifest == manifest
     assert weights.read_bytes() == content
     assert (weights.stat().st_mtime_ns, weights.stat().st_ino) == (status.st_mtime_ns, status.st_ino)
-    assert sorted(path.name for path in folder.iterdir()) == [FILE, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [FILE, weights.name]
 
 
 @pytest.mark.parametrize(

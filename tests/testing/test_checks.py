@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from blemish.blocks.padding import mask_grid, split_padding
 from blemish.errors import ModelError
@@ -104,6 +105,13 @@ class LeavesNaN(Untrue):
         return torch.where(visible[:, 0], super().grid(filled, visible), torch.nan)
 
 
+class NeedsWholeCells(Untrue):
+    def grid(self, filled: Tensor, visible: Tensor) -> Tensor:
+        cells = functional.adaptive_avg_pool2d(visible.to(torch.float32), (8, 8)) >= 0.5
+        grid: Tensor = super().grid(filled, visible) / cells.any()
+        return grid
+
+
 class KeepsItToItself(Untrue):
     scale = 1.0
 
@@ -159,6 +167,11 @@ CAUGHT: list[tuple[type[Method], str, str]] = [
     (RemembersImages, "scoring_is_pure", "a second time"),
     (LetsPaddingWin, "padding_never_scores", r"the map's maximum is .* on the padding"),
     (LeavesNaN, "padding_never_scores", "padding makes the score NaN"),
+    (
+        NeedsWholeCells,
+        "any_size_and_padding",
+        r"images of \(128, 128\) with paddings .* have the scores \[(nan|inf)",
+    ),
     (KeepsItToItself, "save_load_is_identical", "after loading: the score differs by"),
     (MovesFrozenParts, "frozen_parts_do_not_move", r"frozen parameters moved: \['backbone.weight'\]"),
     (ExportsAnotherThing, "exported_graph_agrees", "The exported graph's score differs from torch's by"),
@@ -193,7 +206,7 @@ def test_checks_share_what_they_trained() -> None:
             super().collect(batches)
 
     check_method(Counted)
-    assert trained == 4  # shared, again with the same seed, frozen parts, one image
+    assert trained == 8  # shared, again with the same seed, four sizes, frozen parts, one image
 
 
 def test_check_method_runs_them_all() -> None:

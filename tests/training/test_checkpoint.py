@@ -15,7 +15,7 @@ from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method
 from blemish.training import checkpoint as module
 from blemish.training import learn
-from blemish.training.checkpoint import NUMBERS, TENSORS, Checkpoint
+from blemish.training.checkpoint import NUMBERS, Checkpoint
 from blemish.types import Prediction
 
 IMAGES: NDArray[np.float32] = np.random.default_rng(0).normal(size=(7, 3, 8, 8)).astype(np.float32)
@@ -82,6 +82,7 @@ def broken_off(folder: Path, stop_at: int) -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore:.*holds no unfinished training")  # broken off in the first step
 @pytest.mark.parametrize("stop_at", [1, 2, 4, 5, 9, 16])
 def test_resumed_training_ends_at_the_same_weights(tmp_path: Path, stop_at: int) -> None:
     """Seven images in batches of two are four steps an epoch: within an epoch, at its end, just after it."""
@@ -108,7 +109,7 @@ def test_resumed_training_ends_at_the_same_weights(tmp_path: Path, stop_at: int)
 def test_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     folder = tmp_path / "unfinished"
     first, second = Noisy(), Noisy()
-    learn(first, IMAGES, checkpoint=Checkpoint(folder, IDENTITY, resume=True))
+    learn(first, IMAGES, checkpoint=Checkpoint(folder, IDENTITY, resume=False))
     learn(second, IMAGES, checkpoint=Checkpoint(folder, IDENTITY, resume=True))
     assert (first.calls, second.calls) == (16, 0)
     assert torch.equal(first.scale, second.scale)
@@ -139,9 +140,9 @@ def test_a_state_of_other_training_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        lambda folder: (folder / TENSORS).write_bytes(b"\0" * 20),
+        lambda folder: next(folder.glob("*.safetensors")).write_bytes(b"\0" * 20),
         lambda folder: (folder / NUMBERS).write_text("{", encoding="utf-8"),
-        lambda folder: (folder / NUMBERS).unlink(),
+        lambda folder: next(folder.glob("*.safetensors")).unlink(),
         lambda folder: (folder / NUMBERS).write_text("[]", encoding="utf-8"),
         lambda folder: _change(folder, lambda numbers: numbers.pop("groups")),
         lambda folder: _change(folder, lambda numbers: numbers["done"].update(step="x")),

@@ -138,6 +138,20 @@ def test_a_mask_of_another_size_is_refused(model: Model, tmp_path: Path) -> None
         blemish.evaluate(model, samples)
 
 
+def test_masks_that_mark_nothing_are_named(model: Model, tmp_path: Path) -> None:
+    samples = labelled_samples(tmp_path / "test")
+    masked = [sample for sample in samples if sample.mask_path]
+    for sample in masked[1:3]:
+        assert sample.mask_path
+        write_image(sample.mask_path, np.zeros(read_image(sample.path).shape[:2], bool))
+    with pytest.warns(BlemishWarning) as caught:
+        blemish.evaluate(model, samples)
+    assert [str(warning.message) for warning in caught] == [
+        f"2 masks of anomalous images mark no pixel, the first is {masked[1].mask_path}, so the pixel metrics take "
+        "these images for normal. Mark the defects, or label the images good."
+    ]
+
+
 def test_an_unreadable_test_image_is_named(model: Model, tmp_path: Path) -> None:
     samples = labelled_samples(tmp_path / "test")
     samples[5].path.write_bytes(b"")

@@ -152,7 +152,7 @@ def test_a_name_stands_for_the_method_with_its_defaults(tmp_path: Path) -> None:
     samples = normal_samples(tmp_path, 4)
     by_name = blemish.fit("average", samples, preprocess=SMALL)
     assert without_time(by_name) == without_time(fit(samples))
-    assert blemish.fit("average", samples).preprocess == Preprocess()
+    assert blemish.fit("average", samples).preprocess == Preprocess(size=(224, 288))
 
 
 def test_fit_reports_its_phases(tmp_path: Path) -> None:

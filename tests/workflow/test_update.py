@@ -51,7 +51,7 @@ def test_a_cleared_false_alarm_is_no_false_alarm_afterwards_and_defects_still_ar
     new = written(tmp_path / "new", [variant(seed) for seed in range(30, 34)])
     assert model.inspect(variant(99)).verdict == "NG"
     before = model.inspect(draw_part(50, defect=1.0)).score
-    blemish.update(model, new)
+    blemish.update(model, new, accept_ng=True)
     assert model.inspect(variant(99)).verdict == "OK"
     assert model.inspect(draw_part(50, defect=1.0)).score == pytest.approx(before, rel=0.1)
     assert model.inspect(draw_part(50, defect=1.0)).verdict == "NG"
@@ -61,7 +61,7 @@ def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(tmp_
     model = fitted(normal_samples(tmp_path / "good", 12), coreset_ratio=1.0, neighbours=1)
     old = model.calibration
     images = [variant(seed) for seed in range(30, 33)]
-    blemish.update(model, written(tmp_path / "new", images))
+    blemish.update(model, written(tmp_path / "new", images), accept_ng=True)
     method = patchcore(model)
     bank = method.memory_bank
     expected = []
@@ -81,7 +81,7 @@ def test_the_bank_keeps_to_its_budget_and_the_manifest_to_the_facts(tmp_path: Pa
     model = fitted(normal_samples(tmp_path / "good", 12), bank_size=150)
     new = written(tmp_path / "new", [variant(seed) for seed in range(30, 40)])
     learned_from = model.manifest.data.learned_from
-    blemish.update(model, new)
+    blemish.update(model, new, accept_ng=True)
     method = patchcore(model)
     assert len(method.memory_bank.patches) == 150
     assert (method.memory_bank.origins[:, 0] >= learned_from).any()
@@ -97,7 +97,7 @@ def test_the_bank_keeps_to_its_budget_and_the_manifest_to_the_facts(tmp_path: Pa
 def test_a_threshold_set_by_hand_stays(tmp_path: Path) -> None:
     model = fitted(normal_samples(tmp_path / "good", 8))
     model.manifest = blemish.recalibrate(model.save(tmp_path / "m"), image=123.0)
-    blemish.update(model, written(tmp_path / "new", [variant(1)]))
+    blemish.update(model, written(tmp_path / "new", [variant(1)]), accept_ng=True)
     assert model.calibration.image_threshold == 123.0
 
 
@@ -114,7 +114,7 @@ def test_a_method_that_cannot_learn_on_says_so(tmp_path: Path) -> None:
     blemish.register_method("average", Average)
     model = tiny_model(tmp_path / "good")
     with pytest.raises(MethodError, match=r"Average cannot be updated\. Fit it again with the new images\."):
-        blemish.update(model, written(tmp_path / "new", [variant(1)]))
+        blemish.update(model, written(tmp_path / "new", [variant(1)]), accept_ng=True)
     with pytest.raises(
         MethodError, match=r"Average cannot forget a defect\. Fit it again without the images that show it\."
     ):

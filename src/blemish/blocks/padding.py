@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+ROUNDED = 0.999
+"""Factor below 1 that makes shares equal which differ by rounding."""
+
 
 def split_padding(images: Tensor) -> tuple[Tensor, Tensor]:
     """Separate each image from its padding and fill the padding by reflection, so that filters see no edge there.
@@ -21,8 +24,13 @@ def split_padding(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def visible_grid(visible: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which grid cells (N, h, w) lie on the image by at least half; visible is (N, 1, H, W)."""
-    return functional.adaptive_avg_pool2d(visible.to(torch.float32), size)[:, 0] >= 0.5
+    """Which grid cells (N, h, w) lie on the image by at least half; visible is (N, 1, H, W).
+
+    If no cell of an image does, as for a narrow strip between paddings, those with the largest share of it.
+    """
+    share = functional.adaptive_avg_pool2d(visible.to(torch.float32), size)[:, 0]
+    largest = share.amax((1, 2), keepdim=True)
+    return share >= (ROUNDED * largest).clamp_max(0.5)
 
 
 def mask_grid(grid: Tensor, visible: Tensor) -> Tensor:

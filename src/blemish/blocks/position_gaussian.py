@@ -24,6 +24,11 @@ class PositionGaussian(nn.Module):
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("whitening", torch.empty(0))
 
+    @staticmethod
+    def numbers(dimensions: int) -> int:
+        """How many numbers each position takes."""
+        return dimensions + dimensions * (dimensions + 1) // 2
+
     def update(self, features: Tensor, inside: Tensor) -> None:
         """Add features (N, d, h, w); positions where inside (N, h, w) is false do not count."""
         if not hasattr(self, "_statistics"):
@@ -34,7 +39,7 @@ class PositionGaussian(nn.Module):
         """Compute the factors of covariance + ridge · (mean variance) · I from the statistics.
 
         Raises:
-            MethodError: If fewer than two images were seen.
+            MethodError: If fewer than two images were seen, or all are equal.
         """
         statistics = self._statistics
         del self._statistics
@@ -46,7 +51,13 @@ class PositionGaussian(nn.Module):
         covariance = statistics.covariance()  # overwritten by the factors below, to save memory
         d = len(self.mean)
         diagonal = torch.tensor([_row(i).stop - 1 for i in range(d)], device=covariance.device)
-        covariance[diagonal] += ridge * covariance[diagonal].mean().clamp_min(torch.finfo(torch.float32).tiny)
+        variance = covariance[diagonal].mean()
+        if variance <= torch.finfo(torch.float32).tiny:
+            raise MethodError(
+                "All training images give the same values at every position, so nothing is known about what is usual. "
+                "Give images of different parts."
+            )
+        covariance[diagonal] += ridge * variance
         for start in range(0, covariance.shape[1], POSITIONS_AT_ONCE):
             block = covariance[:, start : start + POSITIONS_AT_ONCE]
             block.copy_(_pack(_inverse_factor(_unpack(block, d))))

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 
+from blemish.cli import environment
+
 VARIABLES = ("BLEMISH_WEIGHTS", "BLEMISH_WEIGHTS_URL", "BLEMISH_MAX_PIXELS", "BLEMISH_DATA")
 """Environment variables that blemish reads, the last one in its tests and benchmarks only."""
-LISTED_EXTRAS = ("train", "onnx")
+LISTED_EXTRAS = ("train", "onnx", "export")
 """Extras whose packages are listed."""
 
 EXAMPLES = """\b
@@ -22,7 +24,7 @@ blemish doctor
 
 @click.command("doctor", short_help="Check this installation.", epilog=EXAMPLES)
 def command() -> None:
-    """Check this installation: versions, devices, weights; every problem with its remedy.
+    """Check this installation: versions, devices, weights, limits of a container; every problem with its remedy.
 
     The exit code is 1 if blemish cannot work at all.
     """
@@ -48,6 +50,7 @@ def facts() -> Iterator[tuple[str, str]]:
     for extra in ("", *LISTED_EXTRAS):
         listed = ", ".join(f"{name} {version_of(name) or '(absent)'}" for name in requirements()[extra])
         yield (f"extra {extra}" if extra else "needs"), listed
+    yield from environment.facts()
     yield from _torch_facts()
     for name in sorted(os.environ):
         if name.startswith("BLEMISH_"):
@@ -79,19 +82,23 @@ def find_problems() -> tuple[list[str], list[str]]:
     if absent[""]:
         broken.append(f"{', '.join(absent[''])} not installed. Run: pip install --force-reinstall blemish")
     try:
-        import blemish.data.images
-        import blemish.workflow.fit  # noqa: F401
+        if opencv := environment.opencv_problem():
+            broken.append(opencv)
+        else:
+            import blemish.data.images
+            import blemish.workflow.fit  # noqa: F401
     except ImportError as error:
         broken.append(f"A package cannot be imported: {error}. Run: pip install --force-reinstall blemish")
     for extra, loss in (
         ("train", "only models exported to ONNX can be used, none can be fitted"),
-        ("onnx", "models cannot be exported, and cannot run without torch"),
+        ("onnx", "models cannot run without torch"),
+        ("export", "models cannot be exported to ONNX"),
     ):
         if absent[extra]:
             others.append(
                 f"{', '.join(absent[extra])} not installed: {loss}. Run: pip install 'blemish[{extra}]'"
             )
-    return broken, others + list(_variable_problems()) + list(_weight_problems())
+    return broken, [*others, *environment.problems(), *_variable_problems(), *_weight_problems()]
 
 
 def _variable_problems() -> Iterator[str]:

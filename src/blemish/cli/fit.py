@@ -2,10 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,13 +17,14 @@ from blemish.cli.options import (
     share_type,
     to_arguments,
     to_cache,
-    to_size,
+    to_pixels,
+    to_size_or_auto,
 )
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
     from blemish.data.preprocess import Preprocess
-    from blemish.types import Watch
+    from blemish.types import Sample, Watch
 
 EXAMPLES = """\b
 blemish fit patchcore bottle/ -o bottle.blemish
@@ -56,10 +57,17 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 )
 @click.option(
     "--image-size",
+    metavar="auto|N|HxW",
+    callback=to_size_or_auto,
+    help="Size of the network's input: N × N, height × width, or auto, the images' aspect ratio at --pixels; "
+    "overrides the preset's size and crop.  [default: that of the preset, or else auto]",
+)
+@click.option(
+    "--pixels",
     metavar="N|HxW",
-    callback=to_size,
-    help="Size of the network's input, N × N or height × width; overrides the preset's size and crop.  "
-    "[default: 256]",
+    callback=to_pixels,
+    help="Number of pixels of the input of --image-size auto: N × N or H × W. More show smaller defects and take "
+    "more time and memory.  [default: 256]",
 )
 @click.option(
     "--resize",
@@ -127,7 +135,8 @@ def command(
     preset: str | None,
     backbone: str | None,
     arguments: dict[str, Any],
-    image_size: tuple[int, int] | None,
+    image_size: tuple[int, int] | Literal["auto"] | None,
+    pixels: int | None,
     resize: Any,
     false_alarm_rate: float,
     hold_out: float,
@@ -146,9 +155,10 @@ def command(
     train and test folders, or a csv file; test images are not learned from.
     """
     from blemish.data.dataset import open_dataset
-    from blemish.plugins import create_method, preset_preprocess
+    from blemish.plugins import create_method
     from blemish.progress import progress_bars
     from blemish.workflow.fit import fit
+    from blemish.workflow.forecast import Forecast
 
     require_output(output)
     dataset = open_dataset(data, layout=layout, category=category)
@@ -157,11 +167,14 @@ def command(
         from blemish.runtimes.export import require_exportable
 
         require_exportable(learner)
+    preprocess = _preprocess(method, preset, dataset.train, image_size, pixels, resize)
+    if forecast := str(Forecast.of(learner, dataset.train, preprocess)):
+        click.echo(forecast)
     with _unfinished(output) as unfinished, progress_bars() as progress, _log(log, output, resume) as watch:
         model = fit(
             learner,
             dataset.train,
-            preprocess=_adapted(preset_preprocess(method, preset), image_size, resize),
+            preprocess=preprocess,
             test=dataset.test,
             hold_out_share=hold_out,
             false_alarm_rate=false_alarm_rate,
@@ -183,10 +196,10 @@ def require_output(output: Path) -> None:
     """Check, before training, that the model can be written."""
     from blemish.errors import ModelError
     from blemish.files import require_writable_folder, resolved
-    from blemish.model import refuse_other_content
+    from blemish.model_folder import require_replaceable
 
     target = resolved(output)
-    refuse_other_content(target)
+    require_replaceable(target)
     for folder in (target, _beside(output, ".{}.unfinished")):
         try:
             require_writable_folder(folder)
@@ -238,8 +251,28 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
     return LOGS[kind](_beside(output, "{}.log"), resume)
 
 
-def _adapted(preprocess: "Preprocess", image_size: tuple[int, int] | None, resize: Any) -> "Preprocess":
-    """The preset's preprocessing with the user's changes."""
-    if image_size is not None:
+def _preprocess(
+    method: str,
+    preset: str | None,
+    images: "Sequence[Sample]",
+    image_size: tuple[int, int] | Literal["auto"] | None,
+    pixels: int | None,
+    resize: Any,
+) -> "Preprocess":
+    """The preset's preprocessing with the user's changes, or else that which suits the images."""
+    from blemish.data.input_size import PIXELS, auto_preprocess
+    from blemish.data.preprocess import Preprocess
+    from blemish.plugins import preset_preprocess
+
+    if pixels is not None and image_size not in (None, "auto"):
+        raise click.UsageError(
+            "--pixels is for --image-size auto, and a size is given. Leave one of them out."
+        )
+    preset_own = preset_preprocess(method, preset)
+    preprocess = preset_own or Preprocess()
+    if isinstance(image_size, tuple):
         preprocess = preprocess.changed(size=image_size, crop=None)
+    elif preset_own is None or image_size == "auto" or pixels is not None:
+        suited = auto_preprocess(images, pixels=pixels or PIXELS)
+        preprocess = preprocess.changed(size=suited.size, crop=None)
     return preprocess if resize is None else preprocess.changed(resize=resize)

@@ -98,6 +98,7 @@ def _with_heat_maps(
 
 def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
     from blemish.inspection.result import Unreadable
+    from blemish.names import printable
 
     if as_json:
         click.echo(json.dumps(result.to_dict()))
@@ -107,5 +108,5 @@ def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
         verdict = click.style(result.verdict, fg="red" if result.verdict == "NG" else "green", bold=True)
         click.echo(
             f"{verdict} {result.score:.4g} (threshold {result.threshold:.4g}) "
-            f"regions {len(result.regions)} {result.path}"
+            f"regions {len(result.regions)} {printable(str(result.path))}"
         )

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -29,6 +29,19 @@ def to_size(_: click.Context, param: click.Parameter, value: str | None) -> tupl
     raise click.BadParameter(
         f"{value!r} is not a size. Write 256, or 256x320 for height × width.", param=param
     )
+
+
+def to_size_or_auto(
+    context: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | Literal["auto"] | None:
+    """Callback: a size, or "auto"."""
+    return "auto" if value == "auto" else to_size(context, param, value)
+
+
+def to_pixels(context: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Callback: the number of pixels of a size."""
+    size = to_size(context, param, value)
+    return None if size is None else size[0] * size[1]
 
 
 def to_arguments(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -88,7 +101,7 @@ def data_options(command: Command) -> Command:
     layout = click.option(
         "--layout",
         metavar="NAME",
-        help="Layout of the data set: csv, visa, mvtec, btad, folder or flat; recognised automatically unless given.",
+        help="Layout of the data set: csv, visa, mvtec, folder, ok_ng or flat; recognised automatically unless given.",
     )
     category = click.option(
         "--category", metavar="NAME", help="Name of the product, if the data set has several."

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from blemish.workflow.update import Box
 
 EXAMPLES = """\b
-blemish update bottle.blemish cleared/
+blemish update bottle.blemish cleared/ --accept-ng
 blemish update bottle.blemish --remove-like missed.png --box 310,120,40,25
 """
 
@@ -46,24 +46,43 @@ def to_box(_: click.Context, param: click.Parameter, value: str | None) -> "Box 
     help="Position of the defect in that image: left, top, width and height in pixels; default the position of "
     "the highest score.",
 )
+@click.option("--accept-ng", is_flag=True, help="Also learn images that are NG by the present model.")
+@click.option("--undo", "reverts", is_flag=True, help="Return to the model before its latest update.")
 @device_option
 def command(
-    model: Path, paths: tuple[Path, ...], remove_like: Path | None, box: "Box | None", device: str
+    model: Path,
+    paths: tuple[Path, ...],
+    remove_like: Path | None,
+    box: "Box | None",
+    accept_ng: bool,
+    reverts: bool,
+    device: str,
 ) -> None:
     """Add the normal images of each PATH to MODEL in seconds, without the earlier training images.
 
-    Each PATH is an image, or a folder that is searched with its subfolders. With --remove-like, the model
+    Each PATH is an image, or a folder that is searched with its subfolders. Nothing is learned if some of the
+    images are NG by the present model, unless --accept-ng says that they are normal. With --remove-like, the model
     forgets a defect that it learned as normal, and the training images that contain it are listed.
+
+    The version before the update is kept; --undo makes it the present one, a second --undo reverts that.
     """
     from blemish.data.find import find_images
     from blemish.manifest import GRAPH
     from blemish.model import load
+    from blemish.model_folder import undo
     from blemish.progress import progress_bars
     from blemish.workflow.update import remove_like as forget_defect
     from blemish.workflow.update import update
 
+    if reverts:
+        if paths or remove_like is not None:
+            raise click.UsageError("--undo takes no images. Give it alone.")
+        click.echo(f"{undo(model).calibration.describe()}\nModel: {model}")
+        return
     if not paths and remove_like is None:
-        raise click.UsageError("Nothing to do. Give normal images, or a missed defect with --remove-like.")
+        raise click.UsageError(
+            "Nothing to do. Give normal images, a missed defect with --remove-like, or --undo."
+        )
     if box is not None and remove_like is None:
         raise click.UsageError("--box is the position of the defect of --remove-like. Give both or neither.")
     loaded = load(model, device=device)
@@ -72,7 +91,7 @@ def command(
     if paths:
         images = list(find_images(paths))
         with progress_bars() as progress:
-            addition = update(loaded, images, progress=progress)
+            addition = update(loaded, images, accept_ng=accept_ng, progress=progress)
         click.echo(addition.summary())
     loaded.save(model, onnx=GRAPH in loaded.manifest.files)
     click.echo(f"Model: {model}")

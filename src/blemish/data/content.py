@@ -1,13 +1,18 @@
 """Hashes of image files: they find copies and give a data set its fingerprint."""
 
 import hashlib
+import stat
 import time
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
 
+from blemish.data.find import natural_order
 from blemish.data.images import content_fingerprint
+from blemish.errors import BlemishWarning
+from blemish.names import printable
 from blemish.types import Progress, Sample, no_progress
 
 HASH_DIGITS = 16
@@ -41,7 +46,38 @@ def fingerprint(samples: Iterable[Sample], hashes: Mapping[Path, str]) -> str:
         hashes: Hash of each of their files, from `content_hashes`.
     """
     lines = sorted(f"{hashes[sample.path]} {sample.path.name}\n" for sample in samples)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    # A file name that is not UTF-8 holds surrogates, which `encode` refuses otherwise.
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def without_copies(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> list[Sample]:
+    """The samples with different contents, in the order given; of copies, the first in natural order.
+
+    Copies on both sides of a split would make the held-out images look better than unknown ones.
+
+    Args:
+        samples: Images.
+        hashes: Hash of each of their files, from `content_hashes`.
+
+    Warns:
+        BlemishWarning: There are copies; the text counts them.
+    """
+    order = sorted(range(len(samples)), key=lambda index: natural_order(samples[index].path))
+    first: dict[str, int] = {}
+    for index in order:
+        first.setdefault(hashes[samples[index].path], index)
+    kept = sorted(first.values())
+    copies = [samples[index].path for index in order if first[hashes[samples[index].path]] != index]
+    if copies:
+        copy, original = copies[0], samples[first[hashes[copies[0]]]].path
+        same = "is listed twice" if copy == original else f"has the same bytes as {printable(original)}"
+        warnings.warn(
+            f"{len(copies)} of {len(samples)} images are copies of others and left out: the first, {printable(copy)}, "
+            f"{same}. Each image counts once.",
+            BlemishWarning,
+            stacklevel=4,
+        )
+    return [samples[index] for index in kept]
 
 
 def find_shared_content(hashes: Mapping[Path, str], test: Iterable[Sample]) -> list[tuple[Path, Path]]:
@@ -55,10 +91,19 @@ def find_shared_content(hashes: Mapping[Path, str], test: Iterable[Sample]) -> l
     """
     by_length: dict[int, list[Path]] = {}
     for path in hashes:
-        by_length.setdefault(path.stat().st_size, []).append(path)
-    candidates = {sample.path: by_length.get(sample.path.stat().st_size, []) for sample in test}
+        by_length.setdefault(_length(path), []).append(path)
+    candidates = {sample.path: by_length.get(_length(sample.path), []) for sample in test}
     unknown = [path for path, alike in candidates.items() if alike and path not in hashes]
     known = {**hashes, **content_hashes(unknown)}
     return [
         (file, path) for path, alike in candidates.items() for file in alike if known[file] == known[path]
     ]
+
+
+def _length(path: Path) -> int:
+    """Number of bytes; -1 for what cannot be read, which an evaluation will name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1

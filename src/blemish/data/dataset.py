@@ -1,12 +1,15 @@
 """Opens data sets: the samples of a folder or a csv file, by category."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blemish.data.labels import NORMAL_WORDS_LISTED
 from blemish.data.layouts import LAYOUTS, find_layout
-from blemish.errors import DataError
+from blemish.errors import BlemishWarning, DataError
+from blemish.names import printable
 from blemish.types import Sample
 
 
@@ -75,6 +78,9 @@ def open_dataset(path: Path | str, *, layout: str | None = None, category: str |
     Raises:
         DataError: The path or the layout does not exist, no layout is recognised, there are several categories and
             none is chosen, or some but not all masks are missing.
+
+    Warns:
+        BlemishWarning: Images are not used, or no test image is normal.
     """
     dataset = _open_all(Path(path), layout)
     if category is not None:
@@ -85,6 +91,7 @@ def open_dataset(path: Path | str, *, layout: str | None = None, category: str |
             "Choose one with --category NAME."
         )
     _require_all_masks(dataset)
+    _warn_without_normal_test(dataset)
     return dataset
 
 
@@ -113,10 +120,26 @@ def _require_all_masks(dataset: Dataset) -> None:
     """
     anomalous = [sample for sample in dataset.test if sample.label]
     without = [sample.path for sample in anomalous if sample.mask_path is None]
+    layout = LAYOUTS[dataset.layout]
     if without and (len(without) < len(anomalous) or dataset.layout == "mvtec"):
         raise DataError(
             f"{len(without)} of {len(anomalous)} anomalous test images have no mask, "
-            f"the first is {without[0]}. Add the masks, or {LAYOUTS[dataset.layout].without_masks}."
+            f"the first is {printable(without[0])}: {layout.lacks_mask(without[0])}. "
+            f"Add the masks, or {layout.without_masks}."
+        )
+
+
+def _warn_without_normal_test(dataset: Dataset) -> None:
+    """Warn of a test split without a normal image, such as one whose normal images have a name that means a defect."""
+    test = dataset.test
+    if test and all(sample.label for sample in test):
+        types = printable(_shortened(sorted({sample.defect_type for sample in test})))
+        warnings.warn(
+            f"All {len(test)} test images of {printable(dataset.root)} are taken as anomalous ({types}), so neither "
+            "false alarms nor AUROC can be measured. Name the folder or the label of normal test images "
+            f"{NORMAL_WORDS_LISTED}.",
+            BlemishWarning,
+            stacklevel=3,
         )
 
 

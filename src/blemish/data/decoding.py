@@ -12,8 +12,8 @@ import warnings
 from dataclasses import dataclass
 from typing import cast
 
-import cv2
 import numpy as np
+import simplejpeg
 import tifffile
 from PIL import Image as PillowImage
 from PIL.BmpImagePlugin import BmpImageFile
@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from blemish.opencv import cv2
 from blemish.types import Image
 
 # The plug-ins are called directly: PIL.Image.open would try forty formats and limit the size by a global setting,
@@ -83,9 +84,12 @@ def read_header(data: bytes) -> Header:
     )
 
 
-def _recognise(data: bytes) -> str:
-    if not data:
-        raise RefusedError("is empty (0 bytes). Copy it again from its source or remove it.")
+def begins_like_an_image(head: bytes) -> bool:
+    """Whether the first 12 bytes of a file are those of a supported format, or of a GIF."""
+    return _kind_of(head) is not None
+
+
+def _kind_of(data: bytes) -> str | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -96,11 +100,20 @@ def _recognise(data: bytes) -> str:
         return "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    if data.startswith(b"GIF8"):
+    return "GIF" if data.startswith(b"GIF8") else None
+
+
+def _recognise(data: bytes) -> str:
+    if not data:
+        raise RefusedError("is empty (0 bytes). Copy it again from its source or remove it.")
+    kind = _kind_of(data)
+    if kind == "GIF":
         raise RefusedError("is a GIF, which is not supported. Save the image that you need as PNG.")
-    raise RefusedError(
-        "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
-    )
+    if kind is None:
+        raise RefusedError(
+            "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
+        )
+    return kind
 
 
 def _read_tiff_header(data: bytes) -> Header:
@@ -163,13 +176,35 @@ def oriented_size(header: Header) -> tuple[int, int]:
 
 def decode(header: Header) -> Image:
     """The pixels (H, W, 3), upright, uint8 or uint16."""
-    if header.bits != 16:
+    if header.kind == "JPEG":
+        pixels = _decode_jpeg(header)
+    elif header.bits != 16:
         pixels = _decode_8bit(header)
     elif header.kind == "TIFF":
         pixels = _decode_16bit_tiff(header.plain)
     else:
         pixels = _decode_with_opencv(header.plain)
     return cast(Image, np.array(_turn_upright(pixels, header.orientation), order="C"))
+
+
+def _decode_jpeg(header: Header) -> Image:
+    """Decode with libjpeg's warnings as errors; Pillow and OpenCV return grey areas for damaged data in silence."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(header.plain)
+    except ValueError as error:
+        if "subsampling" not in str(error):
+            raise
+        return _decode_8bit(header)  # it knows the usual subsamplings only
+    if (height, width) != (header.height, header.width):
+        raise ValueError("it states two different sizes")
+    has_ink = colours in {"CMYK", "YCCK"}
+    pixels = simplejpeg.decode_jpeg(
+        header.plain, "CMYK" if has_ink else "RGB", fastdct=False, fastupsample=False
+    )
+    if has_ink:  # stored inverted, as by Adobe's programs
+        ink = PillowImage.frombytes("CMYK", (header.width, header.height), (255 - pixels).tobytes())
+        return np.asarray(ink.convert("RGB"), np.uint8)
+    return np.asarray(pixels, np.uint8)
 
 
 def _decode_8bit(header: Header) -> Image:

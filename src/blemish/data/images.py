@@ -4,11 +4,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -16,23 +15,15 @@ from PIL import Image as PillowImage
 from blemish.data.decoding import Header, RefusedError, decode, oriented_size, read_header
 from blemish.errors import DataError
 from blemish.files import sha256_of, write_whole
+from blemish.names import printable
+from blemish.opencv import cv2
 from blemish.types import Image, Mask
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""Suffixes of image files. GIF is included so that it raises an error instead of being ignored."""
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+"""Suffixes of the formats that are read and written, in lower case."""
 
 DEFAULT_MAX_PIXELS = 200_000_000
 """Maximum size of an image unless `max_pixels` or the environment variable BLEMISH_MAX_PIXELS is set."""
-
-
-def is_image_file(path: Path) -> bool:
-    """Whether a file exists, is visible and has the suffix of an image."""
-    return has_image_name(path) and path.is_file()
-
-
-def has_image_name(path: Path) -> bool:
-    """Whether a name is not hidden and has the suffix of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: Path | str, *, max_pixels: int | None = None) -> Image:
@@ -108,7 +99,8 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
     """
     path = Path(path)
     pixels = cast(Image, array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array)
-    deep = path.suffix.lower() in {".png", ".tif", ".tiff"}
+    suffix = path.suffix.lower()
+    deep = suffix in {".png", ".tif", ".tiff"}
     if pixels.dtype != np.uint8 and not (deep and pixels.dtype == np.uint16):
         raise ValueError(
             f"{path.name}: {array.dtype} pixels cannot be written. Use uint8, or uint16 as PNG or TIFF."
@@ -117,10 +109,11 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
         raise ValueError(
             f"{path.name}: an image must be (H, W) or (H, W, 3) and not empty, got {array.shape}."
         )
-    if path.suffix.lower() not in IMAGE_SUFFIXES - {".gif"}:
+    if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f"{path.name}: an image's suffix must be that of PNG, JPEG, BMP, TIFF or WebP.")
     try:
-        done, encoded = cv2.imencode(path.suffix.lower(), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+        encoder = ".jpg" if suffix == ".jfif" else suffix
+        done, encoded = cv2.imencode(encoder, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
     except cv2.error:
         done = False
     if not done:
@@ -147,13 +140,13 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        raise DataError(f"{path} {error}") from None
+        raise DataError(f"{printable(path)} {error}") from None
     except PillowImage.DecompressionBombError as error:
-        raise DataError(f"{path} is too large to decode: {error}") from None
+        raise DataError(f"{printable(path)} is too large to decode: {error}") from None
     except Exception as error:  # a malicious file can make a decoder raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} is truncated or damaged ({reason}). Copy it again from its source or remove it."
+            f"{printable(path)} is truncated or damaged ({reason}). Copy it again from its source or remove it."
         ) from None
 
 
@@ -167,7 +160,9 @@ def _opening(path: Path) -> Iterator[None]:
     """Distinguish a file that cannot be opened from a damaged one."""
     try:
         mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe or a device could wait for ever
+        if stat.S_ISDIR(mode):
+            raise RefusedError(_folder_problem(path))
+        if not stat.S_ISREG(mode):  # reading a pipe or a device could wait for ever
             raise OSError(errno.EINVAL, "Not a regular file")
         yield
     except FileNotFoundError:
@@ -176,6 +171,14 @@ def _opening(path: Path) -> Iterator[None]:
         raise RefusedError(
             f"cannot be opened: {error.strerror}. Check that it is a file that you may read."
         ) from None
+
+
+def _folder_problem(path: Path) -> str:
+    with suppress(OSError):
+        if os.access(path, os.X_OK):
+            os.scandir(path).close()
+            return "is a folder, not an image. Name an image, or a folder that holds images."
+    return "cannot be searched for images. Check that you may read the folder."
 
 
 def _accepted_header(path: Path, max_pixels: int | None) -> Header:

@@ -1,16 +1,28 @@
 """The layouts of data sets on disk: one function each, from a path to sorted samples."""
 
-import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from blemish.data.csv_table import read_table
-from blemish.data.images import is_image_file
-from blemish.errors import DataError
-from blemish.types import Sample
+from blemish.data.find import (
+    entries_of,
+    find_images,
+    is_folder,
+    natural_order,
+    require_searchable,
+    subfolders_of,
+)
+from blemish.data.labels import NORMAL_WORDS_LISTED, is_defect_word, is_normal_word, plain_word
+from blemish.errors import BlemishWarning, DataError
+from blemish.files import resolved
+from blemish.names import printable
+from blemish.types import Sample, Split
 
-_VISA_TEST_EVERY = 5
+TEST_EVERY = 5
+"""Of normal images without a split, every fifth one in natural order is for testing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,49 +31,52 @@ class Layout:
 
     looks_like: str
     """The names that `detects` checks, to end the sentence "Expected one of: …"."""
-    without_masks: str
-    """What to do if some masks are missing, to end the sentence "Add the masks, or …"."""
     detects: Callable[[Path], bool]
     """Whether a path looks like this layout, from names alone."""
     read: Callable[[Path], list[Sample]]
     """All samples of all categories, sorted; DataError if the files do not follow the layout."""
-
-
-def natural_order(path: Path) -> tuple[list[tuple[str, int]], str]:
-    """Sort key of a path in which image2 comes before image10."""
-    text = path.as_posix()
-    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", text)], text
+    lacks_mask: Callable[[Path], str] = lambda _: ""
+    """Why the image of a path has no mask: a clause."""
+    without_masks: str = ""
+    """What to do if some masks are missing, to end the sentence "Add the masks, or …"."""
 
 
 def read_mvtec(path: Path) -> list[Sample]:
-    """MVTec AD: one category folder, or a folder of several.
+    """MVTec AD, and BTAD, whose folders are ok and ko: one category folder, or a folder of several.
 
     A category holds train/good, test/good, test/<defect type> and ground_truth/<defect type>, where the mask
     of 000.png is 000_mask.png or 000.png, with any image suffix.
     """
-    samples = []
-    for folder in _categories(path, _is_mvtec_category):
-        samples += _train_and_test(folder, "good", folder / "ground_truth")
-    return _found(samples, path)
+    folders = _categories(path, _is_mvtec_category)
+    return _found([sample for folder in folders for sample in _read_splits(folder, _masks(folder))], path)
 
 
 def read_folder(path: Path) -> list[Sample]:
-    """A folder of train/good, test/good and test/<anything>; masks, if any, are ignored."""
-    return _found(_train_and_test(path, "good", None), path)
+    """A folder of train/good, test/good and test/<anything>, or a folder of several; masks, if any, are ignored."""
+    folders = _categories(path, _is_split_category)
+    return _found([sample for folder in folders for sample in _read_splits(folder, ())], path)
+
+
+def read_ok_ng(path: Path) -> list[Sample]:
+    """A folder of OK and NG, or other words for normal images and defects.
+
+    Every fifth normal image (in natural order) and all anomalous ones are for testing; without anomalous images, all
+    are for training.
+    """
+    kinds, category = subfolders_of(path), _category(path)
+    normal = [file for kind in kinds if is_normal_word(kind.name) for file in entries_of(kind).images]
+    defects = [kind for kind in kinds if is_defect_word(kind.name)]
+    samples = [sample for kind in defects for sample in _anomalous(kind, (), category)]
+    tested = _for_testing(normal) if samples else set()
+    samples += [Sample(file, 0, "test" if file in tested else "train", category=category) for file in normal]
+    _warn_of_unused([path, *kinds], samples)
+    return _found(samples, path)
 
 
 def read_flat(path: Path) -> list[Sample]:
     """A folder of normal images for training; subfolders are ignored."""
-    category = path.resolve().name
-    return _found([Sample(file, 0, "train", category=category) for file in _images(path)], path)
-
-
-def read_btad(path: Path) -> list[Sample]:
-    """BTAD: train/ok, test/ok, test/ko and ground_truth/ko; one category folder, or a folder of several."""
-    samples = []
-    for folder in _categories(path, _is_btad_category):
-        samples += _train_and_test(folder, "ok", folder / "ground_truth")
-    return _found(samples, path)
+    category = _category(path)
+    return _found([Sample(file, 0, "train", category=category) for file in entries_of(path).images], path)
 
 
 def read_visa(path: Path) -> list[Sample]:
@@ -78,8 +93,7 @@ def read_visa(path: Path) -> list[Sample]:
         names = {"path": "image", "label": "label", "mask": "mask"}
         # Official paths begin with the category's name; those of a single moved folder may not.
         listed = list(read_table(folder / "image_anno.csv", names, (folder.resolve().parent, folder)))
-        normal = sorted((s for s in listed if s.label == 0), key=lambda s: natural_order(s.path))
-        tested = {sample.path for sample in normal[_VISA_TEST_EVERY - 1 :: _VISA_TEST_EVERY]}
+        tested = _for_testing([sample.path for sample in listed if sample.label == 0])
         samples += [
             Sample(
                 sample.path,
@@ -87,7 +101,7 @@ def read_visa(path: Path) -> list[Sample]:
                 "test" if sample.label or sample.path in tested else "train",
                 sample.defect_type,
                 sample.mask_path,
-                folder.resolve().name,
+                _category(folder),
             )
             for sample in listed
         ]
@@ -97,8 +111,8 @@ def read_visa(path: Path) -> list[Sample]:
 def read_csv(path: Path) -> list[Sample]:
     """A csv file with the columns path and label, and optionally mask, split and category.
 
-    Paths are absolute or relative to the csv file's folder. The labels good, ok, normal and 0 are normal, any other
-    is the name of the defect. Without a split, normal images are for training and anomalous ones for testing.
+    Paths are absolute or relative to the csv file's folder. Labels are words for normal images (`data.labels`), 0, or
+    the name of the defect. Without a split, normal images are for training and anomalous ones for testing.
     """
     names = {"path": "path", "label": "label", "mask": "mask", "split": "split", "category": "category"}
     return _found(list(read_table(path, names, (path.parent,), required=("path", "label"))), path)
@@ -108,48 +122,120 @@ def find_layout(path: Path) -> str:
     """Name of the first layout in `LAYOUTS` that matches a path.
 
     Raises:
-        DataError: The path does not exist or matches no layout; the text lists what was expected and found.
+        DataError: The path does not exist, may not be read or matches no layout; the text lists what was expected and
+            found.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
     for name, layout in LAYOUTS.items():
         if layout.detects(path):
             return name
-    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else [path.name]
+    names = [path.name]
+    if path.is_dir():
+        for folder in (path, *subfolders_of(path)):
+            require_searchable(folder)
+        names = sorted(entry.name for entry in path.iterdir())
     found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
     expected = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
     raise DataError(
-        f"{path} has no known layout. Found: {found}. Expected one of: {expected}. "
+        f"{path} has no known layout. Found: {printable(found)}. Expected one of: {expected}. "
         "Arrange the images like one of these, or name the layout with --layout."
     )
 
 
-def _train_and_test(folder: Path, good: str, masks: Path | None) -> list[Sample]:
-    """Samples of train/<good>, test/<good> and test/<defect type>, with those masks that exist."""
-    category = folder.resolve().name
-    samples = [Sample(file, 0, "train", category=category) for file in _images(folder / "train" / good)]
-    for kind in _subfolders(folder / "test"):
-        if kind.name == good:
-            samples += [Sample(file, 0, "test", category=category) for file in _images(kind)]
-            continue
-        by_stem = {mask.stem: mask for mask in _images(masks / kind.name)} if masks else {}
-        for file in _images(kind):
-            mask = by_stem.get(f"{file.stem}_mask", by_stem.get(file.stem))
-            samples.append(Sample(file, 1, "test", kind.name, mask, category))
+def _read_splits(folder: Path, masks: Sequence[Path]) -> list[Sample]:
+    """Samples of train/<normal>, test/<normal> and test/<defect type>, with those masks that exist."""
+    category = _category(folder)
+    samples, searched = [], []
+    for split in get_args(Split):
+        for place in _named(folder, split):
+            require_searchable(place)
+            kinds = subfolders_of(place)
+            searched += [place, *kinds]
+            for kind in kinds:
+                if is_normal_word(kind.name):
+                    samples += [Sample(file, 0, split, category=category) for file in entries_of(kind).images]
+                elif split == "test":
+                    samples += _anomalous(kind, masks, category)
+    _warn_of_unused(searched, samples)
     return samples
+
+
+def _anomalous(kind: Path, masks: Sequence[Path], category: str) -> list[Sample]:
+    """Test samples of a folder of one defect type, with those masks that exist."""
+    found = [mask for folder in masks for mask in entries_of(folder / kind.name).images]
+    by_stem = {mask.stem: mask for mask in found}
+    return [
+        Sample(
+            file,
+            1,
+            "test",
+            kind.name,
+            by_stem.get(f"{file.stem}_mask", by_stem.get(file.stem)),
+            category,
+        )
+        for file in entries_of(kind).images
+    ]
+
+
+def _for_testing(normal: Sequence[Path]) -> set[Path]:
+    """Every fifth normal image, in natural order."""
+    return set(sorted(normal, key=natural_order)[TEST_EVERY - 1 :: TEST_EVERY])
+
+
+def _warn_of_unused(searched: Sequence[Path], samples: Sequence[Sample]) -> None:
+    """Warn of images in the searched folders, or below the innermost of them, that are no samples."""
+    used = {sample.path for sample in samples}
+    inner = {folder.parent for folder in searched}
+    unused, deeper = [], []
+    for folder in searched:
+        images, folders = entries_of(folder)
+        unused += [file for file in images if file not in used]
+        deeper += [] if folder in inner else folders
+    if deeper:  # a link can lead back to a folder of the layout
+        places = {resolved(path) for path in used}
+        unused += [
+            file for file in find_images(deeper) if not is_folder(file) and resolved(file) not in places
+        ]
+    if unused:
+        warnings.warn(
+            f"{len(unused)} images are not used, the first is {printable(unused[0])}: normal images are read from "
+            f"folders named {NORMAL_WORDS_LISTED}, without their subfolders, and anomalous ones for testing only. "
+            "Move them if they are needed.",
+            BlemishWarning,
+            stacklevel=2,
+        )
+
+
+def _category(folder: Path) -> str:
+    return folder.resolve().name
 
 
 def _categories(path: Path, is_category: Callable[[Path], bool]) -> list[Path]:
     """The path itself if it is a category, otherwise its subfolders that are categories."""
-    return [path] if is_category(path) else [folder for folder in _subfolders(path) if is_category(folder)]
+    return [path] if is_category(path) else [folder for folder in subfolders_of(path) if is_category(folder)]
+
+
+def _named(folder: Path, name: str) -> list[Path]:
+    """The subfolders of a name, in any case."""
+    return [entry for entry in subfolders_of(folder) if plain_word(entry.name) == name]
+
+
+def _masks(folder: Path) -> list[Path]:
+    return _named(folder, "ground_truth")
+
+
+def _is_split_category(path: Path) -> bool:
+    places = [place for split in get_args(Split) for place in _named(path, split)]
+    return any(is_normal_word(kind.name) for place in places for kind in subfolders_of(place))
 
 
 def _is_mvtec_category(path: Path) -> bool:
-    return (path / "train" / "good").is_dir() and (path / "ground_truth").is_dir()
+    return bool(_masks(path)) and _is_split_category(path)
 
 
-def _is_btad_category(path: Path) -> bool:
-    return (path / "train" / "ok").is_dir()
+def _is_ok_ng(path: Path) -> bool:
+    return any(is_normal_word(kind.name) for kind in subfolders_of(path))
 
 
 def _is_visa_category(path: Path) -> bool:
@@ -160,16 +246,12 @@ def _is_visa(path: Path) -> bool:
     return (path / "split_csv" / "1cls.csv").is_file() or bool(_categories(path, _is_visa_category))
 
 
-def _subfolders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    folders = (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return sorted(folders, key=natural_order)
-
-
-def _images(path: Path) -> list[Path]:
-    """The images of a folder without its subfolders; empty if there is no such folder."""
-    return [entry for entry in path.iterdir() if is_image_file(entry)] if path.is_dir() else []
+def _mask_names(image: Path) -> str:
+    folder = image.parents[2] / "ground_truth" / image.parent.name
+    return (
+        f"there is neither {printable(folder / image.stem)}_mask.png nor {printable(image.stem)}.png, with any "
+        "image suffix"
+    )
 
 
 def _found(samples: list[Sample], path: Path) -> list[Sample]:
@@ -178,31 +260,33 @@ def _found(samples: list[Sample], path: Path) -> list[Sample]:
     return sorted(samples, key=lambda sample: natural_order(sample.path))
 
 
+def _no_mask_listed(_: Path) -> str:
+    return "its cell in the column mask is empty"
+
+
 LAYOUTS: dict[str, Layout] = {
     "csv": Layout(
         "a .csv file with the columns path and label",
-        "empty the mask column",
         lambda path: path.is_file() and path.suffix.lower() == ".csv",
         read_csv,
+        _no_mask_listed,
+        "empty the mask column",
     ),
     "visa": Layout(
         "split_csv/1cls.csv or image_anno.csv",
-        "list the images without masks in your own csv file (--layout csv)",
         _is_visa,
         read_visa,
+        _no_mask_listed,
+        "list the images without masks in your own csv file (--layout csv)",
     ),
     "mvtec": Layout(
         "train/good beside ground_truth",
-        "use --layout folder to evaluate without pixel metrics",
         lambda path: bool(_categories(path, _is_mvtec_category)),
         read_mvtec,
+        _mask_names,
+        "use --layout folder to evaluate without pixel metrics",
     ),
-    "btad": Layout(
-        "train/ok",
-        "move ground_truth away to evaluate without pixel metrics",
-        lambda path: bool(_categories(path, _is_btad_category)),
-        read_btad,
-    ),
-    "folder": Layout("train/good", "", lambda path: (path / "train" / "good").is_dir(), read_folder),
-    "flat": Layout("images directly in the folder", "", lambda path: bool(_images(path)), read_flat),
+    "folder": Layout("train/good", lambda path: bool(_categories(path, _is_split_category)), read_folder),
+    "ok_ng": Layout("OK and NG", _is_ok_ng, read_ok_ng),
+    "flat": Layout("images directly in the folder", lambda path: bool(entries_of(path).images), read_flat),
 }

@@ -5,11 +5,11 @@ It is the same numpy code for every runtime; its settings are stored in the mode
 
 from typing import Annotated, Literal, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from blemish.opencv import cv2
 from blemish.records import Record
 from blemish.types import Image, Map
 
@@ -53,7 +53,7 @@ class Preprocess(Record):
         """
         scaled = image.astype(np.float32)
         scaled /= np.iinfo(image.dtype).max
-        top, left, height, width = self._content(image.shape[:2])
+        top, left, height, width = self.content(image.shape[:2])
         content = resize_area_correct(scaled, (height, width))
         canvas = np.full((*self.size, 3), np.nan, np.float32)
         canvas[top : top + height, left : left + width] = content
@@ -77,11 +77,11 @@ class Preprocess(Record):
             canvas = np.full(self.size, known.min() if known.size else np.nan, np.float32)
             canvas[self._kept()] = full
             full = canvas
-        top, left, height, width = self._content(original_size)
+        top, left, height, width = self.content(original_size)
         return resize_area_correct(full[top : top + height, left : left + width], original_size)
 
-    def _content(self, original_size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the image within `size`."""
+    def content(self, original_size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Top, left, height and width of an image of `original_size` (H, W) within `size`."""
         if self.resize == "squash":
             return 0, 0, *self.size
         scale = min(self.size[0] / original_size[0], self.size[1] / original_size[1])

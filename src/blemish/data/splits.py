@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from blemish.data.layouts import natural_order
+from blemish.data.find import natural_order
 from blemish.errors import DataError
 from blemish.types import Sample
 
@@ -30,7 +30,7 @@ def hold_out(
         raise ValueError(f"share must lie between 0 and 1, got {share}.")
     if len(samples) < 2:
         raise DataError(
-            f"Found {len(samples)} normal training image(s), but at least 2 are needed: "
+            f"Found {len(samples)} different normal training image(s), but at least 2 are needed: "
             "one to learn from and one held out for the threshold. Add normal images."
         )
     ordered = sorted(samples, key=lambda sample: natural_order(sample.path))

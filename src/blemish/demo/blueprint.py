@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.demo.print import draw_ink
+from blemish.opencv import cv2
 
 Plane = NDArray[np.float32]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.demo.blueprint import FEATURES, Blueprint, Plane, draw_blueprint
 from blemish.demo.photo import Flaw, Part, expose, photograph_flawed
 from blemish.demo.print import BLOCKS, LABEL, PAINT
+from blemish.opencv import cv2
 from blemish.types import Mask
 
 VISIBLE = 5.0

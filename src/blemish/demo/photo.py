@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from blemish.demo.blueprint import (
     Plane,
     draw_blueprint,
 )
+from blemish.opencv import cv2
 
 _NORMAL_LEVELS = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)], np.float32)
 _BELT = (50.0, 58.0, 62.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -13,6 +14,8 @@ from blemish.features.hub import PREFIX, Checkpoint, HubNetwork
 from blemish.features.normalisation import Normalise
 from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms, state_dict_shapes
 from blemish.features.tiles import compute_reach, tiled
+from blemish.features.timm_network import PREFIX as TIMM
+from blemish.features.timm_network import TimmNetwork
 from blemish.features.weights import loads_pretrained, pretrained_state
 
 NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[int], ResNet | Compact]]] = {
@@ -39,14 +42,15 @@ class Backbone(nn.Module):
     """A frozen pretrained network, cut after the last requested layer, with its normalisation of images.
 
     Args:
-        name: A name from `NETWORKS`, or "hf:" and a vision transformer of the Hugging Face Hub. "NAME:random" has
-            seeded random weights instead of pretrained ones, as the control in comparisons.
+        name: A name from `NETWORKS`, "hf:" and a vision transformer of the Hugging Face Hub, or "timm:" and a
+            network of timm. "NAME@FILE" has the weights of a file, "NAME:random" seeded random ones, as the control
+            in comparisons.
         layers: Feature maps to return, finest first. Layer k has stride 2^(k+1); in a transformer it is the output
-            of block k, and every layer has the stride of the patches.
+            of block k, and every layer has the stride of the patches; in a network of timm it is feature map k.
 
     Raises:
         MethodError: If there is no such network, or it has no such layer.
-        MissingExtraError: If a transformer is named and the extra `hf` is not installed.
+        MissingExtraError: If a transformer or a network of timm is named and its extra is not installed.
         WeightsError: If the weights cannot be found or do not fit.
     """
 
@@ -54,9 +58,10 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.layers = tuple(layers)
-        base = name.removesuffix(":random")
-        pretrained = name == base and loads_pretrained()
-        self.network: ResNet | Compact | HubNetwork
+        is_own = not name.startswith((PREFIX, TIMM))  # the names of others may contain @
+        base, _, file = name.removesuffix(":random").partition("@" if is_own else "\0")
+        pretrained = not name.endswith(":random") and loads_pretrained()
+        self.network: ResNet | Compact | HubNetwork | TimmNetwork
         self.halo: int | None  # None: every cell sees the whole image
         if base.startswith(PREFIX):
             checkpoint = Checkpoint(base, pretrained)
@@ -65,8 +70,14 @@ class Backbone(nn.Module):
             self.normalise = Normalise(checkpoint.mean, checkpoint.std)
             self.strides = (self.network.patch,) * len(self.layers)
             self.halo = None
+        elif base.startswith(TIMM):
+            self._check_layers(base, tuple(range(8)))
+            self.network = TimmNetwork(base, self.layers, pretrained, RANDOM_SEED)
+            self.normalise = Normalise(self.network.mean, self.network.std)
+            self.strides = self.network.strides
+            self.halo = None
         else:
-            self.network = self._built(base, pretrained)
+            self.network = self._built(base, file if pretrained else None)
             self.normalise = Normalise()
             self.strides = tuple(2 ** (k + 1) for k in self.layers)
             coarsest = self.strides[-1]
@@ -88,6 +99,10 @@ class Backbone(nn.Module):
             return self._maps(images)
         return tiled(self._maps, images, self.strides, self.halo, TILE_CORE)
 
+    def cells(self, size: tuple[int, int]) -> list[int]:
+        """Number of cells of each layer's map for images of `size` (H, W)."""
+        return [-(-size[0] // stride) * -(-size[1] // stride) for stride in self.strides]
+
     def train(self, mode: bool = True) -> Self:
         """Do nothing but return self: a frozen network stays in evaluation mode."""
         return super().train(False)
@@ -96,12 +111,14 @@ class Backbone(nn.Module):
         maps = self.network(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return [maps[k] for k in self.layers]
 
-    def _built(self, base: str, pretrained: bool) -> ResNet | Compact:
+    def _built(self, base: str, file: str | None) -> ResNet | Compact:
+        """The network with the weights of a file, "" for those of its name; None leaves them random."""
         if base not in NETWORKS:
             known = ", ".join(NETWORKS)
             raise MethodError(
-                f"No backbone is called {self.name!r}. Choose one of: {known}; hf:OWNER/MODEL for a "
-                "vision transformer of the Hugging Face Hub; NAME:random for random weights."
+                f"No backbone is called {self.name!r}. Choose one of: {known}; NAME@FILE for your own weights of one; "
+                "hf:OWNER/MODEL for a vision transformer of the Hugging Face Hub; timm:NAME for a network of timm; "
+                "NAME:random for random weights."
             )
         offered, build = NETWORKS[base]
         self._check_layers(base, offered)
@@ -109,10 +126,10 @@ class Backbone(nn.Module):
         with torch.device("meta"):
             network = build(max(self.layers))
         network.to_empty(device="cpu")
-        if pretrained:
-            _load(network, base)
-        else:
+        if file is None:
             _randomise(network)
+        else:
+            _load(network, base, Path(file) if file else None)
         return network
 
     def _check_layers(self, base: str, offered: tuple[int, ...]) -> None:
@@ -133,10 +150,10 @@ def _randomise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _load(network: ResNet | Compact, name: str) -> None:
+def _load(network: ResNet | Compact, name: str, file: Path | None) -> None:
     if isinstance(network, ResNet):
-        state = fold_batch_norms(pretrained_state(name, state_dict_shapes(network)))
+        state = fold_batch_norms(pretrained_state(name, state_dict_shapes(network), file))
     else:
         shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-        state = pretrained_state(name, shapes)
+        state = pretrained_state(name, shapes, file)
     network.load_state_dict(state)

@@ -1,7 +1,7 @@
 """PDN: EfficientAD's patch description network, four (S) or six (M) convolutions without padding.
 
 Batzner et al., "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV 2024.
-The receptive field of an output cell is 33 × 33 pixels; the stride is 4. Differs from the paper: the weights are
+The receptive field of an output cell is 33 × 33 pixels. Differs from the paper: the weights are
 distilled by `tools/distill_pdn.py`.
 """
 
@@ -17,6 +17,9 @@ from blemish.features.weights import loads_pretrained, pretrained_state
 
 CHANNELS = 384
 """Number of features of a cell."""
+
+STRIDE = 4
+"""Distance between neighbouring cells, in pixels."""
 
 DESIGNS: dict[str, tuple[tuple[int, int, bool], ...]] = {
     "pdn_small": ((128, 4, True), (256, 4, True), (256, 3, False), (0, 4, False)),

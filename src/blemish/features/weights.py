@@ -102,15 +102,28 @@ def folders() -> tuple[Path, ...]:
     return (*([Path(folder)] if folder else []), cache_folder(), EMBEDDED)
 
 
-def pretrained_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def pretrained_state(
+    name: str, shapes: Mapping[str, tuple[int, ...]], file: Path | None = None
+) -> dict[str, Tensor]:
     """The pretrained tensors of network `name` that `shapes` names; the file may hold more.
+
+    Args:
+        name: The network.
+        shapes: Name and shape of each tensor.
+        file: A file of the user's; without one, it is searched.
 
     Raises:
         WeightsError: If no file is found and downloading fails, or the file is damaged or does not fit.
     """
-    path = _find(name) or _download(name)
-    state = _read(path, name)
+    path = file or _find(name) or _download(name)
+    state = _read(path, None if file else name)
     missing = [key for key in shapes if key not in state]
+    if len(missing) > len(shapes) / 2:
+        held = ", ".join([*state][:3]) or "nothing"
+        raise WeightsError(
+            f"{path} holds other tensors than {name} has: {held}, … instead of {missing[0]}, …. Give a state dict of "
+            f"{name} with torchvision's names, without a prefix."
+        )
     if missing:
         more = f" and {len(missing) - 1} other tensors" if len(missing) > 1 else ""
         raise WeightsError(
@@ -140,11 +153,15 @@ def _find(name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read(path: Path, name: str) -> dict[str, Tensor]:
+def _read(path: Path, official: str | None) -> dict[str, Tensor]:
+    """The tensors of a file, which must be that of the official network, if one is named."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file. Check the path after @ in the backbone's name.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _check_sha256(path, OFFICIAL[name].sha256)
+        if official:
+            _check_sha256(path, OFFICIAL[official].sha256)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read: {error}. Replace it with an undamaged file.") from error
     return read_torch_file(path)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.opencv import cv2
 from blemish.types import Image, Map, Mask
 
 SCALE_END = 2.0

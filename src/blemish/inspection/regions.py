@@ -1,9 +1,9 @@
 """Finds defect regions: connected pixels above the pixel threshold."""
 
-import cv2
 import numpy as np
 
 from blemish.inspection.result import Region
+from blemish.opencv import cv2
 from blemish.types import Map, Mask
 
 

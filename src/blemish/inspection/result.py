@@ -13,6 +13,7 @@ from blemish.data.images import write_image
 from blemish.errors import DataError
 from blemish.inspection.heatmap import overlay
 from blemish.inspection.thumbnail import data_uri, make_thumbnail
+from blemish.names import printable
 from blemish.types import Image, Map, Mask, Verdict
 
 NOTEBOOK_SIDE = 480
@@ -80,7 +81,7 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """The verdict without its arrays, as values that JSON can hold."""
         return {
-            "path": None if self.path is None else str(self.path),
+            "path": None if self.path is None else printable(self.path),
             "score": self.score,
             "verdict": self.verdict,
             "threshold": self.threshold,
@@ -100,7 +101,7 @@ class Inspection:
         relative = self.calibration.relative_map(self.anomaly_map)
         small = make_thumbnail(self.image, relative, self.defect_mask, NOTEBOOK_SIDE)
         colour = "#c2501c" if self.verdict == "NG" else "#2f7d5b"
-        name = "" if self.path is None else f"<br>{html.escape(str(self.path))}"
+        name = "" if self.path is None else f"<br>{html.escape(printable(self.path))}"
         images = "".join(
             f'<img src="{data_uri(pixels)}" alt="{alt}" style="display:inline-block; margin:4px 4px 0 0">'
             for pixels, alt in ((small.image, "image"), (small.overlay, "heat map"))
@@ -122,4 +123,4 @@ class Unreadable:
 
     def to_dict(self) -> dict[str, Any]:
         """Path and error, as values that JSON can hold."""
-        return {"path": None if self.path is None else str(self.path), "error": str(self.error)}
+        return {"path": None if self.path is None else printable(self.path), "error": str(self.error)}

@@ -3,11 +3,11 @@
 import base64
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.inspection.heatmap import overlay
+from blemish.opencv import cv2
 from blemish.types import Image, Map, Mask
 
 

@@ -39,8 +39,8 @@ class AnoGAN(Reconstruction):
     size: int = arguments.size(64, smallest=SMALLEST)
     width: int = arguments.width(32)
     code: int = arguments.code(100)
-    search_steps: int = argument(100, "Number of steps of the latent search.", ge=1)
-    restarts: int = argument(2, "Number of latent searches per image; the best one counts.", ge=1)
+    search_steps: int = argument(100, "Number of steps of the latent search.", ge=1, le=10000)
+    restarts: int = argument(2, "Number of latent searches per image; the best one counts.", ge=1, le=100)
     score: Literal["search", "pixels"] = arguments.score("search", "'search' is the loss that remains")
     learning_rate: float = arguments.learning_rate(5e-4, "the generator's Adam")
     discriminator_learning_rate: float = arguments.learning_rate(1.25e-4, "the discriminator's Adam")
@@ -50,7 +50,7 @@ class AnoGAN(Reconstruction):
     exports = False
     exports_reason: ClassVar[str] = "It scores by gradient descent, which an exported graph cannot run."
     lowest_value: ClassVar[float] = -1.0
-    presets: ClassVar = {"paper": Preset(PAPER)}
+    presets: ClassVar = {"paper": Preset(PAPER, {"size": (256, 256)})}
 
     def build(self) -> None:
         super().build()

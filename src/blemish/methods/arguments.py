@@ -160,68 +160,74 @@ SHAPES = {"odd": _odd, "power of two": _power_of_two}
 
 def epochs(default: int) -> Any:
     """Declare `epochs` of a method that trains."""
-    return argument(default, "Number of passes over the training images.", ge=1)
+    return argument(default, "Number of passes over the training images.", ge=1, le=100_000)
 
 
 def steps(default: int) -> Any:
     """Declare `steps`, which limits the training on large data sets."""
-    return argument(default, "Maximum number of training steps (0: no limit).", ge=0)
+    return argument(default, "Maximum number of training steps (0: no limit).", ge=0, le=10_000_000)
 
 
 def batch_size(default: int) -> Any:
     """Declare `batch_size` of the training."""
-    return argument(default, "Number of images per training step.", ge=1)
+    return argument(default, "Number of images per training step.", ge=1, le=4096)
 
 
 def learning_rate(default: float, optimizer: str = "Adam") -> Any:
     """Declare the initial learning rate of an optimizer with half-cosine decay."""
-    return argument(default, f"Initial learning rate of {optimizer} (half-cosine decay to 0).", gt=0)
+    return argument(default, f"Initial learning rate of {optimizer} (half-cosine decay to 0).", gt=0, le=10)
 
 
 def patience(default: int) -> Any:
     """Declare `patience`: early stopping on held-out normal images."""
-    return argument(default, "Epochs without a lower held-out loss before training stops (0: never).", ge=0)
+    return argument(
+        default, "Epochs without a lower held-out loss before training stops (0: never).", ge=0, le=100_000
+    )
 
 
 def backbone() -> Any:
     """Declare `backbone` of a method on frozen features."""
-    return argument("compact", "Name of the frozen backbone.")
+    return argument("compact", "Name of the frozen backbone; NAME@FILE for its weights in a file.")
 
 
 def layers() -> Any:
     """Declare `layers` of the backbone."""
-    return argument((2, 3), "Feature maps of the backbone that are used, finest first.", ge=1)
+    return argument((2, 3), "Feature maps of the backbone that are used, finest first.", ge=1, le=64)
 
 
 def patch_size() -> Any:
     """Declare `patch_size` of patch embeddings."""
-    return argument(3, "Side of the neighbourhood that is averaged around each cell.", ge=1, odd=True)
+    return argument(3, "Side of the neighbourhood that is averaged around each cell.", ge=1, le=63, odd=True)
 
 
 def sigma() -> Any:
     """Declare `sigma` of the anomaly map's blur."""
-    return argument(4.0, "Standard deviation of the anomaly map's blur, in pixels (0: none).", ge=0)
+    return argument(4.0, "Standard deviation of the anomaly map's blur, in pixels (0: none).", ge=0, le=100)
 
 
 def images(default: int) -> Any:
     """Declare `images`, which limits the memory of a method that keeps training images."""
-    return argument(default, "Maximum number of training images that are used, evenly spaced.", ge=1)
+    return argument(
+        default, "Maximum number of training images that are used, evenly spaced.", ge=1, le=100_000
+    )
 
 
 def size(default: int, *, smallest: int, multiple_of: int | None = None) -> Any:
     """Declare `size` of the images of a reconstruction network: a power of two unless a multiple is named."""
     meaning = "Side of the images that the networks see, in pixels."
-    return argument(default, meaning, ge=smallest, power_of_two=multiple_of is None, multiple_of=multiple_of)
+    return argument(
+        default, meaning, ge=smallest, le=2048, power_of_two=multiple_of is None, multiple_of=multiple_of
+    )
 
 
 def width(default: int) -> Any:
     """Declare `width` of a reconstruction network."""
-    return argument(default, "Number of channels of the layers next to the image.", ge=1)
+    return argument(default, "Number of channels of the layers next to the image.", ge=1, le=512)
 
 
 def code(default: int) -> Any:
     """Declare `code` of an autoencoder or a generator."""
-    return argument(default, "Number of values of the latent code.", ge=1)
+    return argument(default, "Number of values of the latent code.", ge=1, le=16384)
 
 
 def score(default: str, others: str) -> Any:

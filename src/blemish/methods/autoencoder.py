@@ -93,7 +93,8 @@ class AutoEncoder(ConvAutoEncoder):
                 "steps": 0,
                 "batch_size": 128,
                 "patience": 0,
-            }
+            },
+            {"size": (256, 256)},
         ),
     }
 

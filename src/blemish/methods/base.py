@@ -27,7 +27,7 @@ class Preset:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the method's constructor that differ from the defaults."""
     preprocess: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `Preprocess` that differ from the defaults."""
+    """Fields of `Preprocess` that differ from the defaults; without any, the preset suits images of any size."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -155,6 +155,22 @@ class Method(nn.Module):
         raise MethodError(
             f"{type(self).__name__} cannot forget a defect. Fit it again without the images that show it."
         )
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Height and width, in pixels of an input of `size` (H, W), of one cell of the grid that is scored.
+
+        The anomaly map is that grid enlarged, so a smaller defect shares its cell. One pixel unless overridden.
+        """
+        return 1.0, 1.0
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        """About the number of bytes of what is learned and grows with the input's `size` (H, W).
+
+        Args:
+            size: Of the input.
+            images: Number of images that are learned from.
+        """
+        return 0
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         """Score images (N, 3, H, W), RGB in [0, 1]; the map has the input's height and width."""

@@ -38,9 +38,9 @@ class CycleGAN(Reconstruction):
 
     size: int = arguments.size(64, smallest=32, multiple_of=8)
     width: int = arguments.width(16)
-    blocks: int = argument(4, "Number of residual blocks of each generator.", ge=1)
+    blocks: int = argument(4, "Number of residual blocks of each generator.", ge=1, le=64)
     score: Literal["pixels", "mean"] = arguments.score("pixels", "'mean' is the mean squared change")
-    learning_rate: float = argument(2e-4, "Initial learning rate of Adam (linear decay to 0).", gt=0)
+    learning_rate: float = argument(2e-4, "Initial learning rate of Adam (linear decay to 0).", gt=0, le=10)
     epochs: int = arguments.epochs(60)
     steps: int = arguments.steps(3000)
     batch_size = 4
@@ -51,7 +51,8 @@ class CycleGAN(Reconstruction):
         "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
         "paper": Preset(
             {"size": 256, "width": 64, "blocks": 9, "score": "mean"}
-            | {"epochs": 200, "steps": 0, "batch_size": 16}
+            | {"epochs": 200, "steps": 0, "batch_size": 16},
+            {"size": (256, 256)},
         ),
     }
 

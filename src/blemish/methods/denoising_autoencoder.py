@@ -55,7 +55,8 @@ class DenoisingAutoEncoder(AutoEncoder):
                 "steps": 0,
                 "batch_size": 16,
                 "patience": 0,
-            }
+            },
+            {"size": (256, 256)},
         ),
     }
 

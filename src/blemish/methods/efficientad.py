@@ -22,7 +22,16 @@ from blemish.blocks.quantile_scale import QuantileScale
 from blemish.blocks.sampling import evenly_spaced
 from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.blocks.synthetic.procedural import procedural_images
-from blemish.features.pdn import CHANNELS, LOST, PDN, SMALLEST_SIDE, FrozenPDN, grid_size, init_kaiming
+from blemish.features.pdn import (
+    CHANNELS,
+    LOST,
+    PDN,
+    SMALLEST_SIDE,
+    STRIDE,
+    FrozenPDN,
+    grid_size,
+    init_kaiming,
+)
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
@@ -35,21 +44,25 @@ JITTER = 0.2
 SMALLEST_DEVIATION = 1e-6
 """Lower bound of the standard deviation of a teacher's channel, so that a constant channel does not divide by zero."""
 
+_PAPER_IMAGES = {"size": (256, 256)}
+
 
 class EfficientAD(Method):
     """A student predicts the teacher's features patch by patch, an autoencoder predicts those of the whole image."""
 
     backbone: str = argument("pdn_small", "Teacher, which sets the student's size: pdn_small or pdn_medium.")
-    steps: int = argument(1500, "Number of training steps.", ge=1)
+    steps: int = argument(1500, "Number of training steps.", ge=1, le=1000000)
     batch_size: int = arguments.batch_size(1)
-    learning_rate: float = argument(1e-3, "Learning rate of Adam, at last a tenth of it.", gt=0)
+    learning_rate: float = argument(1e-3, "Learning rate of Adam, at last a tenth of it.", gt=0, le=10)
     hard_quantile: float = argument(
         0.999, "Share of the errors, the smallest, that the student ignores.", ge=0, lt=1
     )
 
     presets: ClassVar = {
-        "paper": Preset({"steps": 70_000, "learning_rate": 1e-4}),
-        "paper-medium": Preset({"backbone": "pdn_medium", "steps": 70_000, "learning_rate": 1e-4}),
+        "paper": Preset({"steps": 70_000, "learning_rate": 1e-4}, _PAPER_IMAGES),
+        "paper-medium": Preset(
+            {"backbone": "pdn_medium", "steps": 70_000, "learning_rate": 1e-4}, _PAPER_IMAGES
+        ),
     }
     auxiliary_use: ClassVar[str] = "inputs on which the student is trained to predict 0"
 
@@ -139,6 +152,9 @@ class EfficientAD(Method):
         for scale in scales:
             scale.finish()
         self.penalty_images = torch.empty(0)
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return STRIDE, STRIDE
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)

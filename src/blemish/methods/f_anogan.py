@@ -49,13 +49,13 @@ class FAnoGAN(Reconstruction):
     score: Score = arguments.score("combined", "'combined' is izi_f, 'latent' the distance of the codes")
     learning_rate: float = arguments.learning_rate(4e-4, "the Adams of generator and critic")
     encoder_learning_rate: float = arguments.learning_rate(5e-4, "the encoder's RMSprop")
-    critic_steps: int = argument(2, "Number of critic steps per generator step.", ge=1)
-    gan_steps: int = argument(2000, "Number of critic steps.", ge=1)
-    encoder_steps: int = argument(1500, "Number of encoder steps, after those of the GAN.", ge=1)
+    critic_steps: int = argument(2, "Number of critic steps per generator step.", ge=1, le=100)
+    gan_steps: int = argument(2000, "Number of critic steps.", ge=1, le=1000000)
+    encoder_steps: int = argument(1500, "Number of encoder steps, after those of the GAN.", ge=1, le=1000000)
     batch_size = 8
 
     lowest_value: ClassVar[float] = -1.0
-    presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER)}
+    presets: ClassVar = {"texture": Preset({"patches": True}), "paper": Preset(PAPER, {"size": (256, 256)})}
 
     def build(self) -> None:
         super().build()

@@ -25,7 +25,7 @@ from blemish.types import Prediction
 MapKind = Literal["nll", "exp"]
 _RESNET = {"layers": (1, 2, 3)}
 SMALLEST_P = 1e-30
-"""Added to p before the logarithm, because p of a strong anomaly underflows to 0 in float32."""
+"""Smallest p whose logarithm is taken, because p of a strong anomaly underflows to 0 in float32."""
 
 
 class FastFlow(Method):
@@ -33,15 +33,17 @@ class FastFlow(Method):
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
-    flow_steps: int = argument(8, "Number of coupling steps of each flow.", ge=1)
-    kernels: tuple[int, ...] = argument((3, 1), "Kernel sizes of the subnets, in turn.", ge=1, odd=True)
-    hidden_ratio: float = argument(1.0, "Hidden channels of a subnet, relative to its inputs.", gt=0)
+    flow_steps: int = argument(8, "Number of coupling steps of each flow.", ge=1, le=64)
+    kernels: tuple[int, ...] = argument(
+        (3, 1), "Kernel sizes of the subnets, in turn.", ge=1, le=15, odd=True
+    )
+    hidden_ratio: float = argument(1.0, "Hidden channels of a subnet, relative to its inputs.", gt=0, le=8)
     map: Literal["nll", "exp"] = argument("nll", "Anomaly map: −log p, or −p as in the public code.")
     epochs: int = arguments.epochs(30)
     steps: int = arguments.steps(720)
     batch_size: int = arguments.batch_size(8)
-    learning_rate: float = argument(1e-3, "Learning rate of Adam.", gt=0)
-    weight_decay: float = argument(1e-5, "Weight decay of Adam.", ge=0)
+    learning_rate: float = argument(1e-3, "Learning rate of Adam.", gt=0, le=10)
+    weight_decay: float = argument(1e-5, "Weight decay of Adam.", ge=0, le=1)
     patience: int = arguments.patience(5)
 
     presets: ClassVar = {
@@ -115,6 +117,13 @@ class FastFlow(Method):
         learned = [*self.norms.parameters(), *self.flows.parameters()]
         return torch.optim.Adam(learned, lr=self.learning_rate, weight_decay=self.weight_decay)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        maps = zip(self.features.channels, self.features.cells(size), strict=True)
+        return 4 * sum(2 * channels * cells for channels, cells in maps)
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         size = (images.shape[2], images.shape[3])
@@ -123,7 +132,7 @@ class FastFlow(Method):
             grid = mask_grid(0.5 * z.square().mean(1), visible)  # −log p of each cell (N, h, w)
             likelihoods.append(upsample(torch.exp(-grid), size, 0))
         mean = torch.stack(likelihoods).mean(0)
-        anomaly_map = -torch.log(mean + SMALLEST_P) if self.map == "nll" else -mean
+        anomaly_map = -torch.log(mean.clamp_min(SMALLEST_P)) if self.map == "nll" else -mean
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def _apply_flows(self, prepared: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -42,7 +42,7 @@ class GANomaly(Reconstruction):
     lowest_value: ClassVar[float] = -1.0
     presets: ClassVar = {
         "texture": Preset({"patches": True}),
-        "paper": Preset({"width": 64, "epochs": 15, "steps": 0, "batch_size": 64}),
+        "paper": Preset({"width": 64, "epochs": 15, "steps": 0, "batch_size": 64}, {"size": (256, 256)}),
     }
 
     def build(self) -> None:

@@ -42,11 +42,13 @@ class MemoryBankMethod(Method):
     layers: tuple[int, ...] = arguments.layers()
     patch_size: int = arguments.patch_size()
     coreset_ratio: float = argument(0.01, "Maximum share of the training patches in the bank.", gt=0, le=1)
-    bank_size: int | None = argument(None, "Maximum number of patches in the bank, instead of a share.", ge=1)
+    bank_size: int | None = argument(
+        None, "Maximum number of patches, instead of a share.", ge=1, le=10_000_000
+    )
     coreset: Coreset = argument(
         "auto", "Coreset selection: exact greedy k-centre, or an epsilon-net in one pass."
     )
-    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1)
+    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1, le=1000)
 
     def build(self) -> None:
         self.features = Backbone(self.backbone, self.layers)
@@ -63,6 +65,14 @@ class MemoryBankMethod(Method):
             selection.add(patches, origins)
         if selection is not None:
             self.memory_bank.fill(*selection.finish())
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        seen = images * self.features.cells(size)[0]
+        kept = min(seen, self.bank_size or round(self.coreset_ratio * seen))
+        return self.memory_bank.bytes_of(kept, self.width)
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         patches, visible = self._embedded(images)
@@ -102,6 +112,11 @@ class MemoryBankMethod(Method):
         origins = self.memory_bank.remove(indices.reshape(grid.shape)[marked])  # image, row and column
         size = origins.new_tensor([1, *grid.shape[1:]])
         return ((origins + origins.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
+
+    @property
+    def width(self) -> int:
+        """Number of values of a patch."""
+        return sum(self.features.channels)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embeddings on the finest layer's grid: (N, h, w, D)."""

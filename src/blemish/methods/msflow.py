@@ -36,7 +36,7 @@ WARM_UP, INITIAL_FACTOR = 0.12, 0.1
 MILESTONES, DECAY = (0.7, 0.9), 0.33
 """Shares of the training after which the learning rate is multiplied by the decay."""
 SMALLEST_P = 1e-30
-"""Added to p before the logarithm, because p of a strong anomaly underflows to 0 in float32."""
+"""Smallest p whose logarithm is taken, because p of a strong anomaly underflows to 0 in float32."""
 CLAMP = 1.9
 """Bound of the logarithm of a coupling step's scale (paper)."""
 
@@ -46,12 +46,16 @@ class MSFlow(Method):
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
-    flow_steps: tuple[int, ...] = argument((2, 5, 8), "Coupling steps of the flows, coarsest map last.", ge=1)
+    flow_steps: tuple[int, ...] = argument(
+        (2, 5, 8), "Coupling steps of the flows, coarsest map last.", ge=1, le=64
+    )
     map: Literal["nll", "mul", "add"] = argument("nll", "Anomaly map: −log p, or one of the published maps.")
     epochs: int = arguments.epochs(30)
     steps: int = arguments.steps(720)
     batch_size: int = arguments.batch_size(8)
-    learning_rate: float = argument(1e-4, "Learning rate of Adam between warm-up and step decay.", gt=0)
+    learning_rate: float = argument(
+        1e-4, "Learning rate of Adam between warm-up and step decay.", gt=0, le=10
+    )
     patience: int = arguments.patience(0)
 
     presets: ClassVar = {
@@ -108,6 +112,9 @@ class MSFlow(Method):
     def optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam([*self.flows.parameters(), *self.fusion.parameters()], lr=self.learning_rate)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return 2 * self.features.strides[0], 2 * self.features.strides[0]
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         maps, _ = self._apply_flows(self.prepare(images))
@@ -115,7 +122,7 @@ class MSFlow(Method):
         size = (images.shape[2], images.shape[3])
         if self.map == "nll":
             mean = torch.stack([upsample(torch.exp(-grid), size, 0) for grid in grids]).mean(0)
-            anomaly_map = -torch.log(mean + SMALLEST_P)
+            anomaly_map = -torch.log(mean.clamp_min(SMALLEST_P))
             return Prediction(_top_mean(anomaly_map), anomaly_map)
         product = 1 - _relative_p(torch.stack([upsample(grid, size, 0) for grid in grids]).sum(0))
         if self.map == "mul":

@@ -34,7 +34,9 @@ class PaDiM(Method):
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
-    dimensions: int = argument(100, "Number of stacked channels that are used, drawn at random.", ge=1)
+    dimensions: int = argument(
+        100, "Number of stacked channels that are used, drawn at random.", ge=1, le=8192
+    )
     ridge: float = argument(0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0)
 
     presets: ClassVar = {
@@ -59,6 +61,13 @@ class PaDiM(Method):
             features = self.embed(images)
             self.gaussians.update(features, visible_grid(visible, (features.shape[2], features.shape[3])))
         self.gaussians.finish(self.ridge)
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        dimensions = min(self.dimensions, sum(self.features.channels))
+        return 4 * self.features.cells(size)[0] * PositionGaussian.numbers(dimensions)
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)

@@ -42,6 +42,10 @@ class PatchCore(MemoryBankMethod):
     def from_distances(self, distances: Tensor) -> Tensor:
         return distances.square() if self.squared else distances
 
+    @property
+    def width(self) -> int:
+        return self.mean_mapped or super().width
+
     def embed(self, images: Tensor) -> Tensor:
         if self.mean_mapped is None:
             return super().embed(images)

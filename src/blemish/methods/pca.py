@@ -27,8 +27,8 @@ class PCA(Method):
     image score is the maximum of the anomaly map.
     """
 
-    components: int = argument(32, "Number of eigen-images, limited by the number of images.", ge=1)
-    size: int = argument(64, "Height and width to which images are resized, in pixels.", ge=1)
+    components: int = argument(32, "Number of eigen-images, limited by the number of images.", ge=1, le=4096)
+    size: int = argument(64, "Height and width to which images are resized, in pixels.", ge=1, le=1024)
     images: int = arguments.images(512)
     floor: float = argument(0.5, "Smallest usual residual of a pixel, relative to the mean.", gt=0)
     sigma: float = arguments.sigma()
@@ -50,6 +50,9 @@ class PCA(Method):
         ]
         spread = torch.cat(residuals).square().mean(0).sqrt()  # (D,)
         self.spread = spread.clamp_min(self.floor * spread.mean()).clamp_min(ROUNDING)
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return size[0] / self.size, size[1] / self.size
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         rows, visible = self._resized(images)

@@ -40,10 +40,10 @@ MARGIN = 1.0
 class ReConPatch(MemoryBankMethod):
     """PatchCore on patches that pass a linear layer, which is trained on the similarities of pairs of patches."""
 
-    dimensions: int = argument(512, "Maximum width of the learned representation.", ge=1)
+    dimensions: int = argument(512, "Maximum width of the learned representation.", ge=1, le=8192)
     pairwise_share: float = argument(0.5, "Weight of pairwise against contextual similarity.", ge=0, le=1)
     momentum: float = argument(0.99, "Momentum of the target layers.", ge=0, lt=1)
-    sampled: int = argument(512, "Number of patches per training step.", ge=2)
+    sampled: int = argument(512, "Number of patches per training step.", ge=2, le=65536)
     learning_rate: float = arguments.learning_rate(1e-4, "AdamW")
     epochs: int = arguments.epochs(10)
     batch_size: int = arguments.batch_size(8)
@@ -100,6 +100,10 @@ class ReConPatch(MemoryBankMethod):
     def finish(self, batches: Batches) -> None:
         """Fill the memory bank with learned representations, as PatchCore does in `collect`."""
         super().collect(batches)
+
+    @property
+    def width(self) -> int:
+        return len(self.represent)
 
     def embed(self, images: Tensor) -> Tensor:
         """Learned representations on the finest layer's grid: (N, h, w, dimensions)."""

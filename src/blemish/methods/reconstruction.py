@@ -87,6 +87,13 @@ class Reconstruction(Method):
             self.usual_errors.update(errors[:, None], inside)
         self.usual_errors.finish(RIDGE)
 
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return (1, 1) if self.patches else (size[0] / self.size, size[1] / self.size)
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        grows = self.patches and self.standardise
+        return 4 * size[0] * size[1] * PositionGaussian.numbers(1) if grows else 0
+
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)
         errors, scores = self.errors(images)

@@ -38,8 +38,10 @@ class SimpleNet(Method):
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
     patch_size: int = arguments.patch_size()
-    hidden: int = argument(512, "Width of the discriminator's hidden layer.", ge=1)
-    noise: float = argument(0.25, "Standard deviation of the noise, relative to that of the features.", gt=0)
+    hidden: int = argument(512, "Width of the discriminator's hidden layer.", ge=1, le=16384)
+    noise: float = argument(
+        0.25, "Standard deviation of the noise, relative to that of the features.", gt=0, le=100
+    )
     learning_rate: float = arguments.learning_rate(3e-4, "AdamW; the discriminator's is twice as high")
     epochs: int = arguments.epochs(10)
     steps: int = arguments.steps(1000)
@@ -119,6 +121,9 @@ class SimpleNet(Method):
         mapped = self.norm(self.first(self.adaptor(inputs)))
         self.bias = mapped[0]
         self.weight = (mapped[1:] - mapped[0]).T.contiguous()
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return self.features.strides[0], self.features.strides[0]
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         images, visible = split_padding(images)

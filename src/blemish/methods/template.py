@@ -36,9 +36,9 @@ class Template(Method):
     stay in memory (twice 50 MB at the defaults and 256 px).
     """
 
-    tolerance: int = argument(1, "Distance that an edge may lie from the template's, in pixels.", ge=0)
+    tolerance: int = argument(1, "Distance that an edge may lie from the template's, in pixels.", ge=0, le=32)
     match_brightness: bool = argument(True, "Whether brightness is matched by a gain and an offset.")
-    largest_angle: float = argument(10.0, "Largest rotation that is searched for, in degrees.", ge=0)
+    largest_angle: float = argument(10.0, "Largest rotation that is searched for, in degrees.", ge=0, le=180)
     images: int = arguments.images(64)
     sigma: float = arguments.sigma()
 
@@ -54,8 +54,12 @@ class Template(Method):
         distance = (kept - kept.nanmedian(0).values).abs().nanmean((1, 2, 3))
         reference = kept[distance.argmin()]
         aligned = torch.cat([self._aligned(part, reference) for part in torch.split(kept, AT_ONCE)])
-        median = aligned.nanmedian(0, keepdim=True).values
-        self.template = split_padding(median)[0][0]
+        median = aligned.nanmedian(0).values
+        # The area that some image covers need not be a rectangle, as that of the reference is.
+        self.template = torch.where(median.isnan(), split_padding(reference[None])[0][0], median)
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        return 4 * 3 * size[0] * size[1]
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         filled, visible = split_padding(images)

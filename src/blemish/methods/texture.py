@@ -32,8 +32,8 @@ class Texture(Method):
     the maximum of the anomaly map.
     """
 
-    orientations: int = argument(6, "Number of directions of the Gabor filters.", ge=1)
-    levels: int = argument(3, "Number of pyramid levels, each half as large as the one before.", ge=1)
+    orientations: int = argument(6, "Number of directions of the Gabor filters.", ge=1, le=180)
+    levels: int = argument(3, "Number of pyramid levels, each half as large as the one before.", ge=1, le=12)
     sigma: float = arguments.sigma()
 
     def build(self) -> None:
@@ -64,6 +64,9 @@ class Texture(Method):
         self.mean = mean.float()
         factor = torch.linalg.cholesky(covariance + ridge.diag())
         self.whitening = torch.linalg.solve_triangular(factor, torch.eye(dim).to(factor), upper=False).float()
+
+    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        return STRIDE, STRIDE
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         statistics, visible = self._statistics(images)

@@ -48,7 +48,8 @@ class VAE(ConvAutoEncoder):
                 "epochs": 200,
                 "steps": 0,
                 "patience": 0,
-            }
+            },
+            {"size": (256, 256)},
         ),
     }
     exports_reason: ClassVar[str] = "Its anomaly map is a gradient, which an exported graph cannot compute."

@@ -33,9 +33,11 @@ class Variation(Method):
     stay in memory, in half precision (100 MB at the defaults and 256 px).
     """
 
-    tolerance: float = argument(0.0, "Deviation that is ignored, in grey values from 0 to 1.", ge=0)
+    tolerance: float = argument(0.0, "Deviation that is ignored, in grey values from 0 to 1.", ge=0, le=1)
     floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0)
-    smoothing: float = argument(1.0, "Standard deviation of the image's blur, in pixels (0: none).", ge=0)
+    smoothing: float = argument(
+        1.0, "Standard deviation of the image's blur, in pixels (0: none).", ge=0, le=100
+    )
     images: int = arguments.images(128)
     sigma: float = arguments.sigma()
 
@@ -55,6 +57,9 @@ class Variation(Method):
         self.spread = (
             torch.maximum(spread, self.floor * average).clamp_min(ROUNDING).nan_to_num(UNSEEN_SPREAD)
         )
+
+    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
+        return 4 * 2 * 6 * size[0] * size[1]
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         compared = self._compared(images)

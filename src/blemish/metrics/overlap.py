@@ -7,11 +7,11 @@ rate is over the normal pixels of all images, and the area up to the limit is di
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.metrics.ranking import Curve, Floats, Integers, rising_share
+from blemish.opencv import cv2
 from blemish.types import Map, Mask
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from blemish.inspection.result import Inspection
 from blemish.manifest import Manifest
 from blemish.metrics.evaluation import NUMBERS, Evaluation
+from blemish.names import printable
 from blemish.reports.gallery import GalleryPicker, ImageArrays
 from blemish.reports.html import ReportData, write_report
 from blemish.types import Mask, Sample
@@ -35,8 +36,8 @@ class ReportBuilder:
     def observe(self, sample: Sample, inspection: Inspection, mask: Mask | None) -> None:
         """Take one image; thumbnails of a few are kept."""
         self._picker.offer(
-            "/".join(sample.path.parts[-3:]),
-            sample.defect_type,
+            printable("/".join(sample.path.parts[-3:])),
+            printable(sample.defect_type),
             sample.label,
             inspection.score,
             inspection.verdict,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from blemish.files import write_whole
 from blemish.inspection.heatmap import colour_bar
 from blemish.inspection.thumbnail import data_uri, shrink_image, shrink_mask
+from blemish.opencv import cv2
 from blemish.reports import charts
 from blemish.reports.gallery import THUMBNAIL, GalleryItem
 from blemish.types import Mask

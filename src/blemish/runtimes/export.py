@@ -23,7 +23,7 @@ def require_exportable(method: Method) -> None:
 
     Raises:
         ModelError: If the method declines export.
-        MissingExtraError: If the extra `onnx` is not installed.
+        MissingExtraError: If the extra `export` is not installed.
     """
     if not method.exports:
         raise ModelError(
@@ -32,7 +32,7 @@ def require_exportable(method: Method) -> None:
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("Export needs the extra `onnx`: pip install 'blemish[onnx]'.") from error
+        raise MissingExtraError("Export needs the extra `export`: pip install 'blemish[export]'.") from error
 
 
 def export_onnx(method: Method, path: Path, size: tuple[int, int]) -> None:
@@ -40,7 +40,7 @@ def export_onnx(method: Method, path: Path, size: tuple[int, int]) -> None:
 
     Raises:
         ModelError: If the method declines export, torch cannot trace it, or the graph's scores differ from torch's.
-        MissingExtraError: If the extra `onnx` is not installed.
+        MissingExtraError: If the extra `export` is not installed.
     """
     require_exportable(method)
     device = method.learned.device

@@ -59,10 +59,7 @@ def resolve_device(device: str) -> str:
 
 def save_weights(method: Method, path: Path) -> None:
     """Write the method's state dict, learned and frozen tensors, as one safetensors file."""
-    path.touch()
-    mode = path.stat().st_mode
     save_file({name: tensor.cpu().contiguous() for name, tensor in method.state_dict().items()}, path)
-    path.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 def load_method(

@@ -17,7 +17,7 @@ from blemish.methods.base import Method
 from blemish.runtimes.export import export_onnx
 from blemish.runtimes.onnx import OnnxRuntime
 from blemish.runtimes.torch import TorchRuntime, load_method, save_weights
-from blemish.testing.parts import DEFECT, SIZE, defective_part, normal_parts, padded
+from blemish.testing.parts import DEFECT, SIZE, defective_part, normal_parts, padded, textured
 from blemish.training import learn
 from blemish.types import Prediction
 
@@ -160,15 +160,37 @@ def check_scoring_is_pure(make: Make) -> None:
 def check_padding_never_scores(make: Make) -> None:
     """NaN pixels are outside the image: scores and maps are finite, and the map's peak lies inside the image."""
     method = learned(make)
-    image = padded(defective_part(1.0))
+    edge = SIZE[0] // 8
+    image = padded(defective_part(1.0), edge, edge, 0, 0)
     score, anomaly_map = predict(method, image[None])
     assert np.isfinite(score).all(), "padding makes the score NaN or infinite"
     assert np.isfinite(anomaly_map).all(), "padding makes the map NaN or infinite"
     outside = np.isnan(image[0])
     peak, rest = anomaly_map[0][~outside].max(), anomaly_map[0][outside].max()
     assert peak >= rest * (1 - SAME), f"the map's maximum is {rest} on the padding, {peak} on the image"
-    normal_score = predict(method, padded(normal_parts(1, seed=5)[0])[None]).score[0]
+    normal_score = predict(method, padded(normal_parts(1, seed=5), edge, edge, 0, 0)).score[0]
     assert normal_score < score[0], "with padding, a normal part scores as high as a defective one"
+
+
+def check_any_size_and_padding(make: Make) -> None:
+    """Odd sizes, paddings on different sides and strips narrower than a cell are learned, and scored by numbers."""
+    wide, square = (97, 131), (128, 128)
+    for size, paddings in (
+        (wide, [(0, 0, 0, 0), (0, 0, 0, 0)]),
+        (wide, [(20, 10, 0, 0), (0, 0, 30, 15)]),
+        (square, [(61, 62, 0, 0)] * 2),
+        (square, [(0, 0, 63, 64)] * 2),
+    ):
+        images = textured(7, size)
+        images[:3], images[3:] = padded(images[:3], *paddings[0]), padded(images[3:], *paddings[1])
+        method = make()
+        learn(method, images[:6], held_out=images[6:], batch_size=3, seed=0)
+        strange = np.where(np.isnan(images[6:]), np.nan, np.float32(1))
+        score, anomaly_map = predict(method, np.concatenate([images[6:], strange]))
+        what = f"images of {size} with paddings {paddings}"
+        assert anomaly_map.shape == (2, *size), f"{what} have maps of the shape {anomaly_map.shape}"
+        assert np.isfinite(score).all(), f"{what} have the scores {score}"
+        assert np.isfinite(anomaly_map).all(), f"{what} have maps with NaN or infinity"
 
 
 def check_save_load_is_identical(make: Make) -> None:
@@ -206,6 +228,7 @@ def check_exported_graph_agrees(make: Make) -> None:
         runtime = OnnxRuntime(path)
         for count in (1, 5):
             images = normal_parts(count, seed=count)
+            images[0] = np.random.default_rng(0).random(images[0].shape)  # as far from normal as can be
             assert_same(
                 predict(method, images), runtime.predict(images), f"ONNX, batch {count}", tolerance=1e-3
             )

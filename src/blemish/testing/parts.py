@@ -32,10 +32,18 @@ def defective_part(strength: float) -> NDArray[np.float32]:
     return image.clip(0, 1)
 
 
-def padded(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The image with its top and bottom eighth as padding (NaN)."""
-    image = image.copy()
-    edge = SIZE[0] // 8
-    image[:, :edge] = np.nan
-    image[:, -edge:] = np.nan
-    return image
+def padded(images: NDArray[np.float32], top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
+    """The images (…, H, W) with so many of their rows and columns as padding (NaN)."""
+    height, width = images.shape[-2:]
+    result = np.full_like(images, np.nan)
+    inside = slice(top, height - bottom), slice(left, width - right)
+    result[..., *inside] = images[..., *inside]
+    return result
+
+
+def textured(count: int, size: tuple[int, int], seed: int = 0) -> NDArray[np.float32]:
+    """Normal images (count, 3, H, W) of any size: one drawing of blocks with noise."""
+    rows, columns = np.mgrid[: size[0], : size[1]] // 8
+    drawing = np.random.default_rng(0).random((rows.max() + 1, columns.max() + 1))[rows, columns]
+    noise = np.random.default_rng(seed + 1).normal(scale=0.02, size=(count, *size))
+    return np.repeat((0.2 + 0.5 * drawing + noise)[:, None], 3, axis=1).astype(np.float32).clip(0, 1)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from blemish.errors import ModelError
-from blemish.files import remove_leftovers, resolved, restore_left_aside, sha256_of, whole_folder
+from blemish.errors import BlemishWarning, ModelError
+from blemish.files import LOCK, locked, remove_stored, resolved, sha256_of, store, stored_path, write_whole
 from blemish.methods.base import Method
 from blemish.records import Record
 
@@ -127,8 +130,13 @@ class Checkpoint:
         """
         if not self.resume:
             self.clear()
-        restore_left_aside(self.folder)
-        if not self.folder.exists():
+        if not (self.folder / NUMBERS).exists():
+            if self.resume:
+                warnings.warn(
+                    f"{self.name} holds no unfinished training to resume, so training begins from the start.",
+                    BlemishWarning,
+                    stacklevel=2,
+                )
             return Progressed()
         try:
             numbers = _Numbers.from_json((self.folder / NUMBERS).read_text(encoding="utf-8"))
@@ -157,9 +165,10 @@ class Checkpoint:
     def _restored(self, method: Method, optimizers: Optimizers, numbers: _Numbers, steps: int) -> Progressed:
         if numbers.done.step > steps:
             raise ValueError(f"it is at step {numbers.done.step} of {steps}")
-        if sha256_of(self.folder / TENSORS) != numbers.sha256:
-            raise ValueError(f"the sha256 of {TENSORS} differs")
-        _set_state(method, optimizers, numbers, load_file(os.fspath(self.folder / TENSORS)))
+        path = stored_path(self.folder, TENSORS, numbers.sha256)
+        if sha256_of(path) != numbers.sha256:
+            raise ValueError(f"the sha256 of {path.name} differs")
+        _set_state(method, optimizers, numbers, load_file(os.fspath(path)))
         return Progressed(**dict(numbers.done))
 
     def keep(self, method: Method, optimizers: Optimizers, done: Progressed, every: float = 0.0) -> None:
@@ -167,23 +176,24 @@ class Checkpoint:
         if time.monotonic() - self.kept_at < every:
             return
         numbers, tensors = _state(method, optimizers)
-        remove_leftovers(self.folder)
-        with whole_folder(self.folder) as temporary:
-            save_file(tensors, temporary / TENSORS)
-            numbers |= {"identity": self.identity, "done": asdict(done)}
-            numbers["sha256"] = sha256_of(temporary / TENSORS)
-            (temporary / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
+        numbers |= {"identity": self.identity, "done": asdict(done)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder):
+            numbers["sha256"] = store(self.folder, TENSORS, partial(save_file, tensors))
+            write_whole(self.folder / NUMBERS, json.dumps(numbers))
+            kept = stored_path(self.folder, TENSORS, numbers["sha256"])
+            remove_stored(self.folder, (TENSORS,), {kept})
         self.kept_at = time.monotonic()
 
     def clear(self) -> None:
         """Delete the state."""
-        remove_leftovers(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _is_checkpoint(path: Path) -> bool:
     """Whether a path is a folder that holds nothing but files of a checkpoint."""
-    return path.is_dir() and all(e.name in (TENSORS, NUMBERS) and e.is_file() for e in path.iterdir())
+    own = re.compile(rf"state\.json|state(\.\w+)?\.safetensors|{re.escape(LOCK)}|\.\w+\.partial")
+    return path.is_dir() and all(own.fullmatch(e.name) and e.is_file() for e in path.iterdir())
 
 
 def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict[str, Tensor]]:

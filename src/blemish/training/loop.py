@@ -68,8 +68,8 @@ def learn(
         progress: Called with the number of batches done in each phase.
 
     Raises:
-        MethodError: If there is no image, epochs or steps are negative, or the losses and optimizers of a method do
-            not have the same names.
+        MethodError: If there is no image, all images are equal, epochs or steps are negative, or the losses and
+            optimizers of a method do not have the same names.
         DivergedError: If a loss becomes infinite, NaN or far larger than in the first step.
         ModelError: If the checkpoint belongs to another training.
     """
@@ -83,6 +83,7 @@ def learn(
         raise MethodError(
             f"{type(method).__name__} does not use auxiliary images. Leave them out, or choose another method."
         )
+    _require_different(images)
     history = History()
     method.to(device).progress = progress
     method.auxiliary = _Batches(auxiliary, batch_size, device) if len(auxiliary) else None
@@ -99,6 +100,17 @@ def learn(
     method.progress, method.auxiliary = no_progress, None
     method.learned = torch.ones(1, device=device)
     return history
+
+
+def _require_different(images: Images) -> None:
+    """Check that not all images have the same pixels; the first two usually tell."""
+    first = images[0]
+    others = (images[index] for index in range(1, len(images)))
+    if len(images) > 1 and all(np.array_equal(first, other, equal_nan=True) for other in others):
+        raise MethodError(
+            f"All {len(images)} training images have the same pixels, so nothing is known about how normal parts "
+            "differ. Give images of different parts."
+        )
 
 
 def update_method(

@@ -13,6 +13,7 @@ from blemish.inspection.result import Inspection
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
+from blemish.names import printable
 from blemish.reports.evaluation import ReportBuilder
 from blemish.scoring import Decoded
 from blemish.types import Mask, Progress, Sample, no_progress
@@ -54,15 +55,20 @@ def evaluate(
     observers = [
         observer for observer in (observe, builder.observe if report is not None else None) if observer
     ]
-    seconds = []
+    seconds, blank = [], []
     for sample, scored in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
-        evaluator.update(scored.score, sample.label, sample.defect_type, scored.anomaly_map, scored.mask)
+        evaluator.update(
+            scored.score, sample.label, printable(sample.defect_type), scored.anomaly_map, scored.mask
+        )
         if observers:
             inspection = model.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
             for observer in observers:
                 observer(sample, inspection, scored.mask)
+        if sample.label and scored.mask is not None and not scored.mask.any():
+            blank.append(sample.mask_path)
         seconds.append(scored.seconds)
         progress("evaluating", len(seconds), len(samples))
+    _warn_of_blank_masks(blank)
     evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))
     if report is not None:
         return replace(evaluation, report=builder.write(Path(report), evaluation))
@@ -73,6 +79,16 @@ def _read_labelled(sample: Sample) -> Decoded:
     image = read_image(sample.path)
     mask = None if sample.mask_path is None else read_mask(sample.mask_path, size=image.shape[:2])
     return Decoded(sample.path, image, mask)
+
+
+def _warn_of_blank_masks(masks: Sequence[Path | None]) -> None:
+    if masks:
+        warnings.warn(
+            f"{len(masks)} masks of anomalous images mark no pixel, the first is {printable(str(masks[0]))}, so the "
+            "pixel metrics take these images for normal. Mark the defects, or label the images good.",
+            BlemishWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_training_images(model: Model, samples: Sequence[Sample], progress: Progress) -> None:

@@ -11,16 +11,19 @@ import numpy as np
 
 from blemish.calibration import Calibration, require_rate
 from blemish.data.cache import CacheBudget
-from blemish.data.content import content_hashes, find_shared_content, fingerprint
+from blemish.data.content import find_shared_content, fingerprint
 from blemish.data.images import read_image
+from blemish.data.input_size import Resolution, auto_preprocess
 from blemish.data.loading import Inputs
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.inspection.unusual import Unusual
 from blemish.manifest import History, Manifest, TrainingData
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Decoded, Scorer, batch_size
 from blemish.types import Progress, Sample, Watch, no_progress, no_watch
+from blemish.workflow.forecast import Forecast
 from blemish.workflow.normal_images import (
     NormalImages,
     normal_samples,
@@ -62,7 +65,7 @@ def fit(
         images: Normal images; samples labelled anomalous are refused.
         preset: Named configuration of a method given by name.
         arguments: For the constructor of a method given by name; they override the preset's.
-        preprocess: Preprocessing of images; default that of the preset, or else 256 × 256 with resize "squash".
+        preprocess: Preprocessing of images; default that of the preset, or else `auto_preprocess(images)`.
         test: Test images, which are only compared with the training images: a warning names duplicates.
         hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
         false_alarm_rate: Share of normal images that may be called NG.
@@ -88,37 +91,41 @@ def fit(
     from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
 
     device = resolve_device(device)
-    learner, preprocess = _build(method, preset, arguments, preprocess)
-    learning = _Learning(learner, name_of(type(learner)), preprocess, seed, device, cache, watch, progress)
+    learner = _build(method, preset, arguments)
+    name = name_of(type(learner))
     require_rate(false_alarm_rate)  # before training, which may be long
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
         raise ValueError(f"The seed must be a whole number from 0 to below 2^64, got {seed!r}.")
     samples = normal_samples(images)
-    normal = split_images(samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress)
+    preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
+    resolution = Forecast.of(learner, samples, preprocess).resolution
+    learning = _Learning(learner, name, preprocess, seed, device, cache, watch, progress)
     started = time.perf_counter()
     try:
-        hashes = content_hashes([sample.path for sample in normal.samples], progress)
-        _warn_of_test_images(hashes, test)
-        trained = learning.run(normal, hashes, auxiliary, checkpoint, resume)
+        normal = split_images(
+            samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress
+        )
+        _warn_of_test_images(normal.hashes, test)
+        trained = learning.run(normal, auxiliary, checkpoint, resume)
         runtime = TorchRuntime(learner, device)
-        calibration = _calibrate(Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress)
+        calibration, unusual = _calibrate(
+            Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress
+        )
     except DataError as error:
-        raise_for_all_unreadable(normal.samples, error, progress)
+        if skip_unreadable:
+            raise
+        raise_for_all_unreadable(samples, error, progress)
     seconds = round(time.perf_counter() - started, 2)
     history = History(seconds=seconds, losses=tuple(trained.losses))
-    return Model(learning.manifest(normal.record(hashes), calibration, history), runtime)
+    return Model(
+        learning.manifest(normal.record(), calibration, history, resolution), runtime, unusual=unusual
+    )
 
 
-def _build(
-    method: "str | Method",
-    preset: str | None,
-    arguments: Mapping[str, Any] | None,
-    preprocess: Preprocess | None,
-) -> "tuple[Method, Preprocess]":
-    """The method that learns, and its preprocessing."""
+def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, Any] | None) -> "Method":
+    """The method that learns."""
     if isinstance(method, str):
-        learner = create_method(method, preset=preset, arguments=arguments)
-        return learner, preprocess or preset_preprocess(method, preset)
+        return create_method(method, preset=preset, arguments=arguments)
     if preset is not None or arguments is not None:
         raise MethodError(
             "preset and arguments are for a method given by name, but a built method was given. Give its name, "
@@ -130,7 +137,7 @@ def _build(
         raise MethodError(
             f"{type(method).__name__} has learned already, and a model may use it. Give a new one to each fit."
         )
-    return method, preprocess or Preprocess()
+    return method
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,6 @@ class _Learning:
     def run(
         self,
         normal: NormalImages,
-        hashes: Mapping[Path, str],
         auxiliary: Sequence[Sample] | Sequence[Path],
         checkpoint: Path | str | None,
         resume: bool,
@@ -163,8 +169,8 @@ class _Learning:
             "method": self.name,
             "arguments": self.method.arguments,
             "preprocess": self.preprocess.to_dict(),
-            "images": fingerprint(normal.learned, hashes),
-            "held-out images": fingerprint(normal.held_out, hashes),
+            "images": fingerprint(normal.learned, normal.hashes),
+            "held-out images": fingerprint(normal.held_out, normal.hashes),
             "auxiliary images": len(others),
             "seed": self.seed,
         }
@@ -182,12 +188,15 @@ class _Learning:
             progress=self.progress,
         )
 
-    def manifest(self, data: TrainingData, calibration: Calibration, history: History) -> Manifest:
+    def manifest(
+        self, data: TrainingData, calibration: Calibration, history: History, resolution: Resolution | None
+    ) -> Manifest:
         """The manifest of the trained model."""
         return Manifest(
             method=self.name,
             arguments=self.method.arguments,
             preprocess=self.preprocess,
+            resolution=resolution,
             calibration=calibration,
             seed=int(self.seed),
             data=data,
@@ -195,14 +204,17 @@ class _Learning:
         )
 
 
-def _calibrate(scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress) -> Calibration:
-    """Score the held-out normal images as in an inspection, at their own resolution."""
+def _calibrate(
+    scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress
+) -> tuple[Calibration, Unusual]:
+    """Score the held-out normal images as in an inspection, at their own resolution; also the most unusual ones."""
     rows = []
     for scored in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
         rows.append((scored.score, float(scored.anomaly_map.max()), float(np.median(scored.anomaly_map))))
         progress("calibrating", len(rows), len(held_out))
     scores, peaks, typical = zip(*rows, strict=True)
-    return Calibration.from_normal(scores, peaks, typical, rate)
+    unusual = Unusual.of([sample.path for sample in held_out], scores)
+    return Calibration.from_normal(scores, peaks, typical, rate), unusual
 
 
 def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> None:

@@ -9,10 +9,11 @@ from typing import NoReturn
 import numpy as np
 
 from blemish.data.checks import check_images
-from blemish.data.content import HASH_DIGITS, fingerprint
+from blemish.data.content import HASH_DIGITS, content_hashes, fingerprint, without_copies
 from blemish.data.splits import hold_out
 from blemish.errors import DataError
 from blemish.manifest import TrainingData
+from blemish.names import printable
 from blemish.types import Progress, Sample
 
 
@@ -21,7 +22,9 @@ class NormalImages:
     """The readable normal images of one fit."""
 
     samples: Sequence[Sample]
-    """All images, in the order given."""
+    """All images, each content once, in the order given."""
+    hashes: Mapping[Path, str]
+    """Hash of each of their files."""
     learned: Sequence[Sample]
     """Images learned from, in the order of training."""
     held_out: Sequence[Sample]
@@ -29,16 +32,16 @@ class NormalImages:
     skipped: int
     """Number of images left out because they cannot be read."""
 
-    def record(self, hashes: Mapping[Path, str]) -> TrainingData:
+    def record(self) -> TrainingData:
         """The images' entry in the manifest."""
         return TrainingData(
-            category=self.samples[0].category,
+            category=printable(self.samples[0].category),
             learned_from=len(self.learned),
             held_out=len(self.held_out),
             skipped=self.skipped,
             images=tuple(_names(self.learned)),
-            fingerprint=fingerprint(self.samples, hashes),
-            hashes=tuple(hashes[sample.path][:HASH_DIGITS] for sample in self.samples),
+            fingerprint=fingerprint(self.samples, self.hashes),
+            hashes=tuple(self.hashes[sample.path][:HASH_DIGITS] for sample in self.samples),
         )
 
 
@@ -47,16 +50,20 @@ def split_images(
 ) -> NormalImages:
     """Hold out some images and shuffle the others, so that the first ones are a random sample of all.
 
+    Copies of an image are left out, with a warning.
+
     Raises:
-        DataError: If there are too few images.
+        DataError: If an image cannot be read, or there are too few.
         ValueError: If the share is not between 0 and 1.
     """
     bad = check_images([sample.path for sample in samples], progress) if skip_unreadable else []
     unreadable = {image.path for image in bad}
     readable = [sample for sample in samples if sample.path not in unreadable]
-    kept, held_out = hold_out(readable, hold_out_share, seed)
+    hashes = content_hashes([sample.path for sample in readable], progress)
+    distinct = without_copies(readable, hashes)
+    kept, held_out = hold_out(distinct, hold_out_share, seed)
     learned = [kept[index] for index in np.random.default_rng(seed).permutation(len(kept))]
-    return NormalImages(readable, learned, held_out, len(bad))
+    return NormalImages(distinct, hashes, learned, held_out, len(bad))
 
 
 def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
@@ -102,4 +109,4 @@ def _names(samples: Sequence[Sample]) -> list[str]:
     """The images' paths relative to their common folder, in the order of training."""
     paths = [sample.path.absolute() for sample in samples]
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(folder).as_posix() for path in paths]
+    return [printable(path.relative_to(folder).as_posix()) for path in paths]

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.content import HASH_DIGITS, content_hashes
+from blemish.data.content import HASH_DIGITS, content_hashes, without_copies
 from blemish.data.images import image_size, read_image
 from blemish.data.loading import Inputs
 from blemish.errors import DataError, ModelError
 from blemish.inspection.result import Inspection
+from blemish.inspection.unusual import Unusual
 from blemish.manifest import History, Update
 from blemish.model import Model
-from blemish.scoring import batch_size, require_finite
+from blemish.names import printable
+from blemish.scoring import Decoded, batch_size, require_finite
 from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.normal_images import normal_samples
 
@@ -36,10 +38,15 @@ class Addition:
     seconds: float
     calibration: Calibration
     """Calibration of the updated model."""
+    unusual: Unusual
+    """The new images with the highest scores by the model before the update."""
 
     def summary(self) -> str:
-        """Number of images, time, thresholds and the images that they rest on."""
-        return f"Learned {self.images} more images in {self.seconds:.1f} s.\n{self.calibration.describe()}"
+        """Number of images, time, the most unusual images, and thresholds with the images that they rest on."""
+        return (
+            f"Learned {self.images} more images in {self.seconds:.1f} s.\n"
+            f"Highest scores before the update: {self.unusual}\n{self.calibration.describe()}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ def update(
     model: Model,
     images: Sequence[Sample] | Sequence[Path] | Sequence[str],
     *,
+    accept_ng: bool = False,
     progress: Progress = no_progress,
 ) -> Addition:
     """Learn more normal images, such as confirmed false alarms, without the earlier ones.
@@ -81,10 +89,12 @@ def update(
     Args:
         model: Model in the torch runtime; it is modified in memory, so save it.
         images: New normal images.
+        accept_ng: Whether to learn images that are NG by the present model.
         progress: Called with the number of batches done.
 
     Raises:
-        DataError: If an image cannot be read, was already learned from or is labelled anomalous.
+        DataError: If an image cannot be read, was already learned from, is labelled anomalous or, unless
+            `accept_ng`, is NG by the present model; the model is then unchanged.
         MethodError: If the method cannot be updated.
         ModelError: If the model is not in the torch runtime.
     """
@@ -92,10 +102,10 @@ def update(
 
     started = time.perf_counter()
     runtime = _torch_runtime(model)
-    samples = normal_samples(images)
     data = model.manifest.data
-    paths = [sample.path for sample in samples]
-    hashes = _hashes_of_new(paths, data.hashes, progress)
+    hashes = _hashes_of_new(normal_samples(images), data.hashes, progress)
+    paths = list(hashes)
+    unusual = _inspected(model, paths, accept_ng, progress)
     scores, maps = update_method(
         runtime.method,
         Inputs(paths, model.preprocess),
@@ -110,13 +120,13 @@ def update(
     model.manifest = model.manifest.changed(
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
         data=data.changed(
-            learned_from=data.learned_from + len(samples),
-            images=(*data.images, *(path.name for path in paths)),
-            hashes=(*data.hashes, *hashes),
+            learned_from=data.learned_from + len(paths),
+            images=(*data.images, *(printable(path.name) for path in paths)),
+            hashes=(*data.hashes, *hashes.values()),
         ),
-        history=_extended(model, started, added=len(samples)),
+        history=_extended(model, started, added=len(paths)),
     )
-    return Addition(len(samples), time.perf_counter() - started, model.calibration)
+    return Addition(len(paths), time.perf_counter() - started, model.calibration, unusual)
 
 
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
@@ -159,14 +169,32 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     return Removal(origins, before, model.inspect(pixels))
 
 
-def _hashes_of_new(paths: Sequence[Path], known: Sequence[str], progress: Progress) -> list[str]:
-    """Hash digits of new images for the manifest; an image in `known` is refused."""
-    digests = content_hashes(paths, progress)
-    hashes = [digests[path][:HASH_DIGITS] for path in paths]
-    for path, digest in zip(paths, hashes, strict=True):
-        if digest in known:
-            raise DataError(f"{path} was already learned from or held out. Leave it out.")
+def _hashes_of_new(samples: Sequence[Sample], known: Sequence[str], progress: Progress) -> dict[Path, str]:
+    """The new images, each content once, and their hash digits for the manifest; an image in `known` is refused."""
+    digests = content_hashes([sample.path for sample in samples], progress)
+    hashes = {sample.path: digests[sample.path][:HASH_DIGITS] for sample in without_copies(samples, digests)}
+    learned = set(known)
+    for path, digest in hashes.items():
+        if digest in learned:
+            raise DataError(f"{printable(path)} was already learned from or held out. Leave it out.")
     return hashes
+
+
+def _inspected(model: Model, paths: Sequence[Path], accept_ng: bool, progress: Progress) -> Unusual:
+    """The most unusual of the new images by the present model; images that are NG must be accepted."""
+    scores = []
+    for scored in model.scorer.stream(paths, lambda path: Decoded(path, read_image(path))):
+        scores.append(scored.score)
+        progress("inspecting", len(scores), len(paths))
+    unusual = Unusual.of(paths, scores)
+    ng = sum(score > model.calibration.image_threshold for score in scores)
+    if ng and not accept_ng:
+        raise DataError(
+            f"{ng} of {len(paths)} new images are NG by the present model, whose threshold is "
+            f"{model.calibration.image_threshold:.4g}; the highest scores: {unusual}. A defect that is learned as "
+            "normal is missed from then on. Look at these images, then learn them with --accept-ng (accept_ng=True)."
+        )
+    return unusual
 
 
 def _torch_runtime(model: Model) -> "TorchRuntime":

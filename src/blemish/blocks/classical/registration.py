@@ -7,12 +7,13 @@ alignment using enhanced correlation coefficient maximization", PAMI 2008.
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from blemish.opencv import cv2, require_version
 
 COARSE, FINE = 64, 128
 """Longer side, in pixels, of the images on which motions are searched and refined."""
@@ -63,7 +64,11 @@ def register(fixed: Tensor, moving: Tensor, visible: Tensor, largest_angle: floa
         moving: (N, H, W) grey.
         visible: (N, H, W): pixels of the fixed image that count.
         largest_angle: Rotations are searched from minus to plus this, in degrees.
+
+    Raises:
+        MissingExtraError: If OpenCV is older than 4.13, the first version that takes a mask of each image.
     """
+    require_version((4, 13))
     arrays = [part.detach().cpu().numpy() for part in (fixed, moving, visible.to(fixed))]
     motions = [_Pair(*images).motion(largest_angle) for images in zip(*arrays, strict=True)]
     return torch.from_numpy(np.stack(motions)).to(fixed)

@@ -1,0 +1,70 @@
+"""Backbones of the package timm, which is imported here only: `timm:NAME` is any of its networks with feature maps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import MethodError, MissingExtraError, WeightsError
+
+PREFIX = "timm:"
+
+
+class TimmNetwork(nn.Module):
+    """Feature maps of a network of timm; layer k is its feature map number k, counted from 0.
+
+    In most networks map k has stride 2^(k+1), as the layers of the other backbones.
+
+    Args:
+        name: "timm:" and a name of timm, with its tag of pretrained weights if it has one.
+        layers: Numbers of the feature maps.
+        pretrained: Whether timm loads its pretrained weights, which it may download; otherwise they are random.
+        seed: Seed of random weights.
+
+    Raises:
+        MissingExtraError: If the extra `timm` is not installed.
+        MethodError: If timm has no such network, or it has no such feature map.
+        WeightsError: If timm cannot load the pretrained weights.
+    """
+
+    def __init__(self, name: str, layers: Sequence[int], pretrained: bool, seed: int) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.network = _created(name, layers, pretrained, seed)
+        information = self.network.feature_info
+        self.channels = dict(zip(self.layers, information.channels(), strict=True))
+        self.strides = tuple(information.reduction())
+        settings = self.network.pretrained_cfg
+        self.mean, self.std = tuple(settings["mean"]), tuple(settings["std"])
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Layer → feature map (N, C_k, h, w) of normalised images (N, 3, H, W)."""
+        return dict(zip(self.layers, self.network(images), strict=True))
+
+
+def _created(name: str, layers: Sequence[int], pretrained: bool, seed: int) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError(
+            f"The backbone {name} needs the extra `timm`: pip install 'blemish[timm]'."
+        ) from error
+    base = name.removeprefix(PREFIX)
+    if base.partition(".")[0] not in timm.list_models():
+        raise MethodError(f"timm has no network {base!r}. List its networks by timm.list_models().")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return timm.create_model(
+                base, pretrained=pretrained, features_only=True, out_indices=tuple(layers)
+            )
+        except (IndexError, AssertionError, AttributeError) as error:
+            raise MethodError(
+                f"timm's {base} has no feature maps {tuple(layers)} ({error}). Name others in layers, finest first."
+            ) from error
+        except (OSError, RuntimeError, ValueError) as error:  # of the download and of the hub's client
+            raise WeightsError(
+                f"timm cannot load the pretrained weights of {base}: {error}. Download them once where a network is, "
+                f"or use {name}:random."
+            ) from error
