@@ -45,7 +45,10 @@ def test_braces_without_values_have_no_meaning() -> None:
 
 def test_message_and_error_within_message_keep_their_line_ends() -> None:
     inner = DataError("2 images:\n  {path}", path="a\nb")
-    assert message("{inner} and {other}", inner=inner, other=message("x\ny")) == "2 images:\n  a\\u000ab and x\ny"
+    assert (
+        message("{inner} and {other}", inner=inner, other=message("x\ny"))
+        == "2 images:\n  a\\u000ab and x\ny"
+    )
 
 
 def test_other_error_within_message_is_made_printable() -> None:

@@ -22,6 +22,7 @@ from babel.messages.pofile import read_po, write_po
 
 from blemish import __version__, errors
 from blemish.cli.main import COMMANDS, blemish
+from blemish.cli.methods import summary
 from blemish.messages import CATALOGUES, DOMAIN
 from blemish.methods import CATALOGUE as METHODS
 from blemish.plugins import find_method
@@ -86,20 +87,30 @@ def texts() -> Iterator[Text]:
     for record in records():
         yield from (field.description for field in record.model_fields.values() if field.description)
     for name in METHODS:
-        yield from (one.meaning for one in find_method(name).declared.arguments.values())
+        method = find_method(name)
+        yield summary(method)
+        yield from (one.meaning for one in method.declared.arguments.values())
+        if method.auxiliary_use:
+            yield method.auxiliary_use
     for path in sorted(Path(click.__file__).parent.glob("*.py")):
         yield from called(path, {"_", "ngettext"})
 
 
 def called(path: Path, names: Iterable[str]) -> Iterator[Text]:
-    """The constant first arguments of calls of these names; for `ngettext`, the first two."""
+    """The constant first arguments of calls of these names, or both of a choice; for `ngettext`, the first two."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in names:
-            constants = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
-            if ast.unparse(node.func) == "ngettext":
-                yield str(constants[0]), str(constants[1])
-            elif constants and isinstance(constants[0], str) and isinstance(node.args[0], ast.Constant):
-                yield constants[0]
+        if not (isinstance(node, ast.Call) and node.args):
+            continue
+        name = ast.unparse(node.func).split(".")[-1]
+        if name == "ngettext" and name in names:
+            singular, plural = (ast.literal_eval(one) for one in node.args[:2])
+            yield singular, plural
+        elif name in names:
+            first = node.args[0]
+            choices = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
+            yield from (
+                one.value for one in choices if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            )
 
 
 def of_commands() -> Iterator[str]:

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 from pydantic import AfterValidator, Field, model_validator
 
 from blemish.errors import DataError
+from blemish.messages import message
 from blemish.records import Record
 from blemish.types import Map
 
 _ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
-_BY_HAND = " (set by hand)"
 
 SMALLEST_RATE = 1e-6
 """Smallest false-alarm rate; it already needs a million held-out images."""
@@ -58,14 +58,18 @@ class Calibration(Record):
     @model_validator(mode="after")
     def _require_equal_lengths(self) -> Self:
         if len(self.normal_scores) != len(self.normal_peaks):
-            raise ValueError("normal_scores and normal_peaks must be of equal length")
+            raise ValueError(message("normal_scores and normal_peaks must be of equal length"))
         return self
 
     @model_validator(mode="after")
     def _require_possible_rate(self) -> Self:
         if self.false_alarm_rate < SMALLEST_RATE:
             raise ValueError(
-                f"false_alarm_rate must be at least {SMALLEST_RATE:g}, got {self.false_alarm_rate:g}"
+                message(
+                    "false_alarm_rate must be at least {smallest_rate:g}, got {false_alarm_rate:g}",
+                    smallest_rate=SMALLEST_RATE,
+                    false_alarm_rate=self.false_alarm_rate,
+                )
             )
         return self
 
@@ -87,7 +91,9 @@ class Calibration(Record):
         require_rate(false_alarm_rate)
         columns = [np.asarray(column, dtype=np.float64) for column in (scores, map_peaks, map_typical)]
         if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
-            raise ValueError("Scores, map peaks and map medians must be three lists of equal length.")
+            raise ValueError(
+                message("Scores, map peaks and map medians must be three lists of equal length.")
+            )
         if not len(columns[0]):
             raise DataError(
                 "Calibration needs at least one held-out normal image, got none. Hold out more normal images."
@@ -189,30 +195,56 @@ class Calibration(Record):
 
     def summary(self) -> str:
         """One sentence: the number of images that the thresholds rest on and the false-alarm rate to expect."""
-        images = f"{self.images} held-out normal image{'s' if self.images > 1 else ''}"
-        expected = f"{_percent(self.expected_false_alarm_rate)} of normal images called NG"
-        bound = f"below {_percent(self.false_alarm_bound)} with 95 % confidence"
+        given = {
+            "images": message(
+                "{count} held-out normal image" if self.images == 1 else "{count} held-out normal images",
+                count=self.images,
+            ),
+            "expected": _percent(self.expected_false_alarm_rate),
+            "bound": _percent(self.false_alarm_bound),
+        }
         if self.image_is_by_hand:
-            return f"The image threshold was set by hand; from {images}, expect about {expected} ({bound})."
+            return message(
+                "The image threshold was set by hand; from {images}, expect about {expected} of "
+                "normal images called NG (below {bound} with 95 % confidence).",
+                **given,
+            )
         if self.is_enough:
-            return f"Thresholds rest on {images}: expect up to {expected} ({bound})."
-        return (
-            f"Thresholds rest on {images}, too few for the requested false-alarm rate of "
-            f"{_percent(self.false_alarm_rate)}; expect up to {expected} ({bound}); "
-            f"hold out at least {_images_needed(self.false_alarm_rate)} images to reach it."
+            return message(
+                "Thresholds rest on {images}: expect up to {expected} of normal images called NG "
+                "(below {bound} with 95 % confidence).",
+                **given,
+            )
+        return message(
+            "Thresholds rest on {images}, too few for the requested false-alarm rate of {rate}; "
+            "expect up to {expected} of normal images called NG (below {bound} with 95 % confidence); hold out at least "
+            "{needed} images to reach it.",
+            rate=_percent(self.false_alarm_rate),
+            needed=_images_needed(self.false_alarm_rate),
+            **given,
         )
 
     def describe(self) -> str:
         """Both thresholds, which of them were set by hand, and the sentence of `summary`."""
-        image = f"{self.image_threshold:.4g}{_BY_HAND * self.image_is_by_hand}"
-        pixel = f"{self.pixel_threshold:.4g}{_BY_HAND * self.pixel_is_by_hand}"
-        return f"Image threshold {image}, pixel threshold {pixel}.\n{self.summary()}"
+        return message(
+            "Image threshold {image:.4g}{image_by_hand}, pixel threshold {pixel:.4g}{pixel_by_hand}.\n{summary}",
+            image=self.image_threshold,
+            image_by_hand=by_hand(self.image_is_by_hand),
+            pixel=self.pixel_threshold,
+            pixel_by_hand=by_hand(self.pixel_is_by_hand),
+            summary=self.summary(),
+        )
 
     def __repr__(self) -> str:
         return (
             f"Calibration(images={self.images}, false_alarm_rate={self.false_alarm_rate:g}, "
             f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
         )
+
+
+def by_hand(is_by_hand: bool) -> str:
+    """The words that follow a threshold which was set by hand; none for others."""
+    return message(" (set by hand)") if is_by_hand else ""
 
 
 def require_rate(rate: float) -> None:
@@ -223,7 +255,11 @@ def require_rate(rate: float) -> None:
     """
     if not SMALLEST_RATE <= rate < 1:
         raise ValueError(
-            f"A false-alarm rate must be between 0 and 1 (0.01 is 1 %) and at least {SMALLEST_RATE:g}, got {rate}."
+            message(
+                "A false-alarm rate must be between 0 and 1 (0.01 is 1 %) and at least {smallest_rate:g}, got {rate}.",
+                smallest_rate=SMALLEST_RATE,
+                rate=rate,
+            )
         )
 
 

@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from blemish.calibration import Calibration
+from blemish.calibration import Calibration, by_hand
 from blemish.data.content import HASH_DIGITS
 from blemish.data.input_size import Resolution
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.files import write_whole
 from blemish.manifest_upgrade import upgrade_manifest
+from blemish.messages import lines, message, pad
+from blemish.names import printable
 from blemish.records import Record
 
 FORMAT = 3
@@ -64,8 +66,14 @@ class TrainingData(Record):
     def _require_equal_counts(self) -> Self:
         if (len(self.images), len(self.hashes)) != (self.learned_from, self.learned_from + self.held_out):
             raise ValueError(
-                f"learned_from {self.learned_from} and held_out {self.held_out} must be the numbers of images "
-                f"({len(self.images)} names, {len(self.hashes)} hashes)"
+                message(
+                    "learned_from {learned_from} and held_out {held_out} must be the numbers of images "
+                    "({names} names, {hashes} hashes)",
+                    learned_from=self.learned_from,
+                    held_out=self.held_out,
+                    names=len(self.images),
+                    hashes=len(self.hashes),
+                )
             )
         return self
 
@@ -119,32 +127,33 @@ class Manifest(Record):
 
     def describe(self) -> str:
         """The model's entries as text, one line each."""
-        preprocess, calibration, data = self.preprocess, self.calibration, self.data
-        seen = {} if self.resolution is None else {"resolution": self.resolution.describe()}
-        height, width = preprocess.size
-        by_hand = " (set by hand)"
-        crop = (
-            ""
-            if preprocess.crop is None
-            else f", the middle {preprocess.crop[0]} × {preprocess.crop[1]} kept"
-        )
-        lines = {
-            "method": self.method,
-            **{f"  {name}": value for name, value in self.arguments.items()},
-            "category": data.category or "–",
-            "learned from": f"{data.learned_from} images (seed {self.seed})",
-            "held out": f"{data.held_out} images",
-            "skipped": f"{data.skipped} unreadable images",
-            "data": f"fingerprint {data.fingerprint[:16]}",
-            "input": f"{height} × {width} pixels (height × width), {preprocess.resize}{crop}",
-            **seen,
-            "image threshold": f"{calibration.image_threshold:.6g}{by_hand * calibration.image_is_by_hand}",
-            "pixel threshold": f"{calibration.pixel_threshold:.6g}{by_hand * calibration.pixel_is_by_hand}",
-            "": calibration.summary(),
-            "files": ", ".join(self.files),
-            "written by": f"blemish {self.blemish}, format {self.format}",
-        }
-        return "\n".join(f"{name:<17} {value}" for name, value in lines.items())
+        calibration, data = self.calibration, self.data
+        entries = [
+            (message("method"), self.method),
+            *((f"  {name}", str(value)) for name, value in self.arguments.items()),
+            (message("category"), printable(data.category) or "–"),
+            (
+                message("learned from"),
+                message("{count} images (seed {seed})", count=data.learned_from, seed=self.seed),
+            ),
+            (message("held out"), message("{count} images", count=data.held_out)),
+            (message("skipped"), message("{count} unreadable images", count=data.skipped)),
+            (message("data"), message("fingerprint {digits}", digits=data.fingerprint[:16])),
+            (message("input"), self.preprocess.describe()),
+            *([] if self.resolution is None else [(message("resolution"), self.resolution.describe())]),
+            (
+                message("image threshold"),
+                f"{calibration.image_threshold:.6g}{by_hand(calibration.image_is_by_hand)}",
+            ),
+            (
+                message("pixel threshold"),
+                f"{calibration.pixel_threshold:.6g}{by_hand(calibration.pixel_is_by_hand)}",
+            ),
+            ("", calibration.summary()),
+            (message("files"), ", ".join(self.files)),
+            (message("written by"), f"blemish {self.blemish}, format {self.format}"),
+        ]
+        return lines(f"{pad(name, 17)} {value}" for name, value in entries)
 
     def __repr__(self) -> str:
         return (
@@ -176,14 +185,22 @@ def read_manifest(folder: Path, name: str = FILE) -> Manifest:
     path = folder / name
     if not path.is_file():
         raise ModelError(
-            f"{folder} is not a model: it has no {name}. Name a folder that `blemish fit` wrote."
+            "{folder} is not a model: it has no {name}. Name a folder that `blemish fit` wrote.",
+            folder=folder,
+            name=name,
         )
     if path.stat().st_size > LARGEST:
-        raise ModelError(f"{path} is larger than {LARGEST // 2**20} MiB, which no manifest is. Fit again.")
+        raise ModelError(
+            "{path} is larger than {largest} MiB, which no manifest is. Fit again.",
+            path=path,
+            largest=LARGEST // 2**20,
+        )
     try:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as text: {error}. Copy the model folder again.") from error
+        raise ModelError(
+            "{path} cannot be read as text: {error}. Copy the model folder again.", path=path, error=error
+        ) from error
     return parse_manifest(text, path)
 
 
@@ -199,13 +216,17 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         number = FORMAT  # reported below, together with everything else that is wrong
     if number > FORMAT:
         raise ModelError(
-            f"The model has format {number!s:.20}, this blemish reads up to {FORMAT}. Update blemish to load it."
+            "The model has format {number!s:.20}, this blemish reads up to {format}. Update blemish to load it.",
+            number=number,
+            format=FORMAT,
         )
     try:
         return Manifest.from_json(upgrade_manifest(text) if 0 < number < FORMAT else text)
     except ValueError as error:
         raise ModelError(
-            f"{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit again."
+            "{path} is damaged: {error} Copy the model folder again from a place that you trust, or fit again.",
+            path=path,
+            error=error,
         ) from error
 
 

@@ -68,7 +68,8 @@ def _upgrade_normalised(values: Any) -> None:
         return  # damaged; reading it raises the error
     if method not in EXACT:
         raise ModelError(
-            f"The model was written in format 1, in which {method:.40} learned from normalised images. Fit again."
+            "The model was written in format 1, in which {method:.40} learned from normalised images. Fit again.",
+            method=method,
         )
     if (preprocess.pop("mean", None), preprocess.pop("std", None)) != ([*imagenet.MEAN], [*imagenet.STD]):
         raise ModelError(
@@ -78,7 +79,9 @@ def _upgrade_normalised(values: Any) -> None:
     for name, value in DROPPED.get(method, {}).items():
         if arguments.pop(name, value) != value:
             raise ModelError(
-                f"The model was written in format 1 with {name} other than {value}, which is a constant now. Fit anew."
+                "The model was written in format 1 with {name} other than {value}, which is a constant now. Fit anew.",
+                name=name,
+                value=value,
             )
     names = ARGUMENTS.get(method, {})
     values["arguments"] = {names.get(k, k): _renamed(method, k, v) for k, v in arguments.items()}
@@ -121,8 +124,9 @@ def require_current_graph(folder: Path, folder_format: int) -> None:
     """
     if folder_format == NORMALISED:
         raise ModelError(
-            f"The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
-            "blemish.load(FOLDER).save(FOLDER, onnx=True)."
+            "The graph in {folder} was exported in format 1 and takes normalised images. Export it again: "
+            "blemish.load(FOLDER).save(FOLDER, onnx=True).",
+            folder=folder,
         )
 
 
@@ -134,8 +138,9 @@ def require_current_weights(folder: Path, folder_format: int) -> None:
     """
     if folder_format == NORMALISED:
         raise ModelError(
-            f"{folder} was written in format 1, whose manifest cannot be changed without the weights. Load and "
-            "save it once: blemish.load(FOLDER).save(FOLDER)."
+            "{folder} was written in format 1, whose manifest cannot be changed without the weights. Load and "
+            "save it once: blemish.load(FOLDER).save(FOLDER).",
+            folder=folder,
         )
 
 

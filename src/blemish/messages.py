@@ -11,6 +11,8 @@ import locale
 import os
 import string
 import sys
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,21 @@ def message(template: str, /, **values: Any) -> Message:
     """
     text = _translations(_language()).gettext(template) if template else ""  # "" is the catalogue's header
     return Message(_Formatter().vformat(text, (), values) if values else text)
+
+
+def lines(texts: Iterable[object], indent: str = "") -> Message:
+    """Finished texts, such as messages and errors made of them, one on each line."""
+    return Message("\n".join(f"{indent}{text}" for text in texts))
+
+
+def columns(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def pad(text: str, width: int) -> str:
+    """The text with spaces up to a number of columns."""
+    return text + " " * (width - columns(text))
 
 
 def translate_program() -> None:

@@ -27,7 +27,8 @@ def require_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir() or any(folder.iterdir()):  # a loop of links exists, but is no folder
         raise ModelError(
-            f"{folder} exists and is not a model, so it is not overwritten. Name another folder."
+            "{folder} exists and is not a model, so it is not overwritten. Name another folder.",
+            folder=folder,
         )
 
 
@@ -59,7 +60,9 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     """
     if name not in manifest.files:
         raise ModelError(
-            f"{folder} holds no {name}. Export the model to that runtime, or use another runtime."
+            "{folder} holds no {name}. Export the model to that runtime, or use another runtime.",
+            folder=folder,
+            name=name,
         )
     path = stored_path(folder, name, manifest.files[name])
     try:
@@ -67,10 +70,11 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     except FileNotFoundError:  # removed at this moment
         digest = None
     if digest is None:
-        raise ModelError(f"{path} is missing. The model folder is incomplete; copy it again.")
+        raise ModelError("{path} is missing. The model folder is incomplete; copy it again.", path=path)
     if digest != manifest.files[name]:
         raise ModelError(
-            f"{path} is not the file that the manifest describes: its sha256 differs. Copy the model folder again."
+            "{path} is not the file that the manifest describes: its sha256 differs. Copy the model folder again.",
+            path=path,
         )
     return path
 
@@ -92,8 +96,9 @@ def changing(folder: Path, expected: Manifest | None = None) -> Iterator[None]:
         with locked(folder):
             if expected is not None and read_manifest(folder) != expected:
                 raise ModelError(
-                    f"{folder} was changed by another process since it was loaded, so nothing was written. "
-                    "Load it and make the change again."
+                    "{folder} was changed by another process since it was loaded, so nothing was written. "
+                    "Load it and make the change again.",
+                    folder=folder,
                 )
             try:
                 yield
@@ -124,7 +129,8 @@ def undo(folder: Path | str) -> Manifest:
     with changing(folder):
         if not (folder / FORMER).is_file():
             raise ModelError(
-                f"{folder} has no former version. Only the latest update of a model can be undone."
+                "{folder} has no former version. Only the latest update of a model can be undone.",
+                folder=folder,
             )
         former = read_manifest(folder, FORMER)
         for name in former.files:

@@ -14,8 +14,9 @@ except ModuleNotFoundError as error:
     ) from error
 except ImportError as error:
     raise MissingExtraError(
-        f"OpenCV is installed but cannot be loaded: {error}. On a computer without a display, uninstall all "
-        "distributions of OpenCV and install opencv-python-headless."
+        "OpenCV is installed but cannot be loaded: {error}. On a computer without a display, uninstall all "
+        "distributions of OpenCV and install opencv-python-headless.",
+        error=error,
     ) from error
 
 OLDEST = (4, 10)
@@ -30,8 +31,11 @@ def require_version(oldest: tuple[int, int], found: str = cv2.__version__) -> No
     """
     if tuple(int(part) for part in found.split(".")[:2]) < oldest:
         raise MissingExtraError(
-            f"OpenCV {found} is installed, and {oldest[0]}.{oldest[1]} or newer is needed. "
-            "Upgrade the distribution that `blemish doctor` names."
+            "OpenCV {found} is installed, and {major}.{minor} or newer is needed. "
+            "Upgrade the distribution that `blemish doctor` names.",
+            found=found,
+            major=oldest[0],
+            minor=oldest[1],
         )
 
 

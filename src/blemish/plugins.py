@@ -30,12 +30,17 @@ def register_method(name: str, method: "type[Method]") -> None:
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise MethodError(
-            f"A method's name is up to 64 letters, digits, '_', '-' and '.', got {name!r:.80}. Choose another."
+            "A method's name is up to 64 letters, digits, '_', '-' and '.', got {name!r:.80}. Choose another.",
+            name=name,
         )
     if not isinstance(method, type) or not hasattr(method, "declared"):
-        raise MethodError(f"{method!r:.80} is not a method. Register a subclass of blemish.Method.")
+        raise MethodError(
+            "{method!r:.80} is not a method. Register a subclass of blemish.Method.", method=method
+        )
     if name in method_names() and _registered.get(name) is not method:
-        raise MethodError(f"A method called {name!r} exists already. Register yours under another name.")
+        raise MethodError(
+            "A method called {name!r} exists already. Register yours under another name.", name=name
+        )
     _registered[name] = method
 
 
@@ -57,7 +62,12 @@ def find_method(name: str) -> "type[Method]":
     if target is None:
         close = get_close_matches(name, method_names(), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise MethodError(f"No method is called {name!r}.{hint} Choose one of: {', '.join(method_names())}.")
+        raise MethodError(
+            "No method is called {name!r}.{hint} Choose one of: {method_names}.",
+            name=name,
+            hint=hint,
+            method_names=", ".join(method_names()),
+        )
     module, _, attribute = target.partition(":")
     try:
         return cast("type[Method]", getattr(import_module(module), attribute))
@@ -67,8 +77,11 @@ def find_method(name: str) -> "type[Method]":
                 "Methods need the extra `train`: pip install 'blemish[train]'."
             ) from error
         raise MethodError(
-            f"The method {name!r} cannot be loaded from {target}: {error}. Update or remove the package that "
-            "declares it."
+            "The method {name!r} cannot be loaded from {target}: {error}. Update or remove the package that "
+            "declares it.",
+            name=name,
+            target=target,
+            error=error,
         ) from error
 
 
@@ -86,9 +99,11 @@ def name_of(method: "type[Method]") -> str:
         if registered is method:
             return name
     raise MethodError(
-        f"{method.__qualname__} has no name by which a saved model could find it. Call "
-        f"blemish.register_method('name', {method.__qualname__}) first, or declare it as an entry point of "
-        f"the group {ENTRY_POINTS}."
+        "{qualname} has no name by which a saved model could find it. Call "
+        "blemish.register_method('name', {qualname}) first, or declare it as an entry point of "
+        "the group {entry_points}.",
+        qualname=method.__qualname__,
+        entry_points=ENTRY_POINTS,
     )
 
 
@@ -112,7 +127,10 @@ def create_method(
         return cls(**settings)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise MethodError(
-            f"{name} cannot be built with {settings}: {error}. See `blemish methods`."
+            "{name} cannot be built with {settings}: {error}. See `blemish methods`.",
+            name=name,
+            settings=settings,
+            error=error,
         ) from error
 
 
@@ -129,7 +147,12 @@ def preset_preprocess(name: str, preset: str | None) -> Preprocess | None:
 def _find_preset(name: str, preset: str) -> "Preset":
     presets = find_method(name).presets
     if preset not in presets:
-        raise MethodError(f"{name} has no preset {preset!r}. It has: {', '.join(presets) or 'none'}.")
+        raise MethodError(
+            "{name} has no preset {preset!r}. It has: {presets}.",
+            name=name,
+            preset=preset,
+            presets=", ".join(presets) or "none",
+        )
     return presets[preset]
 
 

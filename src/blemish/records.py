@@ -5,6 +5,8 @@ from typing import Any, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
+from blemish.messages import Message, message
+
 MAX_LISTED = 3
 """Maximum number of wrong fields that an error names; it counts the others."""
 MAX_LENGTH = 40
@@ -68,7 +70,10 @@ class Record(BaseModel):
         """Require every field in JSON: defaults are for Python only, a file that lacks a field is damaged."""
         lacking = sorted(type(self).model_fields.keys() - self.model_fields_set)
         if info.mode == "json" and lacking:
-            raise ValueError(f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing")
+            names = ", ".join(lacking)
+            raise ValueError(
+                message("{name} is missing" if len(lacking) == 1 else "{name} are missing", name=names)
+            )
         return self
 
 
@@ -78,21 +83,29 @@ def _sentence(record: type[Record], error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         path, expected = _located(record, item["loc"])
         problems.setdefault(path, _problem(item, path, expected))
-    listed = "; ".join([*problems.values()][:MAX_LISTED])
-    return f"{listed}; and {len(problems) - MAX_LISTED} more." if len(problems) > MAX_LISTED else f"{listed}."
+    listed = Message("; ".join([*problems.values()][:MAX_LISTED]))
+    if len(problems) > MAX_LISTED:
+        return message("{problems}; and {others} more.", problems=listed, others=len(problems) - MAX_LISTED)
+    return message("{problems}.", problems=listed)
 
 
 def _problem(item: ErrorDetails, path: str, expected: str) -> str:
     kind = item["type"]
     if kind == "json_invalid":
-        return f"it is not valid JSON: {item['ctx']['error']}"
+        return message("it is not valid JSON: {error}", error=item["ctx"]["error"])
     if kind == "extra_forbidden":
-        return f"{path} is unknown"
+        return message("{name} is unknown", name=path)
     if kind == "missing" and item["loc"] == tuple(path.split(".")):
-        return f"{path} is missing"
+        return message("{name} is missing", name=path)
     if kind == "value_error" and not expected:  # raised by a record's own check of several fields
-        return f"{path}: {item['ctx']['error']}" if path else str(item["ctx"]["error"])
-    return f"{path or 'it'} must be {expected or 'a JSON object'}, got {item['input']!r:.{MAX_LENGTH}}"
+        error = item["ctx"]["error"]
+        return message("{name}: {error}", name=path, error=error) if path else message("{error}", error=error)
+    return message(
+        "{name} must be {expected}, got {value}",
+        name=path or message("it"),
+        expected=message(expected or "a JSON object"),
+        value=f"{item['input']!r:.{MAX_LENGTH}}",
+    )
 
 
 def _located(record: type[Record], location: tuple[int | str, ...]) -> tuple[str, str]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemish.cli.wide_text import columns, pad, wrap
-from blemish.messages import VARIABLES
+from blemish.cli.wide_text import wrap
+from blemish.messages import VARIABLES, columns, pad
 
 
 def run(*arguments: str, language: str) -> subprocess.CompletedProcess[str]:

@@ -21,8 +21,11 @@ def covering_starts(size: tuple[int, int], side: int) -> tuple[list[int], list[i
     """
     if min(size) < side:
         raise MethodError(
-            f"An image of {size[0]} × {size[1]} pixels is smaller than the {side} × {side} of a window. Give larger "
-            "images, or choose a smaller size."
+            "An image of {height} × {width} pixels is smaller than the {side} × {side} of a window. Give larger "
+            "images, or choose a smaller size.",
+            height=size[0],
+            width=size[1],
+            side=side,
         )
     tops, lefts = (_starts(length, side) for length in size)
     return tops, lefts

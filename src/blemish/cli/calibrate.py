@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blemish.cli.options import false_alarm_rate_type, require_finite
+from blemish.messages import message
 
 EXAMPLES = """\b
 blemish calibrate bottle.blemish --false-alarm-rate 0.05
@@ -45,6 +46,6 @@ def command(
     changes = {name: value for name, value in options.items() if value is not None}
     if not changes:
         raise click.UsageError(
-            "Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold."
+            message("Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold.")
         )
     click.echo(recalibrate(model, **changes).calibration.describe())

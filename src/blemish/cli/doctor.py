@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from blemish.cli import environment
+from blemish.messages import message, pad
 
 VARIABLES = ("BLEMISH_WEIGHTS", "BLEMISH_WEIGHTS_URL", "BLEMISH_MAX_PIXELS", "BLEMISH_DATA")
 """Environment variables that blemish reads, the last one in its tests and benchmarks only."""
@@ -29,13 +30,13 @@ def command() -> None:
     The exit code is 1 if blemish cannot work at all.
     """
     for name, value in facts():
-        click.echo(f"{name:<20} {value}")
+        click.echo(f"{pad(message(name), 20)} {value}")
     broken, others = find_problems()
     click.echo()
     for problem in (*broken, *others):
-        click.echo(f"Problem: {problem}")
+        click.echo(message("Problem: {problem}", problem=problem))
     if not broken and not others:
-        click.echo("No problems found.")
+        click.echo(message("No problems found."))
     if broken:
         click.get_current_context().exit(1)
 
@@ -80,7 +81,12 @@ def find_problems() -> tuple[list[str], list[str]]:
         extra: [name for name in names if version_of(name) is None] for extra, names in requirements().items()
     }
     if absent[""]:
-        broken.append(f"{', '.join(absent[''])} not installed. Run: pip install --force-reinstall blemish")
+        broken.append(
+            message(
+                "{absent} not installed. Run: pip install --force-reinstall blemish",
+                absent=", ".join(absent[""]),
+            )
+        )
     try:
         if opencv := environment.opencv_problem():
             broken.append(opencv)
@@ -88,15 +94,25 @@ def find_problems() -> tuple[list[str], list[str]]:
             import blemish.data.images
             import blemish.workflow.fit  # noqa: F401
     except ImportError as error:
-        broken.append(f"A package cannot be imported: {error}. Run: pip install --force-reinstall blemish")
+        broken.append(
+            message(
+                "A package cannot be imported: {error}. Run: pip install --force-reinstall blemish",
+                error=error,
+            )
+        )
     for extra, loss in (
-        ("train", "only models exported to ONNX can be used, none can be fitted"),
-        ("onnx", "models cannot run without torch"),
-        ("export", "models cannot be exported to ONNX"),
+        ("train", message("only models exported to ONNX can be used, none can be fitted")),
+        ("onnx", message("models cannot run without torch")),
+        ("export", message("models cannot be exported to ONNX")),
     ):
         if absent[extra]:
             others.append(
-                f"{', '.join(absent[extra])} not installed: {loss}. Run: pip install 'blemish[{extra}]'"
+                message(
+                    "{absent} not installed: {loss}. Run: pip install 'blemish[{extra}]'",
+                    absent=", ".join(absent[extra]),
+                    loss=loss,
+                    extra=extra,
+                )
             )
     return broken, [*others, *environment.problems(), *_variable_problems(), *_weight_problems()]
 
@@ -105,15 +121,25 @@ def _variable_problems() -> Iterator[str]:
     for name in sorted(os.environ):
         if name.startswith("BLEMISH_") and name not in VARIABLES:
             close = get_close_matches(name, VARIABLES, n=1)
-            yield f"{name} is not a variable of blemish. " + (
-                f"Did you mean {close[0]}?" if close else "Unset it."
+            yield (
+                message(
+                    "{name} is not a variable of blemish. Did you mean {close}?", name=name, close=close[0]
+                )
+                if close
+                else message("{name} is not a variable of blemish. Unset it.", name=name)
             )
     folder = os.environ.get("BLEMISH_WEIGHTS")
     if folder and not Path(folder).is_dir():
-        yield f"BLEMISH_WEIGHTS is {folder}, which is not a folder. Set it to the folder of the weight files."
+        yield message(
+            "BLEMISH_WEIGHTS is {folder}, which is not a folder. Set it to the folder of the weight files.",
+            folder=folder,
+        )
     pixels = os.environ.get("BLEMISH_MAX_PIXELS")
     if pixels and not (pixels.isdecimal() and int(pixels) > 0):
-        yield f"BLEMISH_MAX_PIXELS is {pixels!r}. Set it to a whole number of pixels above 0, or unset it."
+        yield message(
+            "BLEMISH_MAX_PIXELS is {pixels!r}. Set it to a whole number of pixels above 0, or unset it.",
+            pixels=pixels,
+        )
 
 
 def _weight_problems() -> Iterator[str]:
@@ -122,7 +148,9 @@ def _weight_problems() -> Iterator[str]:
     except ImportError:
         return
     if not any((folder / "compact.safetensors").is_file() for folder in weights.folders()):
-        yield "The embedded backbone compact.safetensors is absent. Run: pip install --force-reinstall blemish"
+        yield message(
+            "The embedded backbone compact.safetensors is absent. Run: pip install --force-reinstall blemish"
+        )
 
 
 def requirements() -> dict[str, list[str]]:

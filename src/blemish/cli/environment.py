@@ -9,6 +9,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from blemish.errors import MissingExtraError
+from blemish.messages import message
 
 CGROUP = Path("/sys/fs/cgroup")
 SMALLEST_TEMPORARY = 2 * 2**30
@@ -67,21 +68,38 @@ def problems() -> Iterator[str]:
     if len(distributions) > 1:
         keep = distributions[0]
         yield (
-            f"{' and '.join(distributions)} are installed and overwrite each other. Uninstall all of them, then "
-            f"install one: pip uninstall {' '.join(distributions)}, pip install {keep}"
+            message(
+                "{distributions} are installed and overwrite each other. Uninstall all of them, then "
+                "install one: pip uninstall {again}, pip install {keep}",
+                distributions=" and ".join(distributions),
+                again=" ".join(distributions),
+                keep=keep,
+            )
         )
     quota = cpu_quota()
     if quota is not None and quota < (os.cpu_count() or 1) and "OMP_NUM_THREADS" not in os.environ:
         yield (
-            f"The container may use {quota:g} of {os.cpu_count()} CPUs, but torch starts a thread for each CPU, and "
-            f"they wait for each other. Set OMP_NUM_THREADS={max(1, int(quota))}."
+            message(
+                "The container may use {quota:g} of {cpus} CPUs, but torch starts a thread for each CPU, and "
+                "they wait for each other. Set OMP_NUM_THREADS={threads}.",
+                quota=quota,
+                cpus=os.cpu_count(),
+                threads=max(1, int(quota)),
+            )
         )
     if not _is_writable(Path(tempfile.gettempdir())):
-        yield f"{tempfile.gettempdir()} cannot be written. Set TMPDIR to a folder that can."
+        yield message(
+            "{folder} cannot be written. Set TMPDIR to a folder that can.",
+            folder=tempfile.gettempdir(),
+        )
     elif (free := shutil.disk_usage(tempfile.gettempdir()).free) < SMALLEST_TEMPORARY:
         yield (
-            f"{tempfile.gettempdir()} has {free / 2**30:.1f} GiB free, too little for the patches of a large data set. "
-            "Set TMPDIR to a folder on a larger disk."
+            message(
+                "{folder} has {free:.1f} GiB free, too little for the patches of a large data set. "
+                "Set TMPDIR to a folder on a larger disk.",
+                folder=tempfile.gettempdir(),
+                free=free / 2**30,
+            )
         )
     yield from _cache_problems()
 
@@ -93,8 +111,10 @@ def _cache_problems() -> Iterator[str]:
         return  # without the extra `train`, nothing is compiled
     if not is_cached():
         yield (
-            "Neither the installation nor the home folder can be written, so the compiled loops are not kept and every "
-            "start compiles them again. Set NUMBA_CACHE_DIR to a folder that can be written."
+            message(
+                "Neither the installation nor the home folder can be written, so the compiled loops are not kept and "
+                "every start compiles them again. Set NUMBA_CACHE_DIR to a folder that can be written."
+            )
         )
 
 

@@ -20,6 +20,7 @@ from blemish.cli.options import (
     to_pixels,
     to_size_or_auto,
 )
+from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
@@ -189,7 +190,7 @@ def command(
             progress=progress,
         )
         model.save(output, onnx=onnx)
-    click.echo(f"{model.summary()}\nModel: {output}")
+    click.echo(message("{summary}\nModel: {output}", summary=model.summary(), output=output))
 
 
 def require_output(output: Path) -> None:
@@ -205,7 +206,9 @@ def require_output(output: Path) -> None:
             require_writable_folder(folder)
         except OSError as error:
             raise ModelError(
-                f"{folder} cannot be written: {error.strerror}. Name another folder with -o."
+                "{folder} cannot be written: {strerror}. Name another folder with -o.",
+                folder=folder,
+                strerror=error.strerror,
             ) from error
 
 
@@ -214,7 +217,9 @@ def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str,
     if backbone is None:
         return arguments
     if "backbone" in arguments:
-        raise click.UsageError("--backbone and --set backbone=… are the same argument. Give one of them.")
+        raise click.UsageError(
+            message("--backbone and --set backbone=… are the same argument. Give one of them.")
+        )
     return {**arguments, "backbone": backbone}
 
 
@@ -234,7 +239,8 @@ def _unfinished(output: Path) -> Iterator[Path]:
     except KeyboardInterrupt:
         if folder.exists():
             click.echo(
-                "The state of the training is kept: continue with the same command and --resume.", err=True
+                message("The state of the training is kept: continue with the same command and --resume."),
+                err=True,
             )
         raise
     shutil.rmtree(folder, ignore_errors=True)
@@ -266,7 +272,7 @@ def _preprocess(
 
     if pixels is not None and image_size not in (None, "auto"):
         raise click.UsageError(
-            "--pixels is for --image-size auto, and a size is given. Leave one of them out."
+            message("--pixels is for --image-size auto, and a size is given. Leave one of them out.")
         )
     preset_own = preset_preprocess(method, preset)
     preprocess = preset_own or Preprocess()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blemish.cli.options import json_option
+from blemish.cli.wide_text import wrap
+from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.methods.arguments import Argument
@@ -46,7 +48,7 @@ def describe(name: str, method: "type[Method]") -> dict[str, Any]:
     }
     return {
         "name": name,
-        "summary": _summary(method),
+        "summary": summary(method),
         "arguments": {one.name: one.default for one in method.declared.arguments.values()},
         "schema": method.declared.model.model_json_schema(),
         "presets": presets,
@@ -56,29 +58,34 @@ def describe(name: str, method: "type[Method]") -> dict[str, Any]:
     }
 
 
-def _summary(method: "type[Method]") -> str:
+def summary(method: "type[Method]") -> str:
+    """The first line of a method's page of code, in English."""
     text = sys.modules[method.__module__].__doc__ or method.__doc__ or ""
     return text.strip().partition("\n")[0]
 
 
 def _as_text(name: str, method: "type[Method]", *, details: bool) -> str:
     declared = list(method.declared.arguments.values())
-    backbone = "pretrained backbone" if "backbone" in method.declared.arguments else "no pretrained weights"
-    lines = [name, _summary(method)]
+    texts = [name, message(summary(method))]
     if details:
-        lines += ["arguments:", *map(_explained, declared)]
+        texts += [message("arguments:"), *map(_explained, declared)]
     else:
-        lines.append(f"arguments: {' '.join(f'{one.name}={_value(one.default)}' for one in declared)}")
+        listed = " ".join(f"{one.name}={_value(one.default)}" for one in declared)
+        texts.append(message("arguments: {arguments}", arguments=listed))
     if method.presets:
-        lines.append(f"presets: {', '.join(method.presets)}")
-    lines.append(f"{backbone}, {'exports' if method.exports else 'does not export'} to ONNX")
+        texts.append(message("presets: {presets}", presets=", ".join(method.presets)))
+    needs_backbone = "backbone" in method.declared.arguments
+    texts += [
+        message("pretrained backbone" if needs_backbone else "no pretrained weights")
+        + message(", exports to ONNX" if method.exports else ", does not export to ONNX")
+    ]
     if method.auxiliary_use:
-        lines.append(f"auxiliary images: {method.auxiliary_use}")
-    return "\n  ".join(lines)
+        texts.append(message("auxiliary images: {use}", use=message(method.auxiliary_use)))
+    return "\n  ".join(texts)
 
 
 def _explained(one: "Argument") -> str:
-    meaning = click.wrap_text(one.meaning, 110, "      ", "      ")
+    meaning = "\n".join(f"      {line}" for line in wrap(message(one.meaning), 104))
     return f"  {one.name}={_value(one.default)} ({one.expected})\n{meaning}"
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from blemish.messages import message
+
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
     from blemish.model import Model
@@ -27,7 +29,8 @@ def to_size(_: click.Context, param: click.Parameter, value: str | None) -> tupl
         if min(size) > 0 and max(size) <= LARGEST_SIDE:
             return size
     raise click.BadParameter(
-        f"{value!r} is not a size. Write 256, or 256x320 for height × width.", param=param
+        message("{value!r} is not a size. Write 256, or 256x320 for height × width.", value=value),
+        param=param,
     )
 
 
@@ -50,7 +53,10 @@ def to_arguments(_: click.Context, param: click.Parameter, values: tuple[str, ..
     for assignment in values:
         name, sign, text = assignment.partition("=")
         if not sign or not name.strip().isidentifier():
-            raise click.BadParameter(f"{assignment!r} is not name=value, such as layers=2,3.", param=param)
+            raise click.BadParameter(
+                message("{assignment!r} is not name=value, such as layers=2,3.", assignment=assignment),
+                param=param,
+            )
         arguments[name.strip()] = parse_value(text.strip())
     return arguments
 
@@ -78,7 +84,10 @@ def to_cache(_: click.Context, param: click.Parameter, value: str) -> "CacheBudg
         return CacheBudget(memory, disk)
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is not MEMORY,DISK in GiB. Write, for example, 2,20; 0,0 turns the cache off.",
+            message(
+                "{value!r} is not MEMORY,DISK in GiB. Write, for example, 2,20; 0,0 turns the cache off.",
+                value=value,
+            ),
             param=param,
         ) from None
 
@@ -86,14 +95,14 @@ def to_cache(_: click.Context, param: click.Parameter, value: str) -> "CacheBudg
 def require_finite(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
     """Callback: refuse nan and inf, which click accepts as floats."""
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.", param=param)
+        raise click.BadParameter(message("{value} is not a finite number.", value=value), param=param)
     return value
 
 
 def print_device(model: "Model") -> None:
     """Print the model's device on stderr, unless it is the CPU."""
     if model.runtime.device != "cpu":
-        click.echo(f"Device: {model.runtime.device}", err=True)
+        click.echo(message("Device: {device}", device=model.runtime.device), err=True)
 
 
 def data_options(command: Command) -> Command:

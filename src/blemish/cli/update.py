@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blemish.cli.options import device_option
+from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.workflow.update import Box
@@ -23,7 +24,10 @@ def to_box(_: click.Context, param: click.Parameter, value: str | None) -> "Box 
     parts = value.split(",")
     if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
         raise click.BadParameter(
-            f"{value!r} is not a box. Write left,top,width,height in pixels, such as 310,120,40,25.",
+            message(
+                "{value!r} is not a box. Write left,top,width,height in pixels, such as 310,120,40,25.",
+                value=value,
+            ),
             param=param,
         )
     left, top, width, height = (int(part) for part in parts)
@@ -76,15 +80,19 @@ def command(
 
     if reverts:
         if paths or remove_like is not None:
-            raise click.UsageError("--undo takes no images. Give it alone.")
-        click.echo(f"{undo(model).calibration.describe()}\nModel: {model}")
+            raise click.UsageError(message("--undo takes no images. Give it alone."))
+        click.echo(
+            message("{describe}\nModel: {model}", describe=undo(model).calibration.describe(), model=model)
+        )
         return
     if not paths and remove_like is None:
         raise click.UsageError(
-            "Nothing to do. Give normal images, a missed defect with --remove-like, or --undo."
+            message("Nothing to do. Give normal images, a missed defect with --remove-like, or --undo.")
         )
     if box is not None and remove_like is None:
-        raise click.UsageError("--box is the position of the defect of --remove-like. Give both or neither.")
+        raise click.UsageError(
+            message("--box is the position of the defect of --remove-like. Give both or neither.")
+        )
     loaded = load(model, device=device)
     if remove_like is not None:
         click.echo(forget_defect(loaded, remove_like, box).summary())
@@ -94,4 +102,4 @@ def command(
             addition = update(loaded, images, accept_ng=accept_ng, progress=progress)
         click.echo(addition.summary())
     loaded.save(model, onnx=GRAPH in loaded.manifest.files)
-    click.echo(f"Model: {model}")
+    click.echo(message("Model: {model}", model=model))

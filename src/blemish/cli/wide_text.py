@@ -1,10 +1,11 @@
 """Wraps help texts by columns: a Chinese character takes two, and a line may end after any of them."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 
 import click
+
+from blemish.messages import columns
 
 OPENING, CLOSING = "（《「“‘", "，。、；：？！）》」”’…"
 """Marks that do not end a line, and that do not begin one."""
@@ -43,16 +44,6 @@ class WideFormatter(click.HelpFormatter):
             if columns(name) <= first - col_spacing and lines:
                 self.write(" " * (first - columns(name)) + lines.pop(0))
             self.write("\n" + "".join(f"{indent}{line}\n" for line in lines))
-
-
-def columns(text: str) -> int:
-    """Columns that a text takes on a terminal."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def pad(text: str, width: int) -> str:
-    """The text with spaces up to a number of columns."""
-    return text + " " * (width - columns(text))
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import DataError
+from blemish.messages import message
 
 GIB = 2**30
 LEFT_FREE = 0.5
@@ -30,7 +31,13 @@ class CacheBudget:
         for name in ("memory", "disk"):
             size = getattr(self, name)
             if not (math.isfinite(size) and size >= 0):
-                raise ValueError(f"The cache's {name} must be a number of bytes, 0 or more, got {size}.")
+                raise ValueError(
+                    message(
+                        "The cache's {name} must be a number of bytes, 0 or more, got {size}.",
+                        name=name,
+                        size=size,
+                    )
+                )
 
 
 class RowFile:
@@ -54,8 +61,10 @@ class RowFile:
             self.file.flush()
         except OSError as error:
             raise DataError(
-                f"Temporary data do not fit in {tempfile.gettempdir()}: {error}. Free space there, or set TMPDIR to a "
-                "folder on a larger disk."
+                "Temporary data do not fit in {folder}: {error}. Free space there, or set TMPDIR to a "
+                "folder on a larger disk.",
+                folder=tempfile.gettempdir(),
+                error=error,
             ) from error
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from blemish.data.find import natural_order
 from blemish.data.images import content_fingerprint
 from blemish.errors import BlemishWarning
+from blemish.messages import message
 from blemish.names import printable
 from blemish.types import Progress, Sample, no_progress
 
@@ -72,8 +73,14 @@ def without_copies(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> lis
         copy, original = copies[0], samples[first[hashes[copies[0]]]].path
         same = "is listed twice" if copy == original else f"has the same bytes as {printable(original)}"
         warnings.warn(
-            f"{len(copies)} of {len(samples)} images are copies of others and left out: the first, {printable(copy)}, "
-            f"{same}. Each image counts once.",
+            message(
+                "{count} of {total} images are copies of others and left out: the first, {copy}, "
+                "{same}. Each image counts once.",
+                count=len(copies),
+                total=len(samples),
+                copy=copy,
+                same=same,
+            ),
             BlemishWarning,
             stacklevel=4,
         )

@@ -32,7 +32,11 @@ def read_table(
         cells = {key: row.get(column, "") for key, column in names.items()}
         for key in ("path", "label"):
             if not cells[key]:
-                raise DataError(f"{here}: the column {names[key]!r} is empty. Fill it in or remove the row.")
+                raise DataError(
+                    "{here}: the column {names!r} is empty. Fill it in or remove the row.",
+                    here=here,
+                    names=names[key],
+                )
         label, defect_type = _parse_label(cells["label"], here)
         split = _parse_split(cells.get("split", ""), label, here)
         yield Sample(
@@ -50,10 +54,12 @@ def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]
     try:
         text = table.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{table} is not UTF-8 text. Save it as “CSV UTF-8”.") from None
+        raise DataError("{table} is not UTF-8 text. Save it as “CSV UTF-8”.", table=table) from None
     except OSError as error:
         raise DataError(
-            f"{table} cannot be read: {error.strerror}. Check that it is a file you may read."
+            "{table} cannot be read: {strerror}. Check that it is a file you may read.",
+            table=table,
+            strerror=error.strerror,
         ) from None
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
@@ -61,22 +67,32 @@ def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]
         missing = [name for name in needed if name not in columns]
         if missing:
             raise DataError(
-                f"{table}, line 1: no column {' and '.join(map(repr, missing))} among "
-                f"{', '.join(map(repr, columns)) or 'nothing'}. "
-                "Name the columns in the first line, with commas between."
+                "{table}, line 1: no column {missing} among "
+                "{columns}. "
+                "Name the columns in the first line, with commas between.",
+                table=table,
+                missing=" and ".join(map(repr, missing)),
+                columns=", ".join(map(repr, columns)) or "nothing",
             )
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(columns):
                 raise DataError(
-                    f"{table}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns. "
-                    "Put quotes around a cell that holds a comma."
+                    "{table}, line {line}: {count} cells under {named} columns. "
+                    "Put quotes around a cell that holds a comma.",
+                    table=table,
+                    line=reader.line_num,
+                    count=len(cells),
+                    named=len(columns),
                 )
             yield reader.line_num, dict(zip(columns, map(str.strip, cells), strict=False))
     except csv.Error as error:
         raise DataError(
-            f"{table}, line {reader.line_num}: not valid csv ({error}). Check its quotes."
+            "{table}, line {line}: not valid csv ({error}). Check its quotes.",
+            table=table,
+            line=reader.line_num,
+            error=error,
         ) from None
 
 
@@ -85,8 +101,10 @@ def _parse_label(text: str, here: str) -> tuple[int, str]:
     parsed = parse_label(text)
     if parsed is None:
         raise DataError(
-            f"{here}: the label {text!r} does not say whether the image is normal. Write good or 0 for a normal image, "
-            "1 or the name of the defect for an anomalous one."
+            "{here}: the label {text!r} does not say whether the image is normal. Write good or 0 for a normal image, "
+            "1 or the name of the defect for an anomalous one.",
+            here=here,
+            text=text,
         )
     return parsed
 
@@ -99,12 +117,15 @@ def _parse_split(text: str, label: int, here: str) -> Split:
             return "test"
         case "train" if label:
             raise DataError(
-                f"{here}: an anomalous image is marked for training, which uses normal images only. "
-                "Mark it test, or correct its label."
+                "{here}: an anomalous image is marked for training, which uses normal images only. "
+                "Mark it test, or correct its label.",
+                here=here,
             )
         case "train":
             return "train"
-    raise DataError(f"{here}: the split is {text!r}. Write train or test, or leave it empty.")
+    raise DataError(
+        "{here}: the split is {text!r}. Write train or test, or leave it empty.", here=here, text=text
+    )
 
 
 def _existing(text: str, roots: tuple[Path, ...], here: str) -> Path:
@@ -112,4 +133,8 @@ def _existing(text: str, roots: tuple[Path, ...], here: str) -> Path:
         # Path.is_file takes several times as long, which counts in a table of 100 000 rows.
         if "\0" not in text and os.path.isfile(os.path.join(root, text)):  # noqa: PTH113, PTH118
             return root / text
-    raise DataError(f"{here}: the file {roots[0] / text} does not exist. Correct the path or remove the row.")
+    raise DataError(
+        "{here}: the file {text} does not exist. Correct the path or remove the row.",
+        here=here,
+        text=roots[0] / text,
+    )

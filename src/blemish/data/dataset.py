@@ -9,6 +9,7 @@ from pathlib import Path
 from blemish.data.labels import NORMAL_WORDS_LISTED
 from blemish.data.layouts import LAYOUTS, find_layout
 from blemish.errors import BlemishWarning, DataError
+from blemish.messages import message
 from blemish.names import printable
 from blemish.types import Sample
 
@@ -62,7 +63,10 @@ class Dataset:
         chosen = tuple(sample for sample in self.samples if sample.category == category)
         if not chosen:
             raise DataError(
-                f"{self.root} has no category {category!r}. Choose one of {', '.join(self.categories)}."
+                "{root} has no category {category!r}. Choose one of {categories}.",
+                root=self.root,
+                category=category,
+                categories=", ".join(self.categories),
             )
         return replace(self, samples=chosen)
 
@@ -87,8 +91,10 @@ def open_dataset(path: Path | str, *, layout: str | None = None, category: str |
         dataset = dataset.select(category)
     elif len(dataset.categories) > 1:
         raise DataError(
-            f"{path} has {len(dataset.categories)} categories: {', '.join(dataset.categories)}. "
-            "Choose one with --category NAME."
+            "{path} has {count} categories: {dataset}. Choose one with --category NAME.",
+            path=path,
+            count=len(dataset.categories),
+            dataset=", ".join(dataset.categories),
         )
     _require_all_masks(dataset)
     _warn_without_normal_test(dataset)
@@ -107,9 +113,11 @@ def list_categories(path: Path | str, *, layout: str | None = None) -> tuple[str
 def _open_all(path: Path, layout: str | None) -> Dataset:
     name = find_layout(path) if layout is None else layout
     if name not in LAYOUTS:
-        raise DataError(f"There is no layout {name!r}. Choose one of {', '.join(LAYOUTS)}.")
+        raise DataError(
+            "There is no layout {name!r}. Choose one of {layouts}.", name=name, layouts=", ".join(LAYOUTS)
+        )
     if not path.exists():
-        raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
+        raise DataError("{path} does not exist. Give the folder of a data set, or its csv file.", path=path)
     return Dataset(path, name, tuple(LAYOUTS[name].read(path)))
 
 
@@ -123,9 +131,14 @@ def _require_all_masks(dataset: Dataset) -> None:
     layout = LAYOUTS[dataset.layout]
     if without and (len(without) < len(anomalous) or dataset.layout == "mvtec"):
         raise DataError(
-            f"{len(without)} of {len(anomalous)} anomalous test images have no mask, "
-            f"the first is {printable(without[0])}: {layout.lacks_mask(without[0])}. "
-            f"Add the masks, or {layout.without_masks}."
+            "{count} of {total} anomalous test images have no mask, "
+            "the first is {without}: {lacks_mask}. "
+            "Add the masks, or {without_masks}.",
+            count=len(without),
+            total=len(anomalous),
+            without=without[0],
+            lacks_mask=layout.lacks_mask(without[0]),
+            without_masks=layout.without_masks,
         )
 
 
@@ -135,9 +148,15 @@ def _warn_without_normal_test(dataset: Dataset) -> None:
     if test and all(sample.label for sample in test):
         types = printable(_shortened(sorted({sample.defect_type for sample in test})))
         warnings.warn(
-            f"All {len(test)} test images of {printable(dataset.root)} are taken as anomalous ({types}), so neither "
-            "false alarms nor AUROC can be measured. Name the folder or the label of normal test images "
-            f"{NORMAL_WORDS_LISTED}.",
+            message(
+                "All {count} test images of {dataset} are taken as anomalous ({types}), so neither "
+                "false alarms nor AUROC can be measured. Name the folder or the label of normal test images "
+                "{normal_words_listed}.",
+                count=len(test),
+                dataset=dataset.root,
+                types=types,
+                normal_words_listed=NORMAL_WORDS_LISTED,
+            ),
             BlemishWarning,
             stacklevel=3,
         )

@@ -16,7 +16,6 @@ from blemish.data.decoding import begins_like_an_image
 from blemish.data.images import IMAGE_SUFFIXES
 from blemish.errors import DataError
 from blemish.files import resolved
-from blemish.names import printable
 
 _FOREIGN_SUFFIXES = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".pnm"}
@@ -69,7 +68,8 @@ def require_searchable(folder: Path) -> None:
     """
     if _visible(folder) is None:
         raise DataError(
-            f"{printable(folder)} cannot be searched for images. Check that you may read the folder."
+            "{folder} cannot be searched for images. Check that you may read the folder.",
+            folder=folder,
         )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from blemish.data.images import image_size
 from blemish.data.preprocess import LARGEST_SIDE, Preprocess, Resize
 from blemish.errors import DataError
+from blemish.messages import message
 from blemish.records import Record
 from blemish.types import Sample
 
@@ -50,9 +51,12 @@ class Resolution(Record):
     def describe(self) -> str:
         """The lengths as a clause."""
         height, width = (f"{side:.0f}" if side >= 10 else f"{round(side, 1):g}" for side in self.cell)
-        return (
-            f"one cell covers {height} × {width} pixels; defects from about {math.ceil(self.smallest_defect)} "
-            "pixels can be expected to be seen"
+        return message(
+            "one cell covers {height} × {width} pixels; defects from about {smallest} "
+            "pixels can be expected to be seen",
+            height=height,
+            width=width,
+            smallest=math.ceil(self.smallest_defect),
         )
 
 
@@ -70,7 +74,13 @@ def auto_preprocess(
         ValueError: If `pixels` is not from 1 to 16384².
     """
     if not 1 <= pixels <= LARGEST_SIDE**2:
-        raise ValueError(f"pixels must be from 1 to {LARGEST_SIDE}², got {pixels}.")
+        raise ValueError(
+            message(
+                "pixels must be from 1 to {largest_side}², got {pixels}.",
+                largest_side=LARGEST_SIDE,
+                pixels=pixels,
+            )
+        )
     height, width = typical_size(images) or (1, 1)
     side = math.sqrt(pixels * height / width)
     return Preprocess(size=(_stepped(side), _stepped(pixels / side)), resize=resize)

@@ -18,6 +18,7 @@ from blemish.data.find import (
 from blemish.data.labels import NORMAL_WORDS_LISTED, is_defect_word, is_normal_word, plain_word
 from blemish.errors import BlemishWarning, DataError
 from blemish.files import resolved
+from blemish.messages import message
 from blemish.names import printable
 from blemish.types import Sample, Split
 
@@ -126,7 +127,7 @@ def find_layout(path: Path) -> str:
             found.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist. Give the folder of a data set, or its csv file.")
+        raise DataError("{path} does not exist. Give the folder of a data set, or its csv file.", path=path)
     for name, layout in LAYOUTS.items():
         if layout.detects(path):
             return name
@@ -138,8 +139,11 @@ def find_layout(path: Path) -> str:
     found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
     expected = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
     raise DataError(
-        f"{path} has no known layout. Found: {printable(found)}. Expected one of: {expected}. "
-        "Arrange the images like one of these, or name the layout with --layout."
+        "{path} has no known layout. Found: {found}. Expected one of: {expected}. "
+        "Arrange the images like one of these, or name the layout with --layout.",
+        path=path,
+        found=found,
+        expected=expected,
     )
 
 
@@ -199,9 +203,14 @@ def _warn_of_unused(searched: Sequence[Path], samples: Sequence[Sample]) -> None
         ]
     if unused:
         warnings.warn(
-            f"{len(unused)} images are not used, the first is {printable(unused[0])}: normal images are read from "
-            f"folders named {NORMAL_WORDS_LISTED}, without their subfolders, and anomalous ones for testing only. "
-            "Move them if they are needed.",
+            message(
+                "{count} images are not used, the first is {unused}: normal images are read from "
+                "folders named {normal_words_listed}, without their subfolders, and anomalous ones for testing only. "
+                "Move them if they are needed.",
+                count=len(unused),
+                unused=unused[0],
+                normal_words_listed=NORMAL_WORDS_LISTED,
+            ),
             BlemishWarning,
             stacklevel=2,
         )
@@ -256,7 +265,7 @@ def _mask_names(image: Path) -> str:
 
 def _found(samples: list[Sample], path: Path) -> list[Sample]:
     if not samples:
-        raise DataError(f"{path} holds no images in this layout. Check the path and the layout.")
+        raise DataError("{path} holds no images in this layout. Check the path and the layout.", path=path)
     return sorted(samples, key=lambda sample: natural_order(sample.path))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.records import Record
 from blemish.types import Image, Map
@@ -38,13 +39,29 @@ class Preprocess(Record):
     @model_validator(mode="after")
     def _require_crop_within_size(self) -> Self:
         if self.crop is not None and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
-            raise ValueError(f"crop {self.crop} must not be larger than size {self.size}")
+            raise ValueError(
+                message("crop {crop} must not be larger than size {size}", crop=self.crop, size=self.size)
+            )
         return self
 
     @property
     def output_size(self) -> tuple[int, int]:
         """(h, w) of the network's input."""
         return self.size if self.crop is None else self.crop
+
+    def describe(self) -> str:
+        """The size of the network's input, and how images are brought to it."""
+        height, width = self.size
+        text = message(
+            "{height} × {width} pixels (height × width), {resize}",
+            height=height,
+            width=width,
+            resize=self.resize,
+        )
+        if self.crop is None:
+            return text
+        height, width = self.crop
+        return message("{text}, the middle {height} × {width} kept", text=text, height=height, width=width)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """The network's input, (3, h, w), RGB in [0, 1]; padding is NaN.
@@ -70,7 +87,13 @@ class Preprocess(Record):
         Padding is cut away. Pixels outside the crop have no score and get the map's minimum.
         """
         if anomaly_map.shape != self.output_size:
-            raise ValueError(f"anomaly_map must be {self.output_size}, got {anomaly_map.shape}.")
+            raise ValueError(
+                message(
+                    "anomaly_map must be {output_size}, got {shape}.",
+                    output_size=self.output_size,
+                    shape=anomaly_map.shape,
+                )
+            )
         full = np.asarray(anomaly_map, np.float32)
         if self.crop is not None:
             known = full[np.isfinite(full)]

@@ -6,6 +6,7 @@ import numpy as np
 
 from blemish.data.find import natural_order
 from blemish.errors import DataError
+from blemish.messages import message
 from blemish.types import Sample
 
 
@@ -27,11 +28,12 @@ def hold_out(
         ValueError: The share is outside (0, 1).
     """
     if not 0 < share < 1:
-        raise ValueError(f"share must lie between 0 and 1, got {share}.")
+        raise ValueError(message("share must lie between 0 and 1, got {share}.", share=share))
     if len(samples) < 2:
         raise DataError(
-            f"Found {len(samples)} different normal training image(s), but at least 2 are needed: "
-            "one to learn from and one held out for the threshold. Add normal images."
+            "Found {count} different normal training image(s), but at least 2 are needed: "
+            "one to learn from and one held out for the threshold. Add normal images.",
+            count=len(samples),
         )
     ordered = sorted(samples, key=lambda sample: natural_order(sample.path))
     count = min(max(1, round(share * len(ordered))), len(ordered) - 1)

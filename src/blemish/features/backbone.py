@@ -116,9 +116,11 @@ class Backbone(nn.Module):
         if base not in NETWORKS:
             known = ", ".join(NETWORKS)
             raise MethodError(
-                f"No backbone is called {self.name!r}. Choose one of: {known}; NAME@FILE for your own weights of one; "
+                "No backbone is called {name!r}. Choose one of: {known}; NAME@FILE for your own weights of one; "
                 "hf:OWNER/MODEL for a vision transformer of the Hugging Face Hub; timm:NAME for a network of timm; "
-                "NAME:random for random weights."
+                "NAME:random for random weights.",
+                name=self.name,
+                known=known,
             )
         offered, build = NETWORKS[base]
         self._check_layers(base, offered)
@@ -136,8 +138,11 @@ class Backbone(nn.Module):
         layers = self.layers
         if not layers or not set(layers) <= set(offered) or list(layers) != sorted(set(layers)):
             raise MethodError(
-                f"Backbone {base} has the layers {offered}, finest first, but {layers} were requested. "
-                "Name one or more of them in rising order."
+                "Backbone {base} has the layers {offered}, finest first, but {layers} were requested. "
+                "Name one or more of them in rising order.",
+                base=base,
+                offered=offered,
+                layers=layers,
             )
 
 

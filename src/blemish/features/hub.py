@@ -90,7 +90,7 @@ class Checkpoint:
             self._library: Any = import_module("transformers")
         except ImportError as error:
             raise MissingExtraError(
-                f"Backbone {name} needs the extra `hf`: pip install 'blemish[hf]'."
+                "Backbone {name} needs the extra `hf`: pip install 'blemish[hf]'.", name=name
             ) from error
         self.name = name
         self._folder = _find(name, [CONFIG, WEIGHTS] if pretrained else [CONFIG])
@@ -101,14 +101,19 @@ class Checkpoint:
             )
         except Exception as error:  # an invalid file can make transformers raise anything
             raise WeightsError(
-                f"{self._folder / CONFIG} cannot be read: {_sentence(error, 0)} "
-                "Name a vision transformer saved by transformers."
+                "{folder} cannot be read: {error} Name a vision transformer saved by transformers.",
+                folder=self._folder / CONFIG,
+                error=_sentence(error, 0),
             ) from error
         kind, patch = self._config.model_type, getattr(self._config, "patch_size", None)
         if kind not in FORWARD_ARGUMENTS or not isinstance(patch, int):
             raise WeightsError(
-                f"{name} is a model of type {kind} with patches of {patch}; a backbone must have square patches "
-                f"and be one of: {', '.join(FORWARD_ARGUMENTS)}."
+                "{name} is a model of type {kind} with patches of {patch}; a backbone must have square patches "
+                "and be one of: {known}.",
+                name=name,
+                kind=kind,
+                patch=patch,
+                known=", ".join(FORWARD_ARGUMENTS),
             )
         self.layers: tuple[int, ...] = tuple(range(1, self._config.num_hidden_layers + 1))
         usual = (HALF, HALF) if kind == "vit" else (imagenet.MEAN, imagenet.STD)
@@ -145,14 +150,20 @@ class Checkpoint:
                 )
         except Exception as error:  # a damaged file
             raise WeightsError(
-                f"{path} cannot be loaded: {_sentence(error, 0)} Replace it with an undamaged file."
+                "{path} cannot be loaded: {error} Replace it with an undamaged file.",
+                path=path,
+                error=_sentence(error, 0),
             ) from error
         wrong = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
         wrong = sorted(key for key in wrong if not key.startswith("pooler."))
         if wrong:
             raise WeightsError(
-                f"{path} does not fit the {CONFIG} beside it: {wrong[0]} is missing or has another shape, "
-                f"and so have {len(wrong) - 1} other tensors. Replace both files with those of one model."
+                "{path} does not fit the {config} beside it: {wrong} is missing or has another shape, "
+                "and so have {others} other tensors. Replace both files with those of one model.",
+                path=path,
+                config=CONFIG,
+                wrong=wrong[0],
+                others=len(wrong) - 1,
             )
         return model
 
@@ -165,8 +176,11 @@ def _find(name: str, files: Sequence[str]) -> Path:
         for file in files:
             if not (folder / file).is_file():
                 raise WeightsError(
-                    f"{name} names a folder, but there is no {folder / file}. "
-                    f"Put the model's {' and '.join(files)} there, or name a repository: hf:OWNER/MODEL."
+                    "{name} names a folder, but there is no {folder}. "
+                    "Put the model's {files} there, or name a repository: hf:OWNER/MODEL.",
+                    name=name,
+                    folder=folder / file,
+                    files=" and ".join(files),
                 )
         return folder
     return _fetched(location, files)
@@ -210,8 +224,9 @@ def _read_statistics(path: Path, usual: tuple[RGB, RGB]) -> tuple[RGB, RGB]:
         valid = False
     if not valid:
         raise WeightsError(
-            f"{path} does not hold image_mean and image_std of three numbers each, the latter above 0. "
-            "Replace it with the model's own file, or remove it."
+            "{path} does not hold image_mean and image_std of three numbers each, the latter above 0. "
+            "Replace it with the model's own file, or remove it.",
+            path=path,
         )
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
@@ -229,9 +244,12 @@ def _fetched(repository: str, files: Sequence[str]) -> Path:
         else:
             return paths[0].parent
     raise WeightsError(
-        f"{' and '.join(files)} of {repository} are not in Hugging Face's cache, and downloading failed: "
-        f"{_sentence(failure, -1)} Copy that cache ($HF_HOME) from a computer that has them, or put the files into "
-        "a folder and name it: hf:./FOLDER."
+        "{files} of {repository} are not in Hugging Face's cache, and downloading failed: "
+        "{failure} Copy that cache ($HF_HOME) from a computer that has them, or put the files into "
+        "a folder and name it: hf:./FOLDER.",
+        files=" and ".join(files),
+        repository=repository,
+        failure=_sentence(failure, -1),
     ) from failure
 
 

@@ -93,7 +93,9 @@ class FrozenPDN(nn.Module):
         if base not in DESIGNS:
             known = ", ".join(DESIGNS)
             raise MethodError(
-                f"No PDN is called {name!r}. Choose one of: {known}; NAME:random for random weights."
+                "No PDN is called {name!r}. Choose one of: {known}; NAME:random for random weights.",
+                name=name,
+                known=known,
             )
         with torch.device("meta"):  # draws no initial values: saves time and keeps the caller's random state
             self.network = PDN(base)
@@ -134,8 +136,10 @@ def grid_size(size: tuple[int, int]) -> tuple[int, int]:
     """
     if min(size) < SMALLEST_SIDE:
         raise MethodError(
-            f"Images of {size[0]} × {size[1]} pixels are too small for a PDN: give at least "
-            f"{SMALLEST_SIDE} × {SMALLEST_SIDE}."
+            "Images of {height} × {width} pixels are too small for a PDN: give at least {side} × {side}.",
+            height=size[0],
+            width=size[1],
+            side=SMALLEST_SIDE,
         )
     height, width = (((side - 3) // 2 - 3) // 2 - 5 for side in size)
     return height, width

@@ -48,11 +48,11 @@ def _created(name: str, layers: Sequence[int], pretrained: bool, seed: int) -> A
         import timm
     except ImportError as error:
         raise MissingExtraError(
-            f"The backbone {name} needs the extra `timm`: pip install 'blemish[timm]'."
+            "The backbone {name} needs the extra `timm`: pip install 'blemish[timm]'.", name=name
         ) from error
     base = name.removeprefix(PREFIX)
     if base.partition(".")[0] not in timm.list_models():
-        raise MethodError(f"timm has no network {base!r}. List its networks by timm.list_models().")
+        raise MethodError("timm has no network {base!r}. List its networks by timm.list_models().", base=base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -61,10 +61,16 @@ def _created(name: str, layers: Sequence[int], pretrained: bool, seed: int) -> A
             )
         except (IndexError, AssertionError, AttributeError) as error:
             raise MethodError(
-                f"timm's {base} has no feature maps {tuple(layers)} ({error}). Name others in layers, finest first."
+                "timm's {base} has no feature maps {layers} ({error}). Name others in layers, finest first.",
+                base=base,
+                layers=tuple(layers),
+                error=error,
             ) from error
         except (OSError, RuntimeError, ValueError) as error:  # of the download and of the hub's client
             raise WeightsError(
-                f"timm cannot load the pretrained weights of {base}: {error}. Download them once where a network is, "
-                f"or use {name}:random."
+                "timm cannot load the pretrained weights of {base}: {error}. Download them once where a network is, "
+                "or use {name}:random.",
+                base=base,
+                error=error,
+                name=name,
             ) from error

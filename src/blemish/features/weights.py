@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from blemish.errors import WeightsError
 from blemish.files import sha256_of, whole_file
+from blemish.messages import message
 
 logger = logging.getLogger("blemish")
 
@@ -119,29 +120,50 @@ def pretrained_state(
     state = _read(path, None if file else name)
     missing = [key for key in shapes if key not in state]
     if len(missing) > len(shapes) / 2:
-        held = ", ".join([*state][:3]) or "nothing"
+        held = ", ".join([*state][:3]) or message("nothing")
         raise WeightsError(
-            f"{path} holds other tensors than {name} has: {held}, … instead of {missing[0]}, …. Give a state dict of "
-            f"{name} with torchvision's names, without a prefix."
+            "{path} holds other tensors than {name} has: {held}, … instead of {missing}, …. Give a state dict of "
+            "{name} with torchvision's names, without a prefix.",
+            path=path,
+            name=name,
+            held=held,
+            missing=missing[0],
         )
     if missing:
-        more = f" and {len(missing) - 1} other tensors" if len(missing) > 1 else ""
+        more = message(" and {count} other tensors", count=len(missing) - 1) if len(missing) > 1 else ""
         raise WeightsError(
-            f"{path} lacks {missing[0]} of shape {tuple(shapes[missing[0]])}{more}. "
-            f"Request earlier layers of {name}, or replace the file with one that has all tensors."
+            "{path} lacks {missing} of shape {shape_needed}{more}. "
+            "Request earlier layers of {name}, or replace the file with one that has all tensors.",
+            path=path,
+            missing=missing[0],
+            shape_needed=tuple(shapes[missing[0]]),
+            more=more,
+            name=name,
         )
     for key, shape in shapes.items():
         if tuple(state[key].shape) != tuple(shape):
             raise WeightsError(
-                f"{path} holds {key} with shape {tuple(state[key].shape)}, but {name} needs {tuple(shape)}. "
-                f"Replace the file with one of {name}."
+                "{path} holds {key} with shape {found}, but {name} needs {shape}. "
+                "Replace the file with one of {name}.",
+                path=path,
+                key=key,
+                found=tuple(state[key].shape),
+                name=name,
+                shape=tuple(shape),
             )
         if state[key].dtype not in DTYPES:
             raise WeightsError(
-                f"{path} holds {key} as {state[key].dtype}, expected float32, float16 or int64. Replace the file."
+                "{path} holds {key} as {dtype}, expected float32, float16 or int64. Replace the file.",
+                path=path,
+                key=key,
+                dtype=state[key].dtype,
             )
         if not state[key].isfinite().all():
-            raise WeightsError(f"{path} holds NaN or infinity in {key}. Replace it with an undamaged file.")
+            raise WeightsError(
+                "{path} holds NaN or infinity in {key}. Replace it with an undamaged file.",
+                path=path,
+                key=key,
+            )
     return {key: state[key] for key in shapes}
 
 
@@ -156,14 +178,16 @@ def _find(name: str) -> Path | None:
 def _read(path: Path, official: str | None) -> dict[str, Tensor]:
     """The tensors of a file, which must be that of the official network, if one is named."""
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file. Check the path after @ in the backbone's name.")
+        raise WeightsError("{path} is not a file. Check the path after @ in the backbone's name.", path=path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         if official:
             _check_sha256(path, OFFICIAL[official].sha256)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}. Replace it with an undamaged file.") from error
+        raise WeightsError(
+            "{path} cannot be read: {error}. Replace it with an undamaged file.", path=path, error=error
+        ) from error
     return read_torch_file(path)
 
 
@@ -171,7 +195,10 @@ def _check_sha256(path: Path, expected: str) -> None:
     digest = sha256_of(path)
     if not digest.startswith(expected):
         raise WeightsError(
-            f"{path} is damaged: its sha256 is {digest}, expected {expected}. Delete the file."
+            "{path} is damaged: its sha256 is {digest}, expected {expected}. Delete the file.",
+            path=path,
+            digest=digest,
+            expected=expected,
         )
 
 
@@ -193,8 +220,10 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
 
 def _refused(path: Path, reason: str) -> WeightsError:
     return WeightsError(
-        f"{path} cannot be read as a state dict of torch.save: {reason}. "
-        "Replace it with an undamaged file that holds nothing but tensors, or with a .safetensors file."
+        "{path} cannot be read as a state dict of torch.save: {reason}. "
+        "Replace it with an undamaged file that holds nothing but tensors, or with a .safetensors file.",
+        path=path,
+        reason=reason,
     )
 
 
@@ -238,31 +267,45 @@ def _download(name: str) -> Path:
     """Download the official file into the cache; the file appears complete and checked, or not at all."""
     official = OFFICIAL.get(name)
     file = official.name if official else f"{name}.safetensors"
-    folder = os.environ.get("BLEMISH_WEIGHTS") or "not set"
-    absent = (
-        f"No pretrained weights for {name}: {file} is not in {cache_folder()} or $BLEMISH_WEIGHTS ({folder})"
+    folder = os.environ.get("BLEMISH_WEIGHTS") or message("not set")
+    absent = message(
+        "No pretrained weights for {name}: {file} is not in {cache} or $BLEMISH_WEIGHTS ({folder})",
+        name=name,
+        file=file,
+        cache=cache_folder(),
+        folder=folder,
     )
-    remedy = "Put the file into one of these folders."
+    remedy = message("Put the file into one of these folders.")
     if official is None:
-        raise WeightsError(f"{absent}, and there is no address to download it from. {remedy}")
+        raise WeightsError(
+            "{absent}, and there is no address to download it from. {remedy}", absent=absent, remedy=remedy
+        )
     url = f"{(os.environ.get('BLEMISH_WEIGHTS_URL') or ADDRESS).rstrip('/')}/{official.name}"
     try:
         _fetch(url, official)
     except (OSError, HTTPException, ValueError) as error:
-        raise WeightsError(f"{absent}, and downloading {url} failed: {error}. {remedy}") from error
+        raise WeightsError(
+            "{absent}, and downloading {url} failed: {error}. {remedy}",
+            absent=absent,
+            url=url,
+            error=error,
+            remedy=remedy,
+        ) from error
     return cache_folder() / official.name
 
 
 def _fetch(url: str, official: OfficialFile) -> None:
     folder = cache_folder()
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError("the address must start with http:// or https://")
+        raise ValueError(message("the address must start with http:// or https://"))
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / official.name) as temporary:
         with temporary.open("wb") as file:
             _stream(url, file)
         if not (digest := sha256_of(temporary)).startswith(official.sha256):
-            raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
+            raise ValueError(
+                message("its sha256 is {digest}, expected {sha256}", digest=digest, sha256=official.sha256)
+            )
 
 
 def _stream(url: str, file: BinaryIO) -> None:
@@ -275,7 +318,15 @@ def _stream(url: str, file: BinaryIO) -> None:
         while chunk := response.read(CHUNK):
             received += len(chunk)
             if max(received, promised or 0) > LARGEST_DOWNLOAD:
-                raise ValueError(f"it is larger than {LARGEST_DOWNLOAD} bytes")
+                raise ValueError(
+                    message("it is larger than {largest_download} bytes", largest_download=LARGEST_DOWNLOAD)
+                )
             file.write(chunk)
     if promised is not None and received != promised:
-        raise ValueError(f"the connection was cut after {received} of {promised} bytes")
+        raise ValueError(
+            message(
+                "the connection was cut after {received} of {promised} bytes",
+                received=received,
+                promised=promised,
+            )
+        )

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, Field, Strict
 
+from blemish.messages import message
+
 NOUNS = {int: "whole number", float: "number"}
 
 
@@ -48,7 +50,9 @@ class Argument:
     def expected(self) -> str:
         """The values that are accepted, as words that follow "must be"."""
         options = [self._wanted(part) for part in _options(self.kind) if part is not NoneType]
-        return " or ".join(options + ["None"] * (NoneType in _options(self.kind)))
+        if NoneType in _options(self.kind):
+            return message("{expected} or None", expected=options[0])
+        return options[0]
 
     @property
     def type(self) -> Any:
@@ -61,28 +65,36 @@ class Argument:
 
     def _wanted(self, kind: Any) -> str:
         if kind is bool:
-            return "true or false"
+            return message("true or false")
         if kind is str:
             return "text"
         if get_origin(kind) is Literal:
-            return f"one of {', '.join(map(repr, get_args(kind)))}"
+            return message("one of {values}", values=", ".join(map(repr, get_args(kind))))
         if get_origin(kind) is tuple:
-            return f"a list of {self._noun(get_args(kind)[0])}s{self._range()}"
+            return message(
+                "a list of {noun}s{range}", noun=self._noun(get_args(kind)[0]), range=self._range()
+            )
         noun = self._noun(kind)
-        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}{self._range()}"
+        return message(
+            "an {noun}{range}" if noun[0] in "aeiou" else "a {noun}{range}", noun=noun, range=self._range()
+        )
 
     def _noun(self, kind: Any) -> str:
         if "multiple_of" in self.limits:
-            return f"multiple of {self.limits['multiple_of']}"
-        return {"odd": "odd whole number", "power of two": "power of two", "": NOUNS[kind]}[self.shape]
+            return message("multiple of {number}", number=self.limits["multiple_of"])
+        if self.shape:
+            return message("odd whole number" if self.shape == "odd" else "power of two")
+        return message("whole number" if kind is int else "number")
 
     def _range(self) -> str:
         low, high = self._bound("ge", "gt", "[("), self._bound("le", "lt", "])")
         if low and high:
-            return f" in {low[1]}{low[0]}, {high[0]}{high[1]}"
+            return message(" in {range}", range=f"{low[1]}{low[0]}, {high[0]}{high[1]}")
         if low:
-            return f" {'from' if low[1] == '[' else 'above'} {low[0]}"
-        return f" {'up to' if high[1] == ']' else 'below'} {high[0]}" if high else ""
+            return message(" from {low}" if low[1] == "[" else " above {low}", low=low[0])
+        if high:
+            return message(" up to {high}" if high[1] == "]" else " below {high}", high=high[0])
+        return ""
 
     def _bound(self, closed: str, opened: str, signs: str) -> tuple[str, str] | None:
         for name, sign in zip((closed, opened), signs, strict=True):
@@ -145,13 +157,13 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError("even")
+        raise ValueError(message("even"))
     return value
 
 
 def _power_of_two(value: int) -> int:
     if value < 1 or value & (value - 1):
-        raise ValueError("no power of two")
+        raise ValueError(message("no power of two"))
     return value
 
 

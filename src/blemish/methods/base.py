@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blemish.errors import MethodError, NotLearnedError
+from blemish.messages import message
 from blemish.methods.declared import Declared
 from blemish.types import Prediction, Progress, no_progress
 
@@ -69,8 +70,11 @@ class Method(nn.Module):
         super().__init_subclass__(**settings)
         if "__init__" in vars(cls):
             raise TypeError(
-                f"{cls.__name__} defines __init__, whose arguments no saved model would hold. Declare them in the "
-                "class body (blemish.argument) and make networks and buffers in build."
+                message(
+                    "{name} defines __init__, whose arguments no saved model would hold. Declare them in the "
+                    "class body (blemish.argument) and make networks and buffers in build.",
+                    name=cls.__name__,
+                )
             )
         cls.declared = Declared.by(cls)
         cls.__signature__ = cls.declared.signature  # type: ignore[attr-defined]  # read by inspect and help
@@ -137,7 +141,9 @@ class Method(nn.Module):
         Raises:
             MethodError: If the method does not support it; most do not.
         """
-        raise MethodError(f"{type(self).__name__} cannot be updated. Fit it again with the new images.")
+        raise MethodError(
+            "{name} cannot be updated. Fit it again with the new images.", name=type(self).__name__
+        )
 
     def forget(self, image: Tensor, where: Tensor) -> Tensor:
         """Remove what was learned from a defect in the training images, so that the defect is found.
@@ -153,7 +159,8 @@ class Method(nn.Module):
             MethodError: If the method does not support it, as most do not, or if nothing would be left.
         """
         raise MethodError(
-            f"{type(self).__name__} cannot forget a defect. Fit it again without the images that show it."
+            "{name} cannot forget a defect. Fit it again without the images that show it.",
+            name=type(self).__name__,
         )
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
@@ -180,7 +187,7 @@ class Method(nn.Module):
         if not self.has_learned:
             name = type(self).__name__
             raise NotLearnedError(
-                f"{name} has not learned yet: call blemish.fit({name}(...), images) before scoring."
+                "{name} has not learned yet: call blemish.fit({name}(...), images) before scoring.", name=name
             )
         prediction: Prediction[Tensor] = super().__call__(images)
         return prediction

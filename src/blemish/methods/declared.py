@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from blemish.errors import MethodError
+from blemish.messages import message
 from blemish.methods.arguments import Argument
 
 RESERVED = frozenset({"self", "training", "learned", "auxiliary", "progress"})
@@ -56,7 +57,7 @@ class Declared:
         try:
             declared.check({name: argument.default for name, argument in arguments.items()})
         except MethodError as error:
-            raise TypeError(f"A default does not fit its argument. {error}") from None
+            raise TypeError(message("A default does not fit its argument. {error}", error=error)) from None
         return declared
 
     @property
@@ -98,14 +99,23 @@ class Declared:
         unknown = [name for name in values if name not in self.arguments]
         if unknown:
             known = ", ".join(self.arguments) or "none"
-            raise MethodError(f"{self.owner} has no argument {unknown[0]!r}. It has: {known}.")
+            raise MethodError(
+                "{owner} has no argument {unknown!r}. It has: {known}.",
+                owner=self.owner,
+                unknown=unknown[0],
+                known=known,
+            )
         try:
             checked = self.model(**values)
         except ValidationError as error:
             wrong = self.arguments[str(error.errors()[0]["loc"][0])]
             raise MethodError(
-                f"{self.owner}: {wrong.name} must be {wrong.expected}, got {SHORT.repr(values[wrong.name])}. "
-                f"The default is {wrong.default!r}."
+                "{owner}: {name} must be {expected}, got {value}. The default is {default!r}.",
+                owner=self.owner,
+                name=wrong.name,
+                expected=wrong.expected,
+                value=SHORT.repr(values[wrong.name]),
+                default=wrong.default,
             ) from None
         return {name: getattr(checked, name) for name in self.arguments}
 
@@ -120,7 +130,13 @@ def _sound(owner: type, base: type, argument: Argument) -> Argument:
         or hasattr(BaseModel, name)
         or not isinstance(inherited, Argument | bool | int | float | str | tuple | None)
     ):
-        raise TypeError(f"{owner.__name__}: no argument can be called {name!r}. Choose another name.")
+        raise TypeError(
+            message(
+                "{name}: no argument can be called {argument!r}. Choose another name.",
+                name=owner.__name__,
+                argument=name,
+            )
+        )
     annotation = get_annotations(base).get(name)
     if isinstance(
         annotation, str
@@ -129,5 +145,12 @@ def _sound(owner: type, base: type, argument: Argument) -> Argument:
         annotation = get_type_hints(alone)[name]
     typed = replace(argument, kind=annotation)
     if typed.fault:
-        raise TypeError(f"{owner.__name__}: the argument {name} {typed.fault}.")
+        raise TypeError(
+            message(
+                "{name}: the argument {argument} {fault}.",
+                name=owner.__name__,
+                argument=name,
+                fault=typed.fault,
+            )
+        )
     return typed

@@ -63,8 +63,9 @@ class DenoisingAutoEncoder(AutoEncoder):
     def build(self) -> None:
         if self.corruption == "defects" and self.strength > 1:
             raise MethodError(
-                f"DenoisingAutoEncoder: strength must be a share from 0 to 1 for defects, got {self.strength}. "
-                "The default is 0.9."
+                "DenoisingAutoEncoder: strength must be a share from 0 to 1 for defects, got {strength}. "
+                "The default is 0.9.",
+                strength=self.strength,
             )
         if self.skips and self.score == "latent":
             raise MethodError(

@@ -70,8 +70,10 @@ class MSFlow(Method):
     def build(self) -> None:
         if len(self.flow_steps) < len(self.layers):
             raise MethodError(
-                f"MSFlow: flow_steps must have a number for each of the {len(self.layers)} layers, got "
-                f"{self.flow_steps}. The default is (2, 5, 8)."
+                "MSFlow: flow_steps must have a number for each of the {count} layers, got "
+                "{flow_steps}. The default is (2, 5, 8).",
+                count=len(self.layers),
+                flow_steps=self.flow_steps,
             )
         self.features = Backbone(self.backbone, self.layers)
         channels = self.features.channels

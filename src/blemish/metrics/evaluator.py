@@ -42,16 +42,19 @@ class Evaluator:
         anomaly_map = np.asarray(anomaly_map, dtype=np.float32)
         mask = None if mask is None else np.asarray(mask, dtype=np.bool_)
         if label not in (0, 1):
-            raise DataError(f"A label must be 0 (normal) or 1 (anomalous), got {label}.")
+            raise DataError("A label must be 0 (normal) or 1 (anomalous), got {label}.", label=label)
         if not np.isfinite(score) or not np.isfinite(anomaly_map).all():
             raise DataError(
-                f"Image {len(self._scores) + 1} has a score or an anomaly map that is NaN or infinite, so "
-                "no metric can be computed. The weights are damaged or training failed; fit the model again."
+                "Image {number} has a score or an anomaly map that is NaN or infinite, so "
+                "no metric can be computed. The weights are damaged or training failed; fit the model again.",
+                number=len(self._scores) + 1,
             )
         if mask is not None and mask.shape != anomaly_map.shape:
             raise DataError(
-                f"The mask is {mask.shape} and the anomaly map {anomaly_map.shape} (height, width); both "
-                "must have the size of the image."
+                "The mask is {shape} and the anomaly map {shape2} (height, width); both "
+                "must have the size of the image.",
+                shape=mask.shape,
+                shape2=anomaly_map.shape,
             )
         if mask is not None and label == 0 and mask.any():
             raise DataError(

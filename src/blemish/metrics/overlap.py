@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.messages import message
 from blemish.metrics.ranking import Curve, Floats, Integers, rising_share
 from blemish.opencv import cv2
 from blemish.types import Map, Mask
@@ -31,12 +32,16 @@ def pro_curve(masks: Sequence[Mask], maps: Sequence[Map]) -> Curve:
     for mask, anomaly_map in zip(masks, maps, strict=True):
         if mask.shape != anomaly_map.shape:
             raise ValueError(
-                f"Mask {mask.shape} and anomaly map {anomaly_map.shape} must have the same size."
+                message(
+                    "Mask {shape} and anomaly map {shape2} must have the same size.",
+                    shape=mask.shape,
+                    shape2=anomaly_map.shape,
+                )
             )
         if not np.isfinite(anomaly_map).all():
-            raise ValueError("Anomaly maps must be finite, but some value is NaN or infinite.")
+            raise ValueError(message("Anomaly maps must be finite, but some value is NaN or infinite."))
     if not maps:
-        raise ValueError("AUPRO needs at least one image.")
+        raise ValueError(message("AUPRO needs at least one image."))
     scores = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
     defective = np.concatenate([mask.ravel() for mask in masks])
     shares = [region_shares(mask) for mask in masks]
@@ -65,14 +70,18 @@ def overlap_curve(negatives: Integers, overlap: Floats) -> Curve:
     """
     if not negatives.any() or not overlap.any():
         missing = "defective" if negatives.any() else "normal"
-        raise ValueError(f"AUPRO needs defective and normal pixels, but no pixel is {missing}.")
+        raise ValueError(
+            message("AUPRO needs defective and normal pixels, but no pixel is {missing}.", missing=missing)
+        )
     return Curve(rising_share(negatives), rising_share(overlap))
 
 
 def cut(curve: Curve, limit: float) -> Curve:
     """The curve up to x = `limit`; its last point is interpolated linearly."""
     if not 0 < limit <= 1:
-        raise ValueError(f"The false-positive-rate limit must be in (0, 1], got {limit}.")
+        raise ValueError(
+            message("The false-positive-rate limit must be in (0, 1], got {limit}.", limit=limit)
+        )
     stop = int(np.searchsorted(curve.x, limit, side="right"))
     x, y = curve.x[:stop], curve.y[:stop]
     if x[-1] == limit:

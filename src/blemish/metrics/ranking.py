@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blemish.messages import message
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -73,7 +75,9 @@ class Counts(NamedTuple):
     def _need_both_classes(self) -> None:
         for column, word in ((self.positives, "anomalous"), (self.negatives, "normal")):
             if not column.any():
-                raise ValueError(f"A ranking metric needs both classes, but no label is {word}.")
+                raise ValueError(
+                    message("A ranking metric needs both classes, but no label is {word}.", word=word)
+                )
 
 
 def rising_share(amounts: Integers | Floats) -> Floats:
@@ -89,12 +93,16 @@ def count(labels: ArrayLike, scores: ArrayLike) -> Counts:
     truth = np.asarray(labels)
     if values.ndim != 1 or truth.shape != values.shape:
         raise ValueError(
-            f"Labels and scores must be two lists of equal length, got {truth.shape} and {values.shape}."
+            message(
+                "Labels and scores must be two lists of equal length, got {shape} and {shape2}.",
+                shape=truth.shape,
+                shape2=values.shape,
+            )
         )
     if not np.isfinite(values).all():
-        raise ValueError("Scores must be finite numbers, but some are NaN or infinite.")
+        raise ValueError(message("Scores must be finite numbers, but some are NaN or infinite."))
     if not np.isin(truth, (0, 1)).all():
-        raise ValueError("Labels must be 0 (normal) or 1 (anomalous).")
+        raise ValueError(message("Labels must be 0 (normal) or 1 (anomalous)."))
     distinct, inverse = np.unique(values, return_inverse=True)
     totals = np.bincount(inverse, minlength=len(distinct))
     positives = np.bincount(inverse[truth == 1], minlength=len(distinct))

@@ -27,7 +27,9 @@ def require_exportable(method: Method) -> None:
     """
     if not method.exports:
         raise ModelError(
-            f"{type(method).__name__} cannot be exported: {method.exports_reason} Use the torch runtime."
+            "{name} cannot be exported: {exports_reason} Use the torch runtime.",
+            name=type(method).__name__,
+            exports_reason=method.exports_reason,
         )
     try:
         import onnxscript  # noqa: F401
@@ -70,8 +72,10 @@ def _traced(method: Method, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
             )
         except Exception as error:  # a third-party method can raise anything while it is traced
             raise ModelError(
-                f"torch cannot trace {type(method).__name__} ({type(error).__name__}). Use the torch runtime; "
-                "if the method is yours, correct its forward, or set `exports = False` and `exports_reason`."
+                "torch cannot trace {name} ({kind}). Use the torch runtime; "
+                "if the method is yours, correct its forward, or set `exports = False` and `exports_reason`.",
+                name=type(method).__name__,
+                kind=type(error).__name__,
             ) from error
     return cast("torch.onnx.ONNXProgram", program)
 
@@ -86,6 +90,9 @@ def _compare(method: Method, path: Path, size: tuple[int, int]) -> None:
         difference = float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-12))
         if not difference <= TOLERANCE:
             raise ModelError(
-                f"The exported graph's {name} differs from torch's by {difference:.1e} of its value (allowed: "
-                f"{TOLERANCE:.0e}), so the graph was not written. Please report this with the method and its arguments."
+                "The exported graph's {name} differs from torch's by {difference:.1e} of its value (allowed: "
+                "{tolerance:.0e}), so the graph was not written. Please report this with the method and its arguments.",
+                name=name,
+                difference=difference,
+                tolerance=TOLERANCE,
             )

@@ -26,7 +26,9 @@ class OnnxRuntime:
             self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own without a common base
             raise ModelError(
-                f"{path} is not a graph that ONNX Runtime can run: {error}. Export the model again."
+                "{path} is not a graph that ONNX Runtime can run: {error}. Export the model again.",
+                path=path,
+                error=error,
             ) from error
 
     def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:

@@ -52,7 +52,9 @@ def resolve_device(device: str) -> str:
         return "cuda" if "cuda" in offered else "cpu"
     if device not in offered:
         raise MethodError(
-            f"torch finds no device {device!r}. Choose one of: {', '.join((*offered, 'auto'))}."
+            "torch finds no device {device!r}. Choose one of: {offered}.",
+            device=device,
+            offered=", ".join((*offered, "auto")),
         )
     return device
 
@@ -86,7 +88,10 @@ def load_method(
         raise
     except Exception as error:  # a manipulated manifest's arguments can make a constructor raise anything
         raise ModelError(
-            f"{path} does not hold the weights of {cls.__name__} with the arguments in the manifest: {error}. "
-            "The model folder is damaged; copy it again or fit again."
+            "{path} does not hold the weights of {name} with the arguments in the manifest: {error}. "
+            "The model folder is damaged; copy it again or fit again.",
+            path=path,
+            name=cls.__name__,
+            error=error,
         ) from error
     return method.eval()

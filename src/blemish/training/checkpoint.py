@@ -20,6 +20,7 @@ from torch import Tensor
 
 from blemish.errors import BlemishWarning, ModelError
 from blemish.files import LOCK, locked, remove_stored, resolved, sha256_of, store, stored_path, write_whole
+from blemish.messages import message
 from blemish.methods.base import Method
 from blemish.records import Record
 
@@ -76,7 +77,7 @@ class _Done(Record):
     @model_validator(mode="after")
     def _require_equal_names(self) -> Self:
         if self.sums.keys() != self.seen.keys():
-            raise ValueError("sums and seen must have the same names")
+            raise ValueError(message("sums and seen must have the same names"))
         return self
 
 
@@ -110,8 +111,9 @@ class Checkpoint:
         self.folder = resolved(folder)
         if self.folder.exists() and not _is_checkpoint(self.folder):
             raise ModelError(
-                f"{folder} exists and is not the checkpoint of a training, so it is not overwritten. "
-                "Name another folder."
+                "{folder} exists and is not the checkpoint of a training, so it is not overwritten. "
+                "Name another folder.",
+                folder=folder,
             )
         self.identity = json.loads(json.dumps(identity))
         self.resume = resume
@@ -133,7 +135,10 @@ class Checkpoint:
         if not (self.folder / NUMBERS).exists():
             if self.resume:
                 warnings.warn(
-                    f"{self.name} holds no unfinished training to resume, so training begins from the start.",
+                    message(
+                        "{name} holds no unfinished training to resume, so training begins from the start.",
+                        name=self.name,
+                    ),
                     BlemishWarning,
                     stacklevel=2,
                 )
@@ -152,22 +157,26 @@ class Checkpoint:
             SafetensorError,
         ) as error:
             raise ModelError(
-                f"The unfinished training in {self.name} is damaged ({error!r}). Start again without --resume."
+                "The unfinished training in {name} is damaged ({error!r}). Start again without --resume.",
+                name=self.name,
+                error=error,
             ) from error
         if done is None:
             changed = sorted(k for k in self.identity.keys() | known if known.get(k) != self.identity.get(k))
             raise ModelError(
-                f"The unfinished training in {self.name} differs in: {', '.join(changed)}. Use the same values, "
-                "or start again without --resume."
+                "The unfinished training in {name} differs in: {changed}. Use the same values, "
+                "or start again without --resume.",
+                name=self.name,
+                changed=", ".join(changed),
             )
         return done
 
     def _restored(self, method: Method, optimizers: Optimizers, numbers: _Numbers, steps: int) -> Progressed:
         if numbers.done.step > steps:
-            raise ValueError(f"it is at step {numbers.done.step} of {steps}")
+            raise ValueError(message("it is at step {step} of {steps}", step=numbers.done.step, steps=steps))
         path = stored_path(self.folder, TENSORS, numbers.sha256)
         if sha256_of(path) != numbers.sha256:
-            raise ValueError(f"the sha256 of {path.name} differs")
+            raise ValueError(message("the sha256 of {name} differs", name=path.name))
         _set_state(method, optimizers, numbers, load_file(os.fspath(path)))
         return Progressed(**dict(numbers.done))
 

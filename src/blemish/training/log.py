@@ -40,7 +40,11 @@ def _read_rows(path: Path) -> list[dict[str, str | float]]:
         reason = "a row has no epoch or too many values"
     except (ValueError, LookupError, csv.Error) as error:
         reason = repr(error)
-    raise DataError(f"{path} is damaged ({reason}), so no losses can be appended. Delete or rename it.")
+    raise DataError(
+        "{path} is damaged ({reason}), so no losses can be appended. Delete or rename it.",
+        path=path,
+        reason=reason,
+    )
 
 
 @contextmanager

@@ -77,11 +77,14 @@ def learn(
         raise MethodError("There is no image to learn from. Give at least one normal image.")
     if min(method.epochs, method.steps) < 0:
         raise MethodError(
-            f"epochs and steps must not be negative, got {method.epochs} and {method.steps}; 0 steps set no limit."
+            "epochs and steps must not be negative, got {epochs} and {steps}; 0 steps set no limit.",
+            epochs=method.epochs,
+            steps=method.steps,
         )
     if len(auxiliary) and not method.auxiliary_use:
         raise MethodError(
-            f"{type(method).__name__} does not use auxiliary images. Leave them out, or choose another method."
+            "{name} does not use auxiliary images. Leave them out, or choose another method.",
+            name=type(method).__name__,
         )
     _require_different(images)
     history = History()
@@ -108,8 +111,9 @@ def _require_different(images: Images) -> None:
     others = (images[index] for index in range(1, len(images)))
     if len(images) > 1 and all(np.array_equal(first, other, equal_nan=True) for other in others):
         raise MethodError(
-            f"All {len(images)} training images have the same pixels, so nothing is known about how normal parts "
-            "differ. Give images of different parts."
+            "All {count} training images have the same pixels, so nothing is known about how normal parts "
+            "differ. Give images of different parts.",
+            count=len(images),
         )
 
 
@@ -196,8 +200,10 @@ class _Training:
         losses = _named(self.method.training_loss(*prepared))
         if not losses or losses.keys() - self.optimizers.keys():
             raise MethodError(
-                f"{type(self.method).__name__} has the losses {sorted(losses)} but the optimizers "
-                f"{sorted(self.optimizers)}; give both the same names."
+                "{name} has the losses {losses} but the optimizers {optimizers}; give both the same names.",
+                name=type(self.method).__name__,
+                losses=sorted(losses),
+                optimizers=sorted(self.optimizers),
             )
         factor = self.method.learning_rate_factor(self.done.step / self.steps)
         for name, loss in losses.items():
@@ -251,9 +257,16 @@ class _Training:
             if not math.isfinite(value) or abs(value) > EXPLODED * max(1.0, abs(first[name])):
                 rate = max(rate for rates in self.rates.values() for rate in rates)
                 raise DivergedError(
-                    f"Training diverged at step {self.done.step + 1} of {self.steps}: {name} is {value:.4g}, in the "
-                    f"first step it was {first[name]:.4g}. No model was written. Lower the learning rate, now "
-                    f"{rate:g}, for example with --set learning_rate={rate / 10:g}, and check for unusual images."
+                    "Training diverged at step {step} of {steps}: {name} is {value:.4g}, in the "
+                    "first step it was {first:.4g}. No model was written. Lower the learning rate, now "
+                    "{rate:g}, for example with --set learning_rate={rate2:g}, and check for unusual images.",
+                    step=self.done.step + 1,
+                    steps=self.steps,
+                    name=name,
+                    value=value,
+                    first=first[name],
+                    rate=rate,
+                    rate2=rate / 10,
                 )
 
 

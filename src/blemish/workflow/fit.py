@@ -19,6 +19,7 @@ from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
 from blemish.inspection.unusual import Unusual
 from blemish.manifest import History, Manifest, TrainingData
+from blemish.messages import message
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Decoded, Scorer, batch_size
@@ -95,7 +96,9 @@ def fit(
     name = name_of(type(learner))
     require_rate(false_alarm_rate)  # before training, which may be long
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
-        raise ValueError(f"The seed must be a whole number from 0 to below 2^64, got {seed!r}.")
+        raise ValueError(
+            message("The seed must be a whole number from 0 to below 2^64, got {seed!r}.", seed=seed)
+        )
     samples = normal_samples(images)
     preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
     resolution = Forecast.of(learner, samples, preprocess).resolution
@@ -132,10 +135,13 @@ def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, A
             "or leave them out."
         )
     if not hasattr(method, "declared") or isinstance(method, type):
-        raise MethodError(f"method must be a name or a method such as blemish.PCA(), got {method!r:.80}.")
+        raise MethodError(
+            "method must be a name or a method such as blemish.PCA(), got {method!r:.80}.", method=method
+        )
     if method.has_learned:
         raise MethodError(
-            f"{type(method).__name__} has learned already, and a model may use it. Give a new one to each fit."
+            "{name} has learned already, and a model may use it. Give a new one to each fit.",
+            name=type(method).__name__,
         )
     return method
 
@@ -222,8 +228,13 @@ def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> 
     if shared:
         first, copy = shared[0]
         warnings.warn(
-            f"{len({path for _, path in shared})} test images are also training images, so an evaluation would be too "
-            f"optimistic; the first is {copy}, the same as {first}. Remove them from one of the two.",
+            message(
+                "{count} test images are also training images, so an evaluation would be too "
+                "optimistic; the first is {copy}, the same as {first}. Remove them from one of the two.",
+                count=len({path for _, path in shared}),
+                copy=copy,
+                first=first,
+            ),
             BlemishWarning,
             stacklevel=3,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from blemish.data.input_size import Resolution, typical_size
 from blemish.data.preprocess import Preprocess
+from blemish.messages import lines, message
 from blemish.types import Sample
 
 if TYPE_CHECKING:
@@ -37,17 +38,27 @@ class Forecast:
 
     def __str__(self) -> str:
         """A line on what will be seen and, if it is large, one on the size of the model."""
-        lines = []
+        texts = []
         height, width = self.preprocess.output_size
         if self.resolution is not None:
             image_height, image_width = self.resolution.image_size
-            lines.append(
-                f"Images {image_height} × {image_width}, input {height} × {width} pixels (height × width): "
-                f"{self.resolution.describe()}."
+            texts.append(
+                message(
+                    "Images {image_height} × {image_width}, input {height} × {width} pixels (height × width): "
+                    "{seen}.",
+                    image_height=image_height,
+                    image_width=image_width,
+                    height=height,
+                    width=width,
+                    seen=self.resolution.describe(),
+                )
             )
         if self.learned_bytes >= LARGE:
-            lines.append(
-                f"The model will take about {self.learned_bytes / 1e6:.0f} MB of memory and disk at this input; "
-                "a smaller --pixels or --image-size makes it smaller."
+            texts.append(
+                message(
+                    "The model will take about {megabytes:.0f} MB of memory and disk at this input; "
+                    "a smaller --pixels or --image-size makes it smaller.",
+                    megabytes=self.learned_bytes / 1e6,
+                )
             )
-        return "\n".join(lines)
+        return lines(texts)

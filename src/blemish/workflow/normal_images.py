@@ -13,6 +13,7 @@ from blemish.data.content import HASH_DIGITS, content_hashes, fingerprint, witho
 from blemish.data.splits import hold_out
 from blemish.errors import DataError
 from blemish.manifest import TrainingData
+from blemish.messages import lines
 from blemish.names import printable
 from blemish.types import Progress, Sample
 
@@ -35,7 +36,7 @@ class NormalImages:
     def record(self) -> TrainingData:
         """The images' entry in the manifest."""
         return TrainingData(
-            category=printable(self.samples[0].category),
+            category=self.samples[0].category,
             learned_from=len(self.learned),
             held_out=len(self.held_out),
             skipped=self.skipped,
@@ -73,20 +74,26 @@ def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) ->
         DataError: If it is no list of samples or paths, a sample is anomalous, or there is no image.
     """
     if isinstance(images, str | Path):  # a str is a sequence of str, too
-        raise DataError(f"{images} is a single path. Give images, e.g. blemish.open_dataset(folder).train.")
+        raise DataError(
+            "{images} is a single path. Give images, e.g. blemish.open_dataset(folder).train.", images=images
+        )
     try:
         samples = [
             image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images
         ]
     except TypeError as error:
         raise DataError(
-            f"Images are samples or paths, got {type(images).__name__}: {error}. Give a list, e.g. Dataset.train."
+            "Images are samples or paths, got {name}: {error}. Give a list, e.g. Dataset.train.",
+            name=type(images).__name__,
+            error=error,
         ) from None
     anomalous = [sample for sample in samples if sample.label]
     if anomalous:
         raise DataError(
-            f"{len(anomalous)} of the images to learn from are labelled anomalous, the first is {anomalous[0].path}. "
-            "Give normal images only, e.g. Dataset.train."
+            "{count} of the images to learn from are labelled anomalous, the first is {path}. "
+            "Give normal images only, e.g. Dataset.train.",
+            count=len(anomalous),
+            path=anomalous[0].path,
         )
     if not samples:
         raise DataError("There is no image to learn from. Give at least 2 normal images.")
@@ -98,10 +105,12 @@ def raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progre
     bad = check_images([sample.path for sample in samples], progress)
     if not bad:
         raise error
-    listed = "\n".join(f"  {b.reason}" for b in bad)
     raise DataError(
-        f"{len(bad)} of {len(samples)} images cannot be read:\n{listed}\n"
-        "Repair or remove them, or skip them with --skip-unreadable (skip_unreadable=True)."
+        "{count} of {total} images cannot be read:\n{listed}\n"
+        "Repair or remove them, or skip them with --skip-unreadable (skip_unreadable=True).",
+        count=len(bad),
+        total=len(samples),
+        listed=lines([image.reason for image in bad], "  "),
     ) from error
 
 

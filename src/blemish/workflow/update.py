@@ -17,6 +17,7 @@ from blemish.errors import DataError, ModelError
 from blemish.inspection.result import Inspection
 from blemish.inspection.unusual import Unusual
 from blemish.manifest import History, Update
+from blemish.messages import lines, message
 from blemish.model import Model
 from blemish.names import printable
 from blemish.scoring import Decoded, batch_size, require_finite
@@ -43,9 +44,13 @@ class Addition:
 
     def summary(self) -> str:
         """Number of images, time, the most unusual images, and thresholds with the images that they rest on."""
-        return (
-            f"Learned {self.images} more images in {self.seconds:.1f} s.\n"
-            f"Highest scores before the update: {self.unusual}\n{self.calibration.describe()}"
+        return message(
+            "Learned {images} more images in {seconds:.1f} s.\n"
+            "Highest scores before the update: {unusual}\n{thresholds}",
+            images=self.images,
+            seconds=self.seconds,
+            unusual=self.unusual,
+            thresholds=self.calibration.describe(),
         )
 
 
@@ -61,17 +66,37 @@ class Removal:
     def summary(self) -> str:
         """The training images of the removed patches, and the defect's score before and after."""
         counts = Counter(name for name, _, _ in self.origins)
-        lines = [f"Removed {len(self.origins)} patches of {len(counts)} training images:"]
+        texts: list[str] = [
+            message(
+                "Removed {count} patches of {images} training images:",
+                count=len(self.origins),
+                images=len(counts),
+            )
+        ]
         for name, count in counts.most_common():
             places = [f"({x:.0%}, {y:.0%})" for other, x, y in self.origins if other == name]
             more = " …" if count > 5 else ""
-            lines.append(f"  {name}: {count} at {', '.join(places[:5])}{more} of width and height")
+            texts.append(
+                message(
+                    "  {name}: {count} at {places}{more} of width and height",
+                    name=name,
+                    count=count,
+                    places=", ".join(places[:5]),
+                    more=more,
+                )
+            )
         before, after = self.before, self.after
-        lines.append(
-            f"Score {before.score:.4g} → {after.score:.4g}, threshold {after.threshold:.4g}: "
-            f"{before.verdict} → {after.verdict}."
+        texts.append(
+            message(
+                "Score {before:.4g} → {after:.4g}, threshold {threshold:.4g}: {verdict_before} → {verdict_after}.",
+                before=before.score,
+                after=after.score,
+                threshold=after.threshold,
+                verdict_before=before.verdict,
+                verdict_after=after.verdict,
+            )
         )
-        return "\n".join(lines)
+        return lines(texts)
 
 
 def update(
@@ -155,8 +180,15 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
         rows, columns = pixels.shape[:2]
         if min(left, top) < 0 or min(width, height) < 1 or left + width > columns or top + height > rows:
             raise DataError(
-                f"The box {left},{top},{width},{height} is not within {image}, which has {columns} × {rows} pixels. "
-                "Give left, top, width and height in its pixels."
+                "The box {left},{top},{width},{height} is not within {image}, which has {columns} × {rows} pixels. "
+                "Give left, top, width and height in its pixels.",
+                left=left,
+                top=top,
+                width=width,
+                height=height,
+                image=image,
+                columns=columns,
+                rows=rows,
             )
         marked[top : top + height, left : left + width] = True
     before = model.inspect(pixels)
@@ -176,7 +208,7 @@ def _hashes_of_new(samples: Sequence[Sample], known: Sequence[str], progress: Pr
     learned = set(known)
     for path, digest in hashes.items():
         if digest in learned:
-            raise DataError(f"{printable(path)} was already learned from or held out. Leave it out.")
+            raise DataError("{path} was already learned from or held out. Leave it out.", path=path)
     return hashes
 
 
@@ -190,9 +222,13 @@ def _inspected(model: Model, paths: Sequence[Path], accept_ng: bool, progress: P
     ng = sum(score > model.calibration.image_threshold for score in scores)
     if ng and not accept_ng:
         raise DataError(
-            f"{ng} of {len(paths)} new images are NG by the present model, whose threshold is "
-            f"{model.calibration.image_threshold:.4g}; the highest scores: {unusual}. A defect that is learned as "
-            "normal is missed from then on. Look at these images, then learn them with --accept-ng (accept_ng=True)."
+            "{ng} of {count} new images are NG by the present model, whose threshold is "
+            "{threshold:.4g}; the highest scores: {unusual}. A defect that is learned as "
+            "normal is missed from then on. Look at these images, then learn them with --accept-ng (accept_ng=True).",
+            ng=ng,
+            count=len(paths),
+            threshold=model.calibration.image_threshold,
+            unusual=unusual,
         )
     return unusual
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from blemish.blocks.memory.kmeans import kmeans
 from blemish.blocks.memory.pruned_search_kernels import LEADING, LIFTED, Index, search_queries
+from blemish.messages import message
 
 CLUSTER_SIZE = 64
 QUERIES_AT_ONCE = 4096
@@ -136,7 +137,12 @@ class PrunedSearch(nn.Module):
             or (steps < 1).any()
             or self.starts[[0, -1]].tolist() != [0, count]
         ):
-            raise ValueError(f"the index does not fit the points ({', '.join(wrong) or 'starts or queries'})")
+            raise ValueError(
+                message(
+                    "the index does not fit the points ({wrong})",
+                    wrong=", ".join(wrong) or "starts or queries",
+                )
+            )
 
     def _slack(self, lifted: Tensor, width: int) -> Tensor:
         """Largest rounding error of a bound (Q,): each lifted coordinate is a sum of `width` products."""
