@@ -103,15 +103,16 @@ class Model:
             An `Inspection` for each image, or an `Unreadable` that says what is wrong with it.
 
         Raises:
-            ModelError: If a score is NaN or infinite.
+            ModelError: If the model cannot score.
         """
         # A str is an iterable of str, and an array one of rows.
         several = [images] if isinstance(images, str | Path | np.ndarray) else images
-        for scored in self.scorer.stream(_each_image(several), _read):
+        for scored in self.scorer.stream(_each_image(several), _read, Unreadable):
             if isinstance(scored, Unreadable):
                 yield scored
             else:
                 yield self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
+            del scored  # frees a large image while the next is scored
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.

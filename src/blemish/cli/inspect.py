@@ -75,6 +75,7 @@ def command(
             counts[result.verdict if isinstance(result, Inspection) else "unreadable"] += 1
             _print(result, as_json)
             progress("inspecting", sum(counts.values()), len(images))
+            del result  # frees a large image while the next is scored
     if counts["unreadable"]:
         click.get_current_context().exit(FAILED)
     if fail_on and counts["NG"]:

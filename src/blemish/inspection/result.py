@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration
 from blemish.data.images import write_image
-from blemish.errors import DataError
+from blemish.errors import BlemishError
 from blemish.inspection.heatmap import overlay
 from blemish.inspection.thumbnail import data_uri, make_thumbnail
 from blemish.names import printable
@@ -114,11 +114,11 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The result for an image that could not be read, in place of an inspection."""
+    """The result for an image that could not be read or scored, in place of an inspection."""
 
     path: Path | None
     """None if the image was given as an array."""
-    error: DataError
+    error: BlemishError
     """Its text names the file, the problem and what to do."""
 
     def to_dict(self) -> dict[str, Any]:
