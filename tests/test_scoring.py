@@ -110,20 +110,6 @@ def test_an_image_without_a_usable_score_does_not_end_the_others() -> None:
     )
 
 
-def test_an_image_too_narrow_for_a_score_names_its_sizes() -> None:
-    class Nothing(Mean):
-        def predict(self, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
-            return Prediction(np.full(len(images), np.nan, np.float32), images.mean(1))
-
-    scorer = Scorer(Nothing(), Preprocess(size=(128, 128), resize="fit"))
-    with pytest.raises(DataError) as error:
-        scorer.score([grey(10, (3, 500))], [Path("a.png")])
-    assert str(error.value) == (
-        "a.png is 500×3 pixels and covers 128×1 of the model's 128×128 input, too little for a score. Crop it to the "
-        "aspect ratio of the training images."
-    )
-
-
 def test_what_reading_raises_is_raised_in_its_place() -> None:
     def read(value: int) -> Decoded:
         if value == 5:

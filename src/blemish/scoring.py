@@ -11,14 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from blemish.data.loading import decoded_bytes, in_batches, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, DataError, ModelError
-from blemish.names import printable
 from blemish.runtimes.base import Runtime
 from blemish.types import Image, Map, Mask, Prediction
 
 PIXELS_AT_ONCE = 2 * 256 * 256
 """Approximate number of input pixels in a batch."""
-NARROW = 32
-"""An image that is narrower than this in the network's input can be too narrow to be scored."""
 
 Item = TypeVar("Item")
 Unscored = TypeVar("Unscored")
@@ -68,7 +65,7 @@ class Scorer:
             paths: Their files, for error messages.
 
         Raises:
-            DataError: If an array is not an image, or too narrow to be scored.
+            DataError: If an array is not an image.
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
         scores, maps = [], []
@@ -98,7 +95,6 @@ class Scorer:
                 error is raised.
 
         Raises:
-            DataError: If an image is too narrow to be scored.
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
         measured = prefetch(items, lambda item: (item, decoded_bytes(item)), ahead=2)
@@ -143,23 +139,11 @@ class Scorer:
             try:
                 require_finite(score, anomaly_map, path)
             except ModelError as error:
-                results.append(self._why_narrow(image, path) or error)
+                results.append(error)
             else:
                 restored = self.preprocess.restore(anomaly_map, image.shape[:2])
                 results.append((float(score), restored))
         return results
-
-    def _why_narrow(self, image: Image, path: Path | None) -> DataError | None:
-        """The error for an image that covers too little of the input to be scored."""
-        height, width = self.preprocess.content(image.shape[:2])[2:]
-        if min(height, width) >= NARROW:
-            return None
-        rows, columns = self.preprocess.size
-        name = "The image" if path is None else printable(path)
-        return DataError(
-            f"{name} is {image.shape[1]}×{image.shape[0]} pixels and covers {width}×{height} of the model's "
-            f"{columns}×{rows} input, too little for a score. Crop it to the aspect ratio of the training images."
-        )
 
     def _predict(self, inputs: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
         """The runtime's prediction with its shapes checked, since manipulated weights can have the right sha256."""
