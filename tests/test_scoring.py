@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from blemish.data.images import read_image, write_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import DataError, ModelError
+from blemish.errors import BlemishError, DataError, ModelError
 from blemish.scoring import PIXELS_AT_ONCE, Decoded, Scored, Scorer, batch_size
 from blemish.types import Image, Prediction
 
@@ -70,7 +71,43 @@ def test_few_images_are_read_ahead() -> None:
 
     found = Scorer(Mean(), SIZE).stream(values(), lambda value: Decoded(None, grey(value % 100)))
     next(found)
-    assert len(taken) <= 4 + 9
+    assert len(taken) <= 4 + 9 + 3  # a batch, decoded images, measured ones
+
+
+def test_large_images_are_read_and_scored_one_by_one_with_the_same_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{value}.png" for value in range(9)]
+    for value, path in enumerate(paths):
+        write_image(path, grey(20 * value))
+    reading: list[Path] = []
+
+    def read(path: Path) -> Decoded:
+        reading.append(path)
+        return Decoded(path, read_image(path))
+
+    expected = [one.score for one in Scorer(Mean(), SIZE).stream(paths, read)]
+    reading.clear()
+    monkeypatch.setattr("blemish.data.loading.BYTES_AHEAD", 20 * 30 * 6)
+    runtime = Mean()
+    for number, one in enumerate(Scorer(runtime, SIZE).stream(paths, read), 1):
+        assert one.score == expected[number - 1]
+        assert len(reading) == number
+    assert runtime.batches == [1] * 9
+
+
+def test_an_image_without_a_usable_score_does_not_end_the_others() -> None:
+    def read(value: int) -> Decoded:
+        return Decoded(Path(f"{value}.png"), grey(value))
+
+    def fail(path: Path | None, error: BlemishError) -> tuple[Path | None, str]:
+        return path, str(error).partition(" a score")[0]
+
+    found = list(Scorer(Mean(), SIZE).stream([10, 250, 20], read, fail))
+    assert found[1] == (Path("250.png"), "The model gave 250.png")
+    assert [one.score for one in (found[0], found[2]) if isinstance(one, Scored)] == pytest.approx(
+        [expected_score(10), expected_score(20)], abs=1e-5
+    )
 
 
 def test_what_reading_raises_is_raised_in_its_place() -> None:

@@ -21,6 +21,8 @@ class Server:
     status: int = 200
     promised: int | None = None
     """The Content-Length that is sent; -1 sends none."""
+    pause: float = 0.0
+    """Seconds between the bytes; 0 sends all at once."""
     requests: list[str] = field(default_factory=list)
 
 

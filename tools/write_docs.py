@@ -31,9 +31,9 @@ Results go to stdout, progress and warnings to stderr. `python -m blemish` is th
 | Exit code | Meaning |
 |---|---|
 | 0 | done |
-| 1 | an error, one sentence on stderr; `inspect` met a file it could not read; `doctor` found something broken |
+| 1 | an error, one sentence on stderr; `inspect` met a file without verdict or heat map; `doctor` found a fault |
 | 2 | the command line is wrong |
-| 3 | `inspect --fail-on ng` found an NG image |
+| 3 | `inspect --fail-on ng` found an NG image, even if other files failed |
 | 130 | interrupted |
 
 | Environment variable | Meaning |

@@ -14,9 +14,9 @@ from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError
 from blemish.files import resolved, store
-from blemish.inspection.regions import find_regions
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.inspection.unusual import Unusual
+from blemish.inspection.verdict import judge
 from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest, write_manifest
 from blemish.manifest_upgrade import (
     NORMALISED,
@@ -28,8 +28,8 @@ from blemish.model_folder import changing, checked_file, keep_former, read_consi
 from blemish.names import printable
 from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
-from blemish.scoring import Decoded, Scorer, require_finite, require_image
-from blemish.types import Image, Map, Sample, Verdict
+from blemish.scoring import Decoded, Scored, Scorer, require_finite, require_image
+from blemish.types import Image, Map, Sample
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -103,15 +103,13 @@ class Model:
             An `Inspection` for each image, or an `Unreadable` that says what is wrong with it.
 
         Raises:
-            ModelError: If a score is NaN or infinite.
+            ModelError: If the model cannot score.
         """
         # A str is an iterable of str, and an array one of rows.
         several = [images] if isinstance(images, str | Path | np.ndarray) else images
-        for scored in self.scorer.stream(_each_image(several), _read):
-            if isinstance(scored, Unreadable):
-                yield scored
-            else:
-                yield self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
+        for scored in self.scorer.stream(_each_image(several), _read, Unreadable):
+            yield scored if isinstance(scored, Unreadable) else self._judged(scored)
+            del scored  # frees a large image while the next is scored
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.
@@ -129,10 +127,10 @@ class Model:
             ModelError: If the score or the map is NaN or infinite.
         """
         require_finite(score, anomaly_map, path)
-        calibration = self.calibration
-        defect_mask, regions = find_regions(anomaly_map, calibration.pixel_threshold)
-        verdict: Verdict = "NG" if score > calibration.image_threshold else "OK"
-        return Inspection(path, score, verdict, regions, image, anomaly_map, defect_mask, calibration)
+        return judge(score, anomaly_map, image, path, self.calibration)
+
+    def _judged(self, scored: Scored) -> Inspection:
+        return self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
         """Write the model to a folder, whole or not at all; a model there is replaced, other files stay.

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blemish.data.loading import in_batches, prefetch
+from blemish.data.loading import decoded_bytes, in_batches, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, DataError, ModelError
 from blemish.runtimes.base import Runtime
@@ -68,43 +68,82 @@ class Scorer:
             DataError: If an array is not an image.
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
-        for image in images:
-            require_image(image)
-        predicted = self._predict(np.stack([self.preprocess(image) for image in images]))
-        scores, restored = [], []
-        for score, anomaly_map, image, path in zip(
-            *predicted, images, paths or [None] * len(images), strict=True
-        ):
-            require_finite(score, anomaly_map, path)
-            scores.append(float(score))
-            restored.append(self.preprocess.restore(anomaly_map, image.shape[:2]))
-        return scores, restored
+        scores, maps = [], []
+        for result in self._results(images, paths or [None] * len(images)):
+            if isinstance(result, BlemishError):
+                raise result
+            scores.append(result[0])
+            maps.append(result[1])
+        return scores, maps
 
     def stream(
-        self, items: Iterable[Item], read: Callable[[Item], Decoded | Unscored]
+        self,
+        items: Iterable[Item],
+        read: Callable[[Item], Decoded | Unscored],
+        fail: Callable[[Path | None, BlemishError], Unscored] | None = None,
     ) -> Iterator[Scored | Unscored]:
         """Score the image that `read` returns for each item, in order, in bounded memory; threads read ahead.
 
+        Memory is bounded by the bytes of the decoded images: small ones are scored in batches, large ones one by one.
         An exception of `read` is raised in the place of the item's score. If `read` returns anything but a `Decoded`,
         that is yielded instead of a score.
+
+        Args:
+            items: What `read` gets; samples and paths are measured by their headers.
+            read: Called in a thread.
+            fail: Gives what is yielded in place of an image's score if the score cannot be used; without it, the
+                error is raised.
 
         Raises:
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
-        for batch in in_batches(prefetch(items, read), batch_size(self.preprocess)):
-            decoded = [one for one in batch if isinstance(one, Decoded)]
-            scored = iter(self._scored(decoded) if decoded else ())
-            for one in batch:
-                yield next(scored) if isinstance(one, Decoded) else one
+        measured = prefetch(items, lambda item: (item, decoded_bytes(item)), ahead=2)
+        images = prefetch(measured, lambda pair: read(pair[0]), size_of=lambda pair: pair[1])
+        for batch in in_batches(images, batch_size(self.preprocess), _bytes_scored):
+            yield from self._scored(batch, fail)
+            batch.clear()  # frees the images while others are read
 
-    def _scored(self, batch: Sequence[Decoded]) -> list[Scored]:
+    def _scored(
+        self,
+        batch: list[Decoded | Unscored],
+        fail: Callable[[Path | None, BlemishError], Unscored] | None,
+    ) -> Iterator[Scored | Unscored]:
+        """The scores of a batch, and in their places what is no image or has no usable score."""
         started = time.perf_counter()
-        scores, maps = self.score([one.image for one in batch], [one.path for one in batch])
-        seconds = (time.perf_counter() - started) / len(batch)
-        return [
-            Scored(*one, score, anomaly_map, seconds)
-            for one, score, anomaly_map in zip(batch, scores, maps, strict=True)
-        ]
+        decoded = [one for one in batch if isinstance(one, Decoded)]
+        results = iter(self._results([one.image for one in decoded], [one.path for one in decoded]))
+        seconds = (time.perf_counter() - started) / max(1, len(decoded))
+        for one in batch:
+            if not isinstance(one, Decoded):
+                yield one
+                continue
+            result = next(results)
+            if isinstance(result, BlemishError):
+                if fail is None:
+                    raise result
+                yield fail(one.path, result)
+            else:
+                yield Scored(*one, *result, seconds)
+
+    def _results(
+        self, images: Sequence[Image], paths: Sequence[Path | None]
+    ) -> list[tuple[float, Map] | BlemishError]:
+        """Score and map of each image, or why it has none."""
+        for image in images:
+            require_image(image)
+        if not images:
+            return []
+        predicted = self._predict(np.stack([self.preprocess(image) for image in images]))
+        results: list[tuple[float, Map] | BlemishError] = []
+        for score, anomaly_map, image, path in zip(*predicted, images, paths, strict=True):
+            try:
+                require_finite(score, anomaly_map, path)
+            except ModelError as error:
+                results.append(error)
+            else:
+                restored = self.preprocess.restore(anomaly_map, image.shape[:2])
+                results.append((float(score), restored))
+        return results
 
     def _predict(self, inputs: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
         """The runtime's prediction with its shapes checked, since manipulated weights can have the right sha256."""
@@ -128,6 +167,11 @@ class Scorer:
                 "It is damaged; copy it again or fit again."
             )
         return Prediction(scores, maps)
+
+
+def _bytes_scored(one: object) -> int:
+    """Approximate memory of an image with its map and masks."""
+    return 3 * one.image.nbytes if isinstance(one, Decoded) else 0
 
 
 def batch_size(preprocess: Preprocess) -> int:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import blemish
 from blemish.data.images import read_image
-from blemish.inspection.heatmap import overlay
+from blemish.inspection.annotated import draw_annotated
+from blemish.inspection.result import Inspection
 from blemish.methods.base import Method
 from blemish.runtimes.torch import TorchRuntime
 from blemish.types import Prediction
@@ -52,7 +53,7 @@ def test_json_lines(run: Run, fitted: Path, folder: Path) -> None:
     result = run("inspect", fitted, folder / "10.png", folder / "2.png", "--json")
 
     first, second = map(json.loads, result.stdout.splitlines())
-    assert list(first) == ["path", "score", "verdict", "threshold", "regions"]
+    assert list(first) == ["path", "score", "verdict", "threshold", "reason", "regions"]
     assert first["path"] == str(folder / "10.png")
     assert first["verdict"] == "NG"
     region = first["regions"][0]
@@ -72,11 +73,7 @@ def test_heat_maps_have_the_absolute_scale_and_the_folders_structure(
     assert written == ["10_heatmap.jpg", "2_heatmap.jpg", "更多 x/10_heatmap.jpg"]
     model = blemish.load(fitted)
     found = model.inspect(folder / "10.png")
-    expected = overlay(
-        read_image(folder / "10.png"),
-        model.calibration.relative_map(found.anomaly_map),
-        defect_mask=found.defect_mask,
-    )
+    expected = draw_annotated(found)
     difference = read_image("maps/10_heatmap.jpg").astype(int) - expected.astype(int)
     assert np.abs(difference).mean() < 6  # JPEG
 
@@ -86,8 +83,80 @@ def test_results_of_an_earlier_run_are_not_inspected(run: Run, fitted: Path, fol
     assert run("inspect", fitted, folder, "-o", folder / "maps").stdout == first.stdout
 
 
+def test_heat_maps_beside_the_images_are_not_inspected_but_replaced(
+    run: Run, fitted: Path, folder: Path
+) -> None:
+    first = run("inspect", fitted, folder, "-o", folder)
+    written = sorted(folder.rglob("*_heatmap.jpg"))
+    assert len(written) == 3
+    assert run("inspect", fitted, folder, "-o", folder).stdout == first.stdout
+    assert run("inspect", fitted, folder).stdout == first.stdout
+    assert sorted(folder.rglob("*_heatmap.jpg")) == written
+    assert run("inspect", fitted, written[0]).stdout.endswith(f"{written[0]}\n"), "named by the user"
+
+
+def test_a_heat_map_that_cannot_be_written_costs_no_verdict(
+    run: Run, fitted: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run("inspect", fitted, folder).stdout
+    Path("maps").mkdir()
+    Path("maps/更多 x").write_text("a file where a folder is needed")
+
+    def draw(found: Inspection) -> NDArray[np.uint8]:
+        wide = (2, 70000, 3) if found.path == folder / "2.png" else (2, 2, 3)
+        return np.zeros(wide, np.uint8)
+
+    monkeypatch.setattr("blemish.inspection.annotated.draw_annotated", draw)
+    result = run("inspect", fitted, folder, "-o", "maps")
+    assert (result.exit_code, result.stdout) == (1, expected)
+    assert result.stderr == (
+        f"Error: The heat map of {folder / '2.png'} was not written: 2_heatmap.jpg: 70000×2 pixels are too many for "
+        "this format. Write a PNG.\n"
+        f"Error: The heat map of {folder / '更多 x/10.png'} was not written: File exists. Check the folder, its "
+        "permissions and the disk.\n"
+    )
+    assert Path("maps/10_heatmap.jpg").exists()
+    assert run("inspect", fitted, folder, "-o", "maps", "--fail-on", "ng").exit_code == 3
+
+
+def test_an_image_without_a_usable_score_does_not_end_the_others(
+    run: Run, fitted: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run("inspect", fitted, folder).stdout.splitlines(keepends=True)
+    predict = TorchRuntime.predict
+
+    def without_second(self: TorchRuntime, images: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
+        scores, maps = predict(self, images)
+        scores[1] = np.nan
+        return Prediction(scores, maps)
+
+    monkeypatch.setattr(TorchRuntime, "predict", without_second)
+    result = run("inspect", fitted, folder)
+    assert (result.exit_code, result.stdout) == (1, expected[0] + expected[2])
+    assert result.stderr.startswith(
+        f"Error: The model gave {folder / '10.png'} a score or an anomaly map that is NaN"
+    )
+
+
+def test_a_strip_gets_a_verdict(run: Run, made: Path, folder: Path) -> None:
+    options = ("--resize", "fit", "--image-size", "64")
+    assert run("fit", "padim", made / "flat", "-o", "padim.model", *options).exit_code == 0
+    write(folder / "5.png", np.full((3, 500, 3), 100, np.uint8))
+    result = run("inspect", "padim.model", folder, "-o", "maps")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 4
+
+
+def test_a_verdict_that_differs_from_the_regions_says_why(run: Run, model: Path, folder: Path) -> None:
+    blemish.recalibrate(model, pixel=1e9)
+    result = run("inspect", model, folder / "10.png")
+    found = blemish.load(model).inspect(folder / "10.png")
+    assert result.stdout.startswith("NG ")
+    assert result.stdout.endswith(f"regions 1 {folder / '10.png'} – {found.reason}\n")
+
+
 def test_images_are_never_overwritten(run: Run, fitted: Path, folder: Path) -> None:
-    assert run("inspect", fitted, folder / "2.png", "-o", folder).exit_code == 0
+    write(folder / "2_heatmap.jpg", draw_part(303))
     result = run("inspect", fitted, folder, "-o", folder)
     assert result.exit_code == 2
     assert result.stderr.endswith(
@@ -106,7 +175,8 @@ def test_bad_files_are_reported_and_the_others_judged(run: Run, fitted: Path, fo
         f"{folder / 'empty'} holds no images. Name an image, or a folder that holds images.",
     ]
 
-    result = run("inspect", fitted, *paths, "--fail-on", "ng", "-o", "maps")
+    assert run("inspect", fitted, *paths, "--fail-on", "ng").exit_code == 3
+    result = run("inspect", fitted, *paths, "-o", "maps")
     assert result.exit_code == 1
     assert result.stderr == "".join(f"Error: {reason}\n" for reason in reasons)
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["OK", "NG", "NG"]

@@ -1,14 +1,17 @@
 """fit → evaluate → inspect → calibrate → show, as a person would do it; whole outputs compared."""
 
+import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 
 import blemish
-from cli_data import draw_part, without_decimals, write
+from cli_data import SIZE, draw_part, without_decimals, write
 from model_folder import stored
 
 Run = Callable[..., Result]
@@ -23,7 +26,7 @@ NUMBERS = [
     "pixel_f1_max",
     "aupro",
 ]
-KEYS = [*NUMBERS, "false_alarm_rate", "miss_rate", "by_type", "seconds_per_image"]
+KEYS = [*NUMBERS, "false_alarm_rate", "miss_rate", "by_type", "seconds_per_image", "zero_misses", "missed"]
 
 
 def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> None:
@@ -82,6 +85,45 @@ def test_evaluate_json_has_exactly_the_promised_keys(run: Run, made: Path, fitte
     assert numbers["images"] == 8
     assert numbers["image_auroc"] == 1.0
     assert numbers["by_type"]["spot"]["images"] == 4
+
+
+def test_evaluate_writes_a_table_and_names_the_missed(run: Run, made: Path, model: Path) -> None:
+    blemish.recalibrate(model, image=1e6)
+    result = run("evaluate", model, made / "masked", "--csv", "out/表.csv")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    at = lines.index("Missed defects:")
+    missed = [f"{made / 'masked/test/spot' / name}.png (spot, score #)" for name in "0123"]
+    assert sorted(map(without_decimals, lines[at + 1 : at + 5])) == missed
+    rows = Path("out/表.csv").read_text("utf-8-sig").splitlines()
+    assert rows[0] == "path,label,defect_type,score,threshold,verdict"
+    assert [row.rpartition(",")[2] for row in rows[1:]] == ["OK"] * 8
+    numbers = json.loads(run("evaluate", model, made / "masked", "--json").stdout)
+    assert {image["defect_type"] for image in numbers["missed"]} == {"spot"}
+    assert numbers["zero_misses"]["false_alarm_rate"] == 0
+
+
+def test_numbers_are_printed_though_the_report_cannot_be_written(
+    run: Run, made: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("blemish.reports.html.write_whole", full)
+    result = run("evaluate", fitted, made / "masked", "--report", "r.html")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("images            8\n")
+    assert result.stderr.startswith("Warning: The report r.html was not written: No space left on device. ")
+
+
+def test_blank_masks_are_refused_unless_allowed(run: Run, made: Path, fitted: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(made / "masked", tmp_path / "masked"))
+    write(data / "ground_truth/spot/2_mask.png", np.zeros(SIZE, bool))
+    result = run("evaluate", fitted, data)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: 1 mask of an anomalous image marks no pixel: ")
+    assert run("evaluate", fitted, data, "--allow-blank-masks").exit_code == 0
 
 
 def test_without_masks_pixel_metrics_are_absent_with_a_reason(run: Run, made: Path, fitted: Path) -> None:

@@ -1,5 +1,7 @@
 """The program around the commands: help, version, errors, warnings, Ctrl-C."""
 
+import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -57,6 +59,22 @@ def test_python_m_blemish() -> None:
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: blemish [OPTIONS] [COMMAND] [ARGS]...\n")
     assert "No such command 'evaluat'." in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [
+        (">&-", 1, "Error: The standard output is closed. Redirect it to a file, or to the null device.\n"),
+        ("2>&-", 0, ""),
+        (">&- 2>&-", 1, ""),
+    ],
+)
+def test_closed_streams(closed: str, code: int, said: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m blemish methods {closed}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (code, said)
+    assert bool(result.stdout) == (code == 0)
 
 
 def test_interrupted_save_leaves_nothing(

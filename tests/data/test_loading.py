@@ -15,7 +15,7 @@ from blemish.data.checks import check_images
 from blemish.data.content import content_hashes, find_shared_content
 from blemish.data.dataset import open_dataset
 from blemish.data.images import image_size, read_image, read_mask
-from blemish.data.loading import Inputs, in_batches, prefetch, stacked
+from blemish.data.loading import BYTES_AHEAD, Inputs, decoded_bytes, in_batches, prefetch, stacked
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError
 from blemish.types import Sample
@@ -99,6 +99,45 @@ def test_working_ahead_is_bounded_and_stops() -> None:
     del results
     gc.collect()
     assert threading.active_count() == threads
+
+
+def test_large_results_are_computed_one_by_one_and_small_ones_ahead() -> None:
+    loaded: list[int] = []
+
+    def load(size: int) -> int:
+        loaded.append(size)
+        return size
+
+    sizes = [BYTES_AHEAD, BYTES_AHEAD, 1, 2, 3, BYTES_AHEAD, 4]
+    results = prefetch(sizes, load, size_of=lambda size: size)
+    found, counts = [], []
+    for result in results:
+        found.append(result)
+        counts.append(len(loaded))
+    assert found == sizes
+    # Each result beside the ones that wait: the second large one waits for the first to be taken, and so on.
+    assert counts[:2] == [1, 2]
+    assert counts[-1] == len(sizes)
+
+
+def test_batches_end_at_their_number_of_bytes() -> None:
+    half = BYTES_AHEAD // 2
+    sizes = [1, 1, 1, half, half, BYTES_AHEAD, 1, 1]
+    assert list(in_batches(sizes, 3, lambda size: size)) == [
+        [1, 1, 1],
+        [half, half],
+        [BYTES_AHEAD],
+        [1, 1],
+    ]
+
+
+def test_the_memory_of_decoding_follows_from_the_header(tmp_path: Path) -> None:
+    path = make_images(tmp_path, 1)[0]
+    height, width = image_size(path)
+    assert decoded_bytes(path) == decoded_bytes(str(path)) == decoded_bytes(Sample(path, 0, "train"))
+    assert decoded_bytes(path) == 2 * read_image(path).nbytes == 6 * height * width
+    path.write_bytes(b"")
+    assert decoded_bytes(path) == decoded_bytes(np.zeros((2, 2, 3), np.uint8)) == 0
 
 
 def test_leaving_the_batches_early_ends_their_threads(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_the_mask_is_outlined_and_its_inside_left_alone() -> None:
     mask = np.zeros((60, 60), np.bool_)
     mask[20:40, 10:50] = True
     painted = overlay(image, np.zeros((60, 60), np.float32), defect_mask=mask)
-    np.testing.assert_array_equal(painted[20, 10:50], np.full((40, 3), 255))
-    np.testing.assert_array_equal(painted[30, 30], [120, 120, 120])
+    np.testing.assert_array_equal(painted[17, 10:50], np.full((40, 3), 255))
+    assert (painted[mask] == 120).all()
     np.testing.assert_array_equal(painted[5, 5], [120, 120, 120])
     assert (image == 120).all(), "the caller's image must not change"
 

@@ -56,6 +56,17 @@ def test_regions_equal_a_flood_fill(anomaly_map: Map, threshold: float) -> None:
     assert list(regions) == regions_by_hand(anomaly_map, threshold)
 
 
+@settings(deadline=None, max_examples=50)
+@given(maps, st.integers(1, 20))
+def test_regions_are_the_same_however_many_pixels_are_looked_at_together(
+    anomaly_map: Map, pixels: int
+) -> None:
+    expected = find_regions(anomaly_map, 0.0)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blemish.inspection.regions.PIXELS_AT_ONCE", pixels)
+        assert find_regions(anomaly_map, 0.0)[1] == expected
+
+
 def test_a_view_into_a_larger_map_works() -> None:
     whole = np.arange(48, dtype=np.float32).reshape(6, 8) % 5
     view = whole[1:5, ::2]

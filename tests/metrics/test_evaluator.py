@@ -23,6 +23,8 @@ KEYS = [
     "miss_rate",
     "by_type",
     "seconds_per_image",
+    "zero_misses",
+    "missed",
 ]
 
 Row = tuple[float, int, str, Map, Mask | None]

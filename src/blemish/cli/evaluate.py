@@ -1,5 +1,6 @@
 """`blemish evaluate`: evaluate a model on labelled images."""
 
+import json
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ from blemish.cli.options import data_options, json_option, print_device, runtime
 
 EXAMPLES = """\b
 blemish evaluate bottle.blemish bottle/ --report bottle.html
-blemish evaluate bottle.blemish bottle/ --json
+blemish evaluate bottle.blemish bottle/ --json --csv scores.csv
 """
 
 
@@ -23,6 +24,18 @@ blemish evaluate bottle.blemish bottle/ --json
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a report, one HTML file that opens offline.",
 )
+@click.option(
+    "--csv",
+    "table",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a row for each image: path, label, defect type, score, threshold, verdict.",
+)
+@click.option(
+    "--allow-blank-masks",
+    is_flag=True,
+    help="Evaluate even if masks of defective images mark no pixel; by default, that is an error.",
+)
 @runtime_options
 def command(
     model: Path,
@@ -31,25 +44,38 @@ def command(
     category: str | None,
     as_json: bool,
     report: Path | None,
+    table: Path | None,
+    allow_blank_masks: bool,
     runtime: str,
     device: str,
 ) -> None:
-    """Evaluate MODEL on the test images of DATA: ranking metrics of images and pixels, false-alarm and miss rate."""
+    """Evaluate MODEL on the test images of DATA: ranking metrics of images and pixels, false-alarm and miss rate.
+
+    Also names every missed defect, and says which image threshold misses none of them, with how many false alarms.
+    """
     from blemish.data.dataset import open_dataset
+    from blemish.files import require_writable_file
     from blemish.model import load
+    from blemish.names import printable
     from blemish.progress import progress_bars
     from blemish.workflow.evaluate import evaluate
 
     dataset = open_dataset(data, layout=layout, category=category)
     loaded = load(model, runtime=runtime, device=device)
     print_device(loaded)
+    if table is not None:
+        require_writable_file(table)
     with progress_bars() as progress:
-        evaluation = evaluate(loaded, dataset.test, report=report, progress=progress)
+        evaluation = evaluate(
+            loaded, dataset.test, report=report, allow_blank_masks=allow_blank_masks, progress=progress
+        )
     if as_json:
-        import json
-
         click.echo(json.dumps(evaluation.to_dict()))
-        return
-    click.echo(f"{evaluation}\n\n{loaded.calibration.summary()}")
-    if report is not None:
-        click.echo(f"Report: {report}")
+    else:
+        click.echo(f"{evaluation}\n\n{loaded.calibration.summary()}")
+        if evaluation.report is not None:
+            click.echo(f"Report: {printable(evaluation.report)}")
+    if table is not None:
+        evaluation.write_csv(table)
+    if evaluation.report != report:  # a warning has said why it was not written
+        click.get_current_context().exit(1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blemish.inspection.result import Inspection, Unreadable
 
 FAILED, FOUND_NG = 1, 3
-"""Exit codes: an image could not be read; an image is NG with `--fail-on ng`."""
+"""Exit codes: an image has no verdict or no heat map; an image is NG with `--fail-on ng`, which comes first."""
 
 EXAMPLES = """\b
 blemish inspect bottle.blemish new/ -o heatmaps
@@ -31,11 +31,14 @@ blemish inspect bottle.blemish part.png --json --fail-on ng
     "--output",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write a heat map of every image there, NAME_heatmap.jpg, in the same subfolders as the images.",
+    help="Write a heat map of every image there, NAME_heatmap.jpg, in the same subfolders as the images. "
+    "Heat maps of an earlier inspection are not inspected.",
 )
 @json_option
 @click.option(
-    "--fail-on", type=click.Choice(["ng"], case_sensitive=False), help="Exit with code 3 if any image is NG."
+    "--fail-on",
+    type=click.Choice(["ng"], case_sensitive=False),
+    help="Exit with code 3 if any image is NG, also if others failed.",
 )
 @runtime_options
 def command(
@@ -49,12 +52,12 @@ def command(
 ) -> None:
     """Inspect images with MODEL. Each PATH is an image, or a folder that is searched with its subfolders.
 
-    Prints a line for every image; with --json, a JSON object on each line. Images that cannot be read are
-    reported, the others are inspected, and the exit code is 1.
+    Prints a line for every image; with --json, a JSON object on each line. An image that cannot be read or scored,
+    and a heat map that cannot be written, is reported, the others are inspected, and the exit code is 1.
     """
     from blemish.data.find import find_images
     from blemish.errors import DataError
-    from blemish.inspection.heatmap_files import plan_heat_maps
+    from blemish.inspection.heatmap_files import is_heat_map, plan_heat_maps
     from blemish.inspection.result import Inspection
     from blemish.model import load
     from blemish.progress import progress_bars
@@ -62,38 +65,57 @@ def command(
 
     loaded = load(model, runtime=runtime, device=device)
     print_device(loaded)
-    images = find_images(paths, skip=output)
+    found = find_images(paths, skip=output)
+    images = {path: root for path, root in found.items() if path in paths or not is_heat_map(path)}
     try:
         files = {} if output is None else plan_heat_maps(images, output)
     except DataError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error
     results = _with_heat_maps(loaded.inspect_many(images), files)
-    counts = {"OK": 0, "NG": 0, "unreadable": 0}
+    done = failed = ng = 0
     # On a terminal the lines show the progress; a bar between them would flicker.
     with nullcontext(no_progress) if sys.stdout.isatty() else progress_bars() as progress:
-        for result in results:
-            counts[result.verdict if isinstance(result, Inspection) else "unreadable"] += 1
+        for result, problem in results:
             _print(result, as_json)
-            progress("inspecting", sum(counts.values()), len(images))
-    if counts["unreadable"]:
-        click.get_current_context().exit(FAILED)
-    if fail_on and counts["NG"]:
+            if problem:
+                click.echo(f"Error: {problem}", err=True)
+            done += 1
+            failed += bool(problem) or not isinstance(result, Inspection)
+            ng += isinstance(result, Inspection) and result.verdict == "NG"
+            progress("inspecting", done, len(images))
+            del result  # frees a large image while the next is scored
+    if fail_on and ng:
         click.get_current_context().exit(FOUND_NG)
+    if failed:
+        click.get_current_context().exit(FAILED)
 
 
 def _with_heat_maps(
     results: "Iterator[Inspection | Unreadable]", files: Mapping[Path, Path]
-) -> "Iterator[Inspection | Unreadable]":
-    """The results in order, each after its heat map is written to its file in `files`, in threads."""
+) -> "Iterator[tuple[Inspection | Unreadable, str | None]]":
+    """The results in order, each after its heat map was written in a thread, and why it was not."""
     from blemish.data.loading import prefetch
+    from blemish.errors import DataError
     from blemish.inspection.result import Inspection
+    from blemish.names import printable
 
-    def save(result: "Inspection | Unreadable") -> "Inspection | Unreadable":
-        if isinstance(result, Inspection) and result.path is not None:
+    def save(result: "Inspection | Unreadable") -> "tuple[Inspection | Unreadable, str | None]":
+        if not (files and isinstance(result, Inspection) and result.path is not None):
+            return result, None
+        try:
             result.save(files[result.path])
-        return result
+        except DataError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"{error.strerror or error}. Check the folder, its permissions and the disk."
+        else:
+            return result, None
+        return result, f"The heat map of {printable(result.path)} was not written: {reason}"
 
-    return prefetch(results, save) if files else results
+    def size_of(result: "Inspection | Unreadable") -> int:
+        return 3 * result.image.nbytes if isinstance(result, Inspection) else 0
+
+    return prefetch(results, save, size_of=size_of) if files else map(save, results)
 
 
 def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
@@ -109,4 +131,5 @@ def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
         click.echo(
             f"{verdict} {result.score:.4g} (threshold {result.threshold:.4g}) "
             f"regions {len(result.regions)} {printable(str(result.path))}"
+            + (f" – {result.reason}" if result.reason else "")
         )

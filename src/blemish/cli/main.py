@@ -1,6 +1,7 @@
 """The command `blemish`: imports the subcommand, and prints errors and warnings as one sentence."""
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -113,6 +114,10 @@ def blemish(ctx: click.Context) -> None:
 
 def main() -> None:
     """Entry point of the program."""
+    if sys.stderr is None:  # closed; a file that is opened later must not become the error stream
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # stays open until the end
+    if sys.stdout is None:
+        sys.exit("Error: The standard output is closed. Redirect it to a file, or to the null device.")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any file name can be printed on any console

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
@@ -86,12 +86,15 @@ def image_size(path: Path | str) -> tuple[int, int]:
         return oriented_size(read_header(_read_bytes(path)))
 
 
-def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] | Mask) -> None:
+def write_image(
+    path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] | Mask, *, comment: str = ""
+) -> None:
     """Write an image in the format of its suffix; the file appears whole or not at all.
 
     Args:
         path: File in an existing folder.
         array: (H, W) or (H, W, 3) RGB, uint8 or uint16 (PNG and TIFF only), or a mask, written as 0 and 255.
+        comment: Text stored in a JPEG; other formats are written without.
 
     Raises:
         ValueError: The array or the suffix cannot be written.
@@ -111,16 +114,36 @@ def write_image(path: Path | str, array: NDArray[np.uint8] | NDArray[np.uint16] 
         )
     if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f"{path.name}: an image's suffix must be that of PNG, JPEG, BMP, TIFF or WebP.")
-    try:
-        encoder = ".jpg" if suffix == ".jfif" else suffix
-        done, encoded = cv2.imencode(encoder, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
-    except cv2.error:
-        done = False
-    if not done:
+    encoded = encode(pixels, ".jpg" if suffix == ".jfif" else suffix)
+    if encoded is None:
         raise DataError(
             f"{path.name}: {pixels.shape[1]}×{pixels.shape[0]} pixels are too many for this format. Write a PNG."
         )
-    write_whole(path, encoded.tobytes())
+    write_whole(path, _with_comment(encoded, comment) if comment else encoded)
+
+
+def encode(pixels: Image, suffix: str, quality: Sequence[int] = ()) -> bytes | None:
+    """The bytes of an image (H, W) or (H, W, 3) RGB in the format of a suffix; None if the format cannot hold it.
+
+    Args:
+        pixels: uint8 or uint16.
+        suffix: With the dot.
+        quality: OpenCV's parameters for the format.
+    """
+    try:
+        done, encoded = cv2.imencode(suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels, quality)
+    except cv2.error:
+        return None
+    return encoded.tobytes() if done else None
+
+
+def _with_comment(encoded: bytes, comment: str) -> bytes:
+    """A JPEG with a comment behind its first segment; other formats unchanged."""
+    if not encoded.startswith(b"\xff\xd8"):
+        return encoded
+    text = comment.encode()
+    end = 4 + int.from_bytes(encoded[4:6], "big")
+    return encoded[:end] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + encoded[end:]
 
 
 def content_fingerprint(path: Path | str) -> str:

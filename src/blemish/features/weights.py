@@ -9,6 +9,7 @@ inside the factory.
 import logging
 import os
 import threading
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from blemish.errors import WeightsError
-from blemish.files import sha256_of, whole_file
+from blemish.files import locked, remove_stored, sha256_of, whole_file
 from blemish.messages import message
 
 logger = logging.getLogger("blemish")
@@ -67,6 +68,8 @@ ADDRESS = "https://download.pytorch.org/models"
 EMBEDDED = Path(__file__).parent
 LARGEST_DOWNLOAD = 2**30
 TIMEOUT_SECONDS = 30.0
+"""Maximum time without any data."""
+LONGEST_DOWNLOAD_SECONDS = 3600.0
 CHUNK = 2**20
 ZIP_START = b"PK\x03\x04"
 DTYPES = (torch.float32, torch.float16, torch.int64)
@@ -299,13 +302,15 @@ def _fetch(url: str, official: OfficialFile) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(message("the address must start with http:// or https://"))
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / official.name) as temporary:
-        with temporary.open("wb") as file:
-            _stream(url, file)
-        if not (digest := sha256_of(temporary)).startswith(official.sha256):
-            raise ValueError(
-                message("its sha256 is {digest}, expected {sha256}", digest=digest, sha256=official.sha256)
-            )
+    with locked(folder):
+        remove_stored(folder, (), ())  # what a killed download left
+        if (folder / official.name).exists():  # another process has downloaded it meanwhile
+            return
+        with whole_file(folder / official.name) as temporary:
+            with temporary.open("wb") as file:
+                _stream(url, file)
+            if not (digest := sha256_of(temporary)).startswith(official.sha256):
+                raise ValueError(f"its sha256 is {digest}, expected {official.sha256}")
 
 
 def _stream(url: str, file: BinaryIO) -> None:
@@ -314,9 +319,11 @@ def _stream(url: str, file: BinaryIO) -> None:
         promised: int | None = response.length
         size = "unknown size" if promised is None else f"{promised / 1e6:.0f} MB"
         logger.warning("Downloading %s (%s) into %s", url, size, cache_folder())
-        received = 0
-        while chunk := response.read(CHUNK):
+        received, end = 0, time.monotonic() + LONGEST_DOWNLOAD_SECONDS
+        while chunk := response.read1(CHUNK):  # returns what has arrived, so that slow servers meet the limit
             received += len(chunk)
+            if time.monotonic() > end:
+                raise ValueError(f"it takes longer than {LONGEST_DOWNLOAD_SECONDS:.0f} seconds")
             if max(received, promised or 0) > LARGEST_DOWNLOAD:
                 raise ValueError(
                     message("it is larger than {largest_download} bytes", largest_download=LARGEST_DOWNLOAD)

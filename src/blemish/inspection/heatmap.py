@@ -15,15 +15,20 @@ _STOPS = np.array(
     [  # relative anomaly, red, green, blue, opacity
         [0.00, 255, 240, 150, 0.00],
         [0.50, 255, 240, 150, 0.00],
-        [0.75, 255, 226, 96, 0.22],
-        [1.00, 255, 188, 48, 0.52],
-        [1.25, 246, 124, 42, 0.62],
-        [1.50, 222, 56, 52, 0.70],
-        [1.75, 184, 22, 96, 0.76],
-        [2.00, 132, 12, 132, 0.80],
+        [0.75, 255, 226, 96, 0.18],
+        [1.00, 255, 188, 48, 0.34],
+        [1.25, 246, 124, 42, 0.40],
+        [1.50, 222, 56, 52, 0.44],
+        [1.75, 184, 22, 96, 0.47],
+        [2.00, 132, 12, 132, 0.50],
     ]
 )
 """Darkens steadily from pale yellow over red to magenta, so that it is readable in grey and to the colour-blind."""
+
+ROWS = 256
+"""Number of rows of an image that are painted together."""
+LIGHT, DARK = (255, 255, 255), (40, 16, 40)
+"""Colours of outlines and their rims."""
 
 _STEPS = 512
 _GRID = np.linspace(0.0, SCALE_END, _STEPS)
@@ -46,24 +51,54 @@ def overlay(image: Image, relative_map: Map, *, defect_mask: Mask | None = None)
     """
     if relative_map.shape != image.shape[:2]:
         raise ValueError(f"The map must have the image's size {image.shape[:2]}, got {relative_map.shape}.")
-    pixels = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
-    place = np.clip(np.nan_to_num(relative_map, nan=0.0) / SCALE_END, 0.0, 1.0) * (_STEPS - 1)
-    index = np.rint(place).astype(np.intp)
-    blended = pixels * _REST[index][..., None] + _PAINT[index]
-    painted: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    painted = np.empty((*image.shape[:2], 3), np.uint8)
+    for top in range(0, len(image), ROWS):  # the arrays between take 40 times the memory of the image
+        part = slice(top, top + ROWS)
+        painted[part] = _painted(image[part], relative_map[part])
     if defect_mask is not None:
         draw_outline(painted, defect_mask)
     return painted
 
 
+def _painted(image: Image, relative_map: Map) -> NDArray[np.uint8]:
+    pixels = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+    place = np.clip(np.nan_to_num(relative_map, nan=0.0) / SCALE_END, 0.0, 1.0) * (_STEPS - 1)
+    index = np.rint(place).astype(np.intp)
+    blended: NDArray[np.uint8] = np.rint(pixels * _REST[index][..., None] + _PAINT[index]).astype(np.uint8)
+    return blended
+
+
 def draw_outline(image: NDArray[np.uint8], mask: Mask) -> None:
-    """Draw the mask's outline into an image (H, W, 3), in white with a dark rim, which is visible on any image."""
+    """Draw a line around the mask into an image (H, W, 3), white with a dark rim, which is visible on any image.
+
+    The line is outside the mask, so that it hides none of it.
+    """
     if mask.shape != image.shape[:2]:
         raise ValueError(f"The mask must have the image's size {image.shape[:2]}, got {mask.shape}.")
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thickness = max(1, round(max(mask.shape) / 500))
-    cv2.drawContours(image, contours, -1, (40, 16, 40), thickness + 2)
-    cv2.drawContours(image, contours, -1, (255, 255, 255), thickness)
+    thickness = max(1, round(max(mask.shape) / 800))
+    distance = 2 * (thickness + 2) + 1
+    around = cv2.dilate(
+        mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (distance, distance))
+    )
+    contours, _ = cv2.findContours(around, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, contours, -1, DARK, thickness + 1)
+    cv2.drawContours(image, contours, -1, LIGHT, thickness)
+
+
+def draw_marker(image: NDArray[np.uint8], x: float, y: float, width: float, height: float) -> None:
+    """Draw the corners of a box around a region, at a distance, into an image (H, W, 3)."""
+    longest = max(image.shape[:2])
+    thickness, smallest = max(2, longest // 500), max(30, longest // 25)
+    across, down = (max(smallest, round(side + longest / 50)) for side in (width, height))
+    left, top = round(x + (width - across) / 2), round(y + (height - down) / 2)
+    right, bottom = left + across, top + down
+    arm = min(across, down) // 4
+    for colour, line in ((DARK, thickness + 2), (LIGHT, thickness)):
+        for corner_x, inward_x in ((left, arm), (right, -arm)):
+            for corner_y, inward_y in ((top, arm), (bottom, -arm)):
+                corner = (corner_x, corner_y)
+                cv2.line(image, corner, (corner_x + inward_x, corner_y), colour, line, cv2.LINE_AA)
+                cv2.line(image, corner, (corner_x, corner_y + inward_y), colour, line, cv2.LINE_AA)
 
 
 def colour_bar(width: int = 512, height: int = 24) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """Chooses the files of heat maps."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +8,23 @@ from pathlib import Path
 from blemish.errors import DataError
 from blemish.files import resolved
 
+END = "_heatmap.jpg"
+"""End of the name of a heat map."""
+MARK = "heat map of blemish"
+"""Comment in the file of a heat map, by which it is recognised."""
 MAX_NAME = 255
 """Maximum length of a file's name in bytes."""
+
+
+def is_heat_map(path: Path) -> bool:
+    """Whether a file is a heat map of an earlier inspection, by its name and the comment in it."""
+    if not path.name.endswith(END):
+        return False
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(256)
+    except OSError:
+        return False
 
 
 def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path]:
@@ -46,9 +62,9 @@ def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path
 
 
 def _heat_map_name(name: str) -> str:
-    """The name of a heat map; that of its image is shortened if it would be longer than file systems allow."""
-    end = "_heatmap.jpg"
+    """The name of a heat map; if it would be longer than file systems allow, a hash replaces its middle."""
     encoded = os.fsencode(name)
-    if len(encoded) + len(end) > MAX_NAME:
-        name = encoded[: MAX_NAME - len(end)].decode("utf-8", "ignore")
-    return name + end
+    if len(encoded) + len(END) > MAX_NAME:
+        digest = "~" + hashlib.sha256(encoded).hexdigest()[:8]
+        name = encoded[: MAX_NAME - len(END) - len(digest)].decode("utf-8", "ignore") + digest
+    return name + END

@@ -1,10 +1,16 @@
 """Finds defect regions: connected pixels above the pixel threshold."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.inspection.result import Region
 from blemish.opencv import cv2
 from blemish.types import Map, Mask
+
+PIXELS_AT_ONCE = 2**20
+"""Number of pixels that are looked at together, so that a large image needs little more memory than its map."""
 
 
 def find_regions(anomaly_map: Map, pixel_threshold: float) -> tuple[Mask, tuple[Region, ...]]:
@@ -17,16 +23,7 @@ def find_regions(anomaly_map: Map, pixel_threshold: float) -> tuple[Mask, tuple[
     total, labels, boxes, _ = cv2.connectedComponentsWithStats(
         mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
     )
-    pixels = np.flatnonzero(mask)
-    owner = labels.ravel()[pixels].astype(np.intp)
-    values = anomaly_map.ravel()[pixels]
-    peaks = np.full(total, -np.inf, dtype=anomaly_map.dtype)
-    np.maximum.at(peaks, owner, values)
-    highest = np.flatnonzero(values == peaks[owner])[::-1]
-    places = np.zeros(total, dtype=np.int64)
-    places[owner[highest]] = pixels[
-        highest
-    ]  # backwards, so that the first in row-major order is written last
+    peaks, places = _find_peaks(anomaly_map.ravel(), labels.ravel(), total)
     order = 1 + np.lexsort((places[1:], -peaks[1:]))
     y, x = np.divmod(places, mask.shape[1])
     columns = np.column_stack([boxes, x, y])[order].tolist()  # cv2's box: left, top, width, height, area
@@ -37,3 +34,22 @@ def find_regions(anomaly_map: Map, pixel_threshold: float) -> tuple[Mask, tuple[
         )
     )
     return mask, regions
+
+
+def _find_peaks(
+    values: NDArray[np.float32], labels: NDArray[Any], total: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The largest value of each label, and the first pixel that has it; label 0 is ignored."""
+    peaks = np.full(total, -np.inf, dtype=values.dtype)
+    places = np.zeros(total, dtype=np.int64)
+    starts = range(0, values.size, PIXELS_AT_ONCE)
+    parts = [slice(start, start + PIXELS_AT_ONCE) for start in starts]
+    for part in parts:
+        pixels = np.flatnonzero(labels[part])
+        np.maximum.at(peaks, labels[part][pixels], values[part][pixels])
+    for part in reversed(parts):
+        pixels = np.flatnonzero(labels[part])
+        owner = labels[part][pixels]
+        highest = np.flatnonzero(values[part][pixels] == peaks[owner])[::-1]
+        places[owner[highest]] = part.start + pixels[highest]  # backwards, so that the first is written last
+    return peaks, places

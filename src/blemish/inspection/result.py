@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration
 from blemish.data.images import write_image
-from blemish.errors import DataError
+from blemish.errors import BlemishError
 from blemish.inspection.heatmap import overlay
+from blemish.inspection.heatmap_files import MARK
 from blemish.inspection.thumbnail import data_uri, make_thumbnail
 from blemish.names import printable
 from blemish.types import Image, Map, Mask, Verdict
@@ -22,7 +23,10 @@ NOTEBOOK_SIDE = 480
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A connected part of the defect mask (8-connected), in pixels of the original image."""
+    """A connected part of the defect mask (8-connected), in pixels of the original image.
+
+    An NG image whose defect mask is empty has one region instead, of one pixel: the highest of its map.
+    """
 
     x: int
     """Left edge of the bounding box."""
@@ -62,6 +66,17 @@ class Inspection:
         """Image threshold: the verdict is NG if the score is above it."""
         return self.calibration.image_threshold
 
+    @property
+    def reason(self) -> str | None:
+        """Why verdict and defect mask differ; None if they agree."""
+        has_defect = bool(self.regions) and self.regions[0].peak > self.calibration.pixel_threshold
+        if has_defect == (self.verdict == "NG"):
+            return None
+        pixel = f"the pixel threshold {self.calibration.pixel_threshold:.4g}"
+        if has_defect:
+            return f"pixels are above {pixel}, but the score is not above the image threshold"
+        return f"no pixel is above {pixel}; the region is the highest one, {self.regions[0].peak:.4g}"
+
     def overlay(self) -> NDArray[np.uint8]:
         """The image under the colours of its heat map, with the defect mask outlined; (H, W, 3) RGB.
 
@@ -72,10 +87,20 @@ class Inspection:
         return overlay(self.image, relative, defect_mask=self.defect_mask)
 
     def save(self, path: Path | str) -> Path:
-        """Write the overlay as an image, in the format of the suffix; a missing folder is created."""
+        """Write an annotated image, in the format of the suffix; a missing folder is created.
+
+        It shows the verdict, the heat map and the highest anomaly enlarged, at a size for screens; `overlay` gives the
+        heat map at the image's size.
+
+        Raises:
+            DataError: If the format cannot hold it.
+            OSError: If the disk fails.
+        """
+        from blemish.inspection.annotated import draw_annotated  # knows this module
+
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, self.overlay())
+        write_image(path, draw_annotated(self), comment=MARK)
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +110,7 @@ class Inspection:
             "score": self.score,
             "verdict": self.verdict,
             "threshold": self.threshold,
+            "reason": self.reason,
             "regions": [asdict(region) for region in self.regions],
         }
 
@@ -114,11 +140,11 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The result for an image that could not be read, in place of an inspection."""
+    """The result for an image that could not be read or scored, in place of an inspection."""
 
     path: Path | None
     """None if the image was given as an array."""
-    error: DataError
+    error: BlemishError
     """Its text names the file, the problem and what to do."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,11 +1,19 @@
 """The result of an evaluation: metrics, the reasons for absent ones, and the curves of a report."""
 
+import csv
 import html
+import io
+import math
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from blemish.files import write_whole
 from blemish.metrics.ranking import Curve
+from blemish.names import printable
 
 NUMBERS = (
     "image_auroc",
@@ -20,6 +28,26 @@ NUMBERS = (
 )
 BY_TYPE = ("images", "image_auroc", "pixel_auroc", "aupro", "miss_rate")
 """Numbers of each defect type."""
+
+
+CSV_COLUMNS = ("path", "label", "defect_type", "score", "threshold", "verdict")
+
+
+class Missed(NamedTuple):
+    """An anomalous image that is called OK."""
+
+    path: Path
+    defect_type: str
+    score: float
+
+
+class ZeroMisses(NamedTuple):
+    """An image threshold at which every anomalous image of the test set is NG."""
+
+    threshold: float
+    """The largest number of four digits that is below all their scores."""
+    false_alarm_rate: float
+    """Share of the test set's normal images that are NG at this threshold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -57,14 +85,58 @@ class Evaluation:
     pixel_roc: Curve | None
     pro: Curve | None
     """Mean share of each region above the threshold (y) against the false-positive rate (x) up to 0.3."""
+    threshold: float | None = None
+    """The model's image threshold."""
+    paths: tuple[Path, ...] = ()
+    """The images' files."""
     report: Path | None = None
     """HTML file of the report, if one was written."""
+
+    @property
+    def missed(self) -> tuple[Missed, ...]:
+        """The anomalous images whose score is not above the image threshold, lowest score first."""
+        if self.threshold is None:
+            return ()
+        rows = zip(self.paths, self.defect_types, self.image_scores, self.image_labels, strict=True)
+        found = [
+            Missed(path, kind, score)
+            for path, kind, score, label in rows
+            if label and score <= self.threshold
+        ]
+        return tuple(sorted(found, key=lambda image: image.score))
+
+    @property
+    def zero_misses(self) -> ZeroMisses | None:
+        """What it costs to miss none of these anomalous images; None unless there are normal ones, too."""
+        scores, labels = np.asarray(self.image_scores), np.asarray(self.image_labels)
+        if len(set(self.image_labels)) < 2:
+            return None
+        threshold = _rounded_below(float(scores[labels == 1].min()))
+        return ZeroMisses(threshold, float((scores[labels == 0] > threshold).mean()))
+
+    def write_csv(self, path: Path | str) -> None:
+        """Write a row for each image, in their order: path, label (1 anomalous), defect type, score and verdict.
+
+        The file appears whole or not at all, in UTF-8 with the mark that spreadsheets need.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(CSV_COLUMNS)
+        threshold = math.inf if self.threshold is None else self.threshold
+        for name, label, defect_type, score in zip(
+            self.paths, self.image_labels, self.defect_types, self.image_scores, strict=True
+        ):
+            verdict = "NG" if score > threshold else "OK"
+            writer.writerow([printable(name), label, defect_type, repr(score), repr(threshold), verdict])
+        write_whole(Path(path), text.getvalue().encode("utf-8-sig"))
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers without scores and curves, as values that JSON can hold; absent ones are None."""
         result: dict[str, Any] = {"images": self.images}
         result |= {name: getattr(self, name) for name in NUMBERS}
         result |= {"by_type": self.by_type, "seconds_per_image": self.seconds_per_image}
+        result["zero_misses"] = None if self.zero_misses is None else self.zero_misses._asdict()
+        result["missed"] = [image._asdict() | {"path": printable(image.path)} for image in self.missed]
         result |= {"reasons": self.reasons} if self.reasons else {}
         return result | ({"errors": self.errors} if self.errors else {})
 
@@ -115,6 +187,15 @@ class Evaluation:
 
     def _notes(self) -> list[str]:
         notes = []
+        if self.zero_misses is not None:
+            threshold, rate = self.zero_misses
+            notes.append(
+                f"No defect of these images is missed at the image threshold {threshold:.4g}, "
+                f"with {100 * rate:.1f} % false alarms."
+            )
+        if self.missed:
+            names = (f"{printable(path)} ({kind}, score {score:.4g})" for path, kind, score in self.missed)
+            notes.append("\n".join(["Missed defects:", *names]))
         if self.errors:
             bound = max(self.errors.values())
             notes.append(
@@ -123,6 +204,15 @@ class Evaluation:
         if self.seconds_per_image is not None:
             notes.append(f"{self.seconds_per_image:.4f} s per image, without reading the file")
         return notes
+
+
+def _rounded_below(value: float) -> float:
+    """The largest number of four significant digits below a value, so that printing it loses nothing."""
+    context = Context(prec=4, rounding=ROUND_FLOOR, Emin=-300)
+    rounded = Decimal(value).normalize(context)
+    while float(rounded) >= value:
+        rounded = rounded.next_minus(context)
+    return float(rounded)
 
 
 def _html_table(rows: list[tuple[str, ...]]) -> str:

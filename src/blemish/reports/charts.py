@@ -51,8 +51,8 @@ class Histogram:
     middle: float
     threshold_at: float
     ticks: list[Tick]
-    overflow: int
-    """Number of images beyond the right end, which the last bar includes."""
+    tallest: tuple[int, int]
+    """Number of images of the tallest bar above and below the middle line; each side has its own scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,26 @@ class LossChart:
     y_ticks: list[Tick]
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreAxis:
+    """An axis that is linear near the threshold and logarithmic far from it, so that all scores are legible."""
+
+    threshold: float
+    unit: float
+    """Distance from the threshold up to which the axis is about linear."""
+
+    def place(self, scores: Numbers) -> Numbers:
+        """Places of scores; the threshold's is 0."""
+        places: Numbers = np.arcsinh((scores - self.threshold) / self.unit)
+        return places
+
+    def score(self, place: float) -> float:
+        """The score at a place."""
+        return self.threshold + self.unit * math.sinh(place)
+
+
 def draw_histogram(scores: Numbers, labels: NDArray[np.integer], threshold: float) -> Histogram:
-    """Numbers of images per score; a few extreme scores are counted in the last bar, so that the others stay legible.
+    """Numbers of images per score, normal and anomalous ones each with their own scale.
 
     Args:
         scores: (N,) raw scores.
@@ -97,41 +115,61 @@ def draw_histogram(scores: Numbers, labels: NDArray[np.integer], threshold: floa
         threshold: Image threshold.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
-    low = min(float(scores.min()), threshold)
-    normal_top = max([threshold, *scores[labels == 0].tolist()])
-    high = max(
-        threshold, min(float(scores.max()), low + 4 * (normal_top - low) if normal_top > low else math.inf)
-    )
-    margin = 0.02 * (high - low) or 0.5 * abs(threshold) or 0.5
+    axis = _score_axis(scores, labels, threshold)
+    places = axis.place(scores)
+    low, high = min(0.0, float(places.min())), max(0.0, float(places.max()))
+    margin = max(0.02 * (high - low), 0.05)
     low, high = low - margin, high + margin
-    counts = [
-        np.histogram(np.minimum(scores[labels == label], high), bins=_BINS, range=(low, high))[0]
-        for label in (0, 1)
-    ]
-    tallest = [max(1, int(count.max())) for count in counts]
-    middle = TALL * tallest[0] / sum(tallest)
-    unit, step = TALL / sum(tallest), WIDE / _BINS
+    counts = [np.histogram(places[labels == label], _BINS, (low, high))[0] for label in (0, 1)]
+    tallest = max(1, int(counts[0].max())), max(1, int(counts[1].max()))
+    middle, step = TALL / 2, WIDE / _BINS
+    edges = [axis.score(edge) for edge in np.linspace(low, high, _BINS + 1).tolist()]
     bars = [
         Bar(
             x=round(place * step + 0.75, 2),
-            y=round(middle if label else middle - count * unit, 2),
+            y=round(middle if label else middle - count * middle / tallest[0], 2),
             width=round(step - 1.5, 2),
-            height=round(count * unit, 2),
+            height=round(count * middle / tallest[label], 2),
             is_anomalous=bool(label),
-            title=_describe_bar(int(count), bool(label), low, (high - low) / _BINS, place),
+            title=f"{count} {('good', 'defective')[label]}: {edges[place]:.4g} to {edges[place + 1]:.4g}",
         )
         for label in (0, 1)
-        for place, count in enumerate(counts[label])
+        for place, count in enumerate(counts[label].tolist())
         if count
     ]
     to_x = WIDE / (high - low)
     return Histogram(
         bars=bars,
-        middle=round(middle, 2),
-        threshold_at=round((threshold - low) * to_x, 2),
-        ticks=[Tick(round((value - low) * to_x, 2), label) for value, label in pick_ticks(low, high)],
-        overflow=int((scores > high).sum()),
+        middle=middle,
+        threshold_at=round(-low * to_x, 2),
+        ticks=[Tick(round((at - low) * to_x, 2), label) for at, label in _score_ticks(axis, low, high)],
+        tallest=tallest,
     )
+
+
+def _score_axis(scores: Numbers, labels: NDArray[np.integer], threshold: float) -> ScoreAxis:
+    """The axis whose unit is the distance of a typical normal image from the threshold."""
+    normal = scores[labels == 0]
+    largest = max(abs(threshold), float(np.abs(scores).max()))
+    unit = abs(threshold - float(np.median(normal if normal.size else scores)))
+    if unit < 1e-6 * largest:  # all alike
+        unit = largest
+    return ScoreAxis(threshold, unit if unit > _SMALLEST else 1.0)
+
+
+def _score_ticks(axis: ScoreAxis, low: float, high: float) -> list[tuple[float, str]]:
+    """Places and labels of about seven round scores."""
+    ticks: dict[str, float] = {}
+    step = (high - low) / 7
+    for number in range(8):
+        at = low + number * step
+        distance = axis.score(at + step) - axis.score(at)
+        places = -math.floor(math.log10(distance))
+        score = round(axis.score(at), min(places, 300))
+        at = math.asinh((score - axis.threshold) / axis.unit)
+        if low <= at <= high:
+            ticks.setdefault(f"{score:.6g}", at)
+    return [(at, label) for label, at in ticks.items()]
 
 
 def draw_curve(x: Numbers, y: Numbers, x_end: float = 1.0) -> Curve:
@@ -216,11 +254,6 @@ def pick_ticks(low: float, high: float) -> list[tuple[float, str]]:
         return [(value, f"{value:.{places}f}") for value in values]
     digits = max(3, math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-9) + 1)
     return [(value, f"{value:.{digits}g}") for value in values]
-
-
-def _describe_bar(count: int, is_anomalous: bool, low: float, width: float, place: int) -> str:
-    kind = "defective" if is_anomalous else "good"
-    return f"{count} {kind}: {low + place * width:.4g} to {low + (place + 1) * width:.4g}"
 
 
 def _read_losses(losses: object) -> dict[str, list[tuple[int, float]]]:

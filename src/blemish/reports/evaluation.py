@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.inspection.annotated import zoom_peak
 from blemish.inspection.result import Inspection
 from blemish.manifest import Manifest
 from blemish.metrics.evaluation import NUMBERS, Evaluation
@@ -46,6 +47,9 @@ class ReportBuilder:
                 inspection.calibration.relative_map(inspection.anomaly_map),
                 inspection.defect_mask,
                 mask,
+                zoom_peak(inspection)[0],
+                inspection.regions[0] if inspection.regions else None,
+                inspection.reason,
             ),
         )
 
@@ -73,6 +77,8 @@ class ReportBuilder:
             calibration_text=manifest.calibration.summary(),
             losses=list(manifest.history.losses),
             gallery=self._picker.items(),
+            without_image=self._picker.others(),
+            zero_misses=evaluation.zero_misses,
             environment=dict(_environment()),
         )
         return write_report(path, report)

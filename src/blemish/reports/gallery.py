@@ -1,4 +1,4 @@
-"""Selects the test images of a report: the worst errors and a random sample of the detections."""
+"""Selects the test images of a report: the errors, worst first, and a random sample of the detections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.inspection.thumbnail import make_thumbnail, shrink_mask
+from blemish.inspection.heatmap import draw_marker
+from blemish.inspection.result import Region
+from blemish.inspection.thumbnail import make_thumbnail, shrink_image, shrink_mask
 from blemish.types import Image, Map, Mask, Verdict
 
 THUMBNAIL = 320
@@ -34,6 +36,10 @@ class GalleryItem:
     """(H, W) true mask, None if the image has none."""
     defect_mask: Mask = field(repr=False)
     """(H, W) pixels that the model calls defective."""
+    zoom: NDArray[np.uint8] | None = field(default=None, repr=False)
+    """(H, W, 3) RGB, the surroundings of the highest anomaly, enlarged."""
+    reason: str | None = None
+    """Why the verdict differs from the regions, if it does."""
 
     @property
     def is_miss(self) -> bool:
@@ -46,35 +52,55 @@ class GalleryItem:
         return self.label == 0 and self.verdict == "NG"
 
 
+class NamedError(NamedTuple):
+    """A miss or false alarm that is named without an image."""
+
+    name: str
+    defect_type: str
+    score: float
+
+
 class ImageArrays(NamedTuple):
-    """The arrays of one test image, all of the same height and width."""
+    """What is shown of one test image; the first four arrays have the same height and width."""
 
     image: Image
     relative_map: Map
     """0 typical of normal pixels, 1 the pixel threshold."""
     defect_mask: Mask
     mask: Mask | None
+    zoom: NDArray[np.uint8] | None = None
+    """(H, W, 3) RGB, the surroundings of the highest anomaly, enlarged."""
+    region: Region | None = None
+    """The region that a marker is drawn around."""
+    reason: str | None = None
 
 
 class GalleryPicker:
-    """Gets every test image once and keeps thumbnails of a few, so that memory does not grow with the test set.
+    """Gets every test image once and keeps a bounded number of thumbnails.
 
-    It keeps the misses with the lowest and the false alarms with the highest score, and a random sample of the
-    detections of each defect type, so that they are typical.
+    It keeps the misses with the lowest and the false alarms with the highest score, names the others, and keeps a
+    random sample of the detections of each defect type, so that they are typical.
 
     Args:
-        misses: Maximum number of misses.
-        false_alarms: Maximum number of false alarms.
+        misses: Maximum number of misses with an image.
+        false_alarms: Maximum number of false alarms with an image.
         detections: Maximum number of detections of each defect type.
         limit: Maximum number of images in total; errors come before detections.
         seed: Seed of the random sample.
     """
 
     def __init__(
-        self, *, misses: int = 8, false_alarms: int = 8, detections: int = 2, limit: int = 24, seed: int = 0
+        self,
+        *,
+        misses: int = 100,
+        false_alarms: int = 100,
+        detections: int = 2,
+        limit: int = 224,
+        seed: int = 0,
     ) -> None:
         self.misses, self.false_alarms, self.detections, self.limit = misses, false_alarms, detections, limit
         self._errors: dict[str, list[GalleryItem]] = {"miss": [], "false_alarm": []}
+        self._named: dict[str, list[NamedError]] = {"miss": [], "false_alarm": []}
         self._detections: dict[str, list[GalleryItem]] = {}
         self._counts: dict[str, int] = {}
         self._rng = np.random.default_rng(seed)
@@ -119,6 +145,14 @@ class GalleryPicker:
         taken = sorted(sorted(ranked)[:room], key=lambda entry: (entry[1], entry[0]))
         return chosen + [self._detections[defect_type][place] for place, defect_type in taken]
 
+    def others(self) -> dict[str, list[NamedError]]:
+        """The errors without an image, under "miss" and "false_alarm", worst first."""
+        found = {}
+        for kind, sign, capacity in (("miss", 1.0, self.misses), ("false_alarm", -1.0, self.false_alarms)):
+            ranked = sorted(self._named[kind], key=lambda error: sign * error.score)
+            found[kind] = ranked[capacity:]
+        return found
+
     def _sample_place(self, defect_type: str) -> int | None:
         """Index at which reservoir sampling puts this detection; None if it is not kept."""
         count = self._counts[defect_type] = self._counts.get(defect_type, 0) + 1
@@ -136,6 +170,7 @@ class GalleryPicker:
     ) -> None:
         kind, capacity = ("miss", self.misses) if label else ("false_alarm", self.false_alarms)
         kept = self._errors[kind]
+        self._named[kind].append(NamedError(name, defect_type, score))
         sign = 1.0 if label else -1.0
         if len(kept) >= capacity and (not kept or sign * score >= sign * kept[-1].score):
             return
@@ -149,6 +184,10 @@ def _shrink(
 ) -> GalleryItem:
     """The gallery item with thumbnails of its arrays."""
     small = make_thumbnail(arrays.image, arrays.relative_map, arrays.defect_mask, THUMBNAIL)
+    if arrays.region is not None:
+        scale = small.image.shape[1] / arrays.image.shape[1]
+        box = (arrays.region.x, arrays.region.y, arrays.region.width, arrays.region.height)
+        draw_marker(small.overlay, *(scale * side for side in box))
     return GalleryItem(
         name=name,
         defect_type=defect_type,
@@ -159,4 +198,6 @@ def _shrink(
         overlay=small.overlay,
         mask=None if arrays.mask is None else shrink_mask(arrays.mask, THUMBNAIL),
         defect_mask=small.defect_mask,
+        zoom=None if arrays.zoom is None else shrink_image(arrays.zoom, THUMBNAIL),
+        reason=arrays.reason,
     )

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from blemish.files import write_whole
 from blemish.inspection.heatmap import colour_bar
 from blemish.inspection.thumbnail import data_uri, shrink_image, shrink_mask
+from blemish.metrics.evaluation import ZeroMisses
 from blemish.opencv import cv2
 from blemish.reports import charts
-from blemish.reports.gallery import THUMBNAIL, GalleryItem
+from blemish.reports.gallery import THUMBNAIL, GalleryItem, NamedError
 from blemish.types import Mask
 
-MAX_IMAGES = 24
-"""Maximum number of images in a report; with thumbnails of 320 pixels the file stays far below 8 MB."""
+MAX_IMAGES = 224
+"""Maximum number of images in a report; with thumbnails of 320 pixels one takes about 40 kB."""
 
 OVERLAP_LIMIT = 0.3
 """False-positive rate at which the region-overlap curve ends, that of AUPRO."""
@@ -87,6 +88,10 @@ class ReportData:
     """In the report's order; the first `MAX_IMAGES` are used."""
     environment: Mapping[str, str]
     """Name → version."""
+    without_image: Mapping[str, Sequence[NamedError]] = field(default_factory=dict, repr=False)
+    """Under "miss" and "false_alarm", the errors that the gallery leaves out, worst first."""
+    zero_misses: ZeroMisses | None = None
+    """What it costs to miss none of the test set's defects."""
 
 
 def write_report(path: Path, report: ReportData) -> Path:
@@ -125,7 +130,7 @@ def _render(report: ReportData) -> str:
         pro=None if report.pro is None else charts.draw_curve(*report.pro, x_end=OVERLAP_LIMIT),
         losses=charts.draw_losses(report.losses),
         loss_names=LOSSES,
-        groups=_group_gallery(images),
+        groups=_group_gallery(images, report.without_image),
         colour_bar=data_uri(colour_bar(640, 20)),
         plot=charts,
     )
@@ -176,7 +181,9 @@ def format_metric(name: str, value: float | None) -> str:
     return f"{value:.4f}"
 
 
-def _group_gallery(items: Sequence[GalleryItem]) -> list[dict[str, Any]]:
+def _group_gallery(
+    items: Sequence[GalleryItem], without_image: Mapping[str, Sequence[NamedError]]
+) -> list[dict[str, Any]]:
     """Misses, false alarms, detections and passed images, each with heading and entries; without empty groups."""
     groups = (
         ("Missed defects", "漏检", "Defective images called OK, lowest score first.", "miss"),
@@ -194,13 +201,14 @@ def _group_gallery(items: Sequence[GalleryItem]) -> list[dict[str, Any]]:
             "english": english,
             "chinese": chinese,
             "note": note,
-            "kind": kind,
+            "others": without_image.get({"alarm": "false_alarm"}.get(kind, kind), ()),
             "entries": [
                 {
                     "item": item,
                     "image": data_uri(shrink_image(item.image, THUMBNAIL)),
                     "overlay": data_uri(shrink_image(item.overlay, THUMBNAIL)),
-                    "mask": data_uri(_draw_masks(item)),
+                    "zoom": None if item.zoom is None else data_uri(item.zoom),
+                    "mask": None if item.mask is None else data_uri(_draw_masks(item)),
                 }
                 for item in items
                 if _kind(item) == kind

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blemish.data.content import HASH_DIGITS, content_hashes
 from blemish.data.images import read_image, read_mask
+from blemish.data.loading import prefetch
 from blemish.errors import BlemishWarning, DataError
 from blemish.files import require_writable_file
 from blemish.inspection.result import Inspection
@@ -18,6 +19,9 @@ from blemish.reports.evaluation import ReportBuilder
 from blemish.scoring import Decoded
 from blemish.types import Mask, Progress, Sample, no_progress
 
+NAMED = 3
+"""Maximum number of files that an error names."""
+
 Observer = Callable[[Sample, Inspection, Mask | None], None]
 """Called by `evaluate` with every sample, its verdict and its true mask."""
 
@@ -28,6 +32,7 @@ def evaluate(
     *,
     observe: Observer | None = None,
     report: Path | str | None = None,
+    allow_blank_masks: bool = False,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Evaluate a model on labelled images, at the images' own resolution.
@@ -38,7 +43,9 @@ def evaluate(
         model: Model to evaluate.
         samples: Labelled images, usually `Dataset.test`.
         observe: Called with every image, its inspection and its true mask.
-        report: File for a report in HTML; none is written if not given.
+        report: File for a report in HTML; none is written if not given. If writing it fails at the end, a warning
+            says so, and the numbers are returned without it.
+        allow_blank_masks: Whether to evaluate, with a warning, if masks of anomalous images mark no pixel.
         progress: Called with the number of images done.
 
     Raises:
@@ -50,12 +57,13 @@ def evaluate(
     if report is not None:
         require_writable_file(Path(report))
     _warn_of_training_images(model, samples, progress)
+    _check_blank_masks(samples, allow_blank_masks, progress)
     evaluator = Evaluator()
     builder = ReportBuilder(model.manifest)
     observers = [
         observer for observer in (observe, builder.observe if report is not None else None) if observer
     ]
-    seconds, blank = [], []
+    seconds = []
     for sample, scored in zip(samples, model.scorer.stream(samples, _read_labelled), strict=True):
         evaluator.update(
             scored.score, sample.label, printable(sample.defect_type), scored.anomaly_map, scored.mask
@@ -64,15 +72,28 @@ def evaluate(
             inspection = model.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
             for observer in observers:
                 observer(sample, inspection, scored.mask)
-        if sample.label and scored.mask is not None and not scored.mask.any():
-            blank.append(sample.mask_path)
         seconds.append(scored.seconds)
         progress("evaluating", len(seconds), len(samples))
-    _warn_of_blank_masks(blank)
-    evaluation = evaluator.compute(model.calibration.image_threshold, sum(seconds) / len(seconds))
-    if report is not None:
-        return replace(evaluation, report=builder.write(Path(report), evaluation))
-    return evaluation
+    threshold = model.calibration.image_threshold
+    evaluation = replace(
+        evaluator.compute(threshold, sum(seconds) / len(seconds)),
+        threshold=threshold,
+        paths=tuple(sample.path for sample in samples),
+    )
+    return evaluation if report is None else _with_report(evaluation, builder, Path(report))
+
+
+def _with_report(evaluation: Evaluation, builder: ReportBuilder, path: Path) -> Evaluation:
+    try:
+        return replace(evaluation, report=builder.write(path, evaluation))
+    except OSError as error:
+        warnings.warn(
+            f"The report {printable(path)} was not written: {error.strerror or error}. "
+            "Make room or name another file, and evaluate again.",
+            BlemishWarning,
+            stacklevel=3,
+        )
+        return evaluation
 
 
 def _read_labelled(sample: Sample) -> Decoded:
@@ -81,14 +102,37 @@ def _read_labelled(sample: Sample) -> Decoded:
     return Decoded(sample.path, image, mask)
 
 
-def _warn_of_blank_masks(masks: Sequence[Path | None]) -> None:
-    if masks:
-        warnings.warn(
-            f"{len(masks)} masks of anomalous images mark no pixel, the first is {printable(str(masks[0]))}, so the "
-            "pixel metrics take these images for normal. Mark the defects, or label the images good.",
-            BlemishWarning,
-            stacklevel=3,
+def _check_blank_masks(samples: Sequence[Sample], allow: bool, progress: Progress) -> None:
+    """Refuse masks of anomalous images that mark no pixel, or warn of them."""
+    masks = [sample.mask_path for sample in samples if sample.label and sample.mask_path is not None]
+    blank = []
+    for done, (mask, is_blank) in enumerate(prefetch(masks, lambda path: (path, _is_blank(path))), 1):
+        if is_blank:
+            blank.append(mask)
+        progress("checking masks", done, len(masks))
+    if not blank:
+        return
+    found = (
+        "1 mask of an anomalous image marks no pixel"
+        if len(blank) == 1
+        else f"{len(blank)} masks of anomalous images mark no pixel"
+    )
+    if not allow:
+        names = ", ".join(printable(path) for path in blank[:NAMED]) + (" …" if len(blank) > NAMED else "")
+        raise DataError(
+            f"{found}: {names}. Mark the defects, or label the images good; --allow-blank-masks "
+            "(allow_blank_masks=True) evaluates all the same."
         )
+    warnings.warn(
+        f"{found}, the first is {printable(blank[0])}, so the pixel metrics take these images for normal. "
+        "Mark the defects, or label the images good.",
+        BlemishWarning,
+        stacklevel=3,
+    )
+
+
+def _is_blank(mask: Path) -> bool:
+    return not read_mask(mask).any()
 
 
 def _warn_of_training_images(model: Model, samples: Sequence[Sample], progress: Progress) -> None:

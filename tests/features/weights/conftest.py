@@ -2,7 +2,9 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -36,7 +38,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if promised >= 0:
                 self.send_header("Content-Length", str(promised))
             self.end_headers()
-            self.wfile.write(answer.content)
+            if not answer.pause:
+                self.wfile.write(answer.content)
+                return
+            with suppress(OSError):  # the client has given up
+                for byte in answer.content:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(answer.pause)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is http.server's
             pass

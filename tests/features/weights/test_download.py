@@ -72,6 +72,27 @@ def test_cut_connection(server: Server, official: OfficialFile, tmp_path: Path) 
     assert left_in_cache() == []
 
 
+def test_a_download_that_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch, server: Server, official: OfficialFile, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("blemish.features.weights.LONGEST_DOWNLOAD_SECONDS", 0.2)
+    server.pause = 0.05  # far below the time without any data that is allowed
+    reason = "it takes longer than 0 seconds"
+    with pytest.raises(WeightsError, match=failed_download(official, server.address, reason, tmp_path)):
+        pretrained_state("tiny", SHAPES)
+    assert left_in_cache() == []
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next_one(
+    server: Server, official: OfficialFile
+) -> None:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    (cache_folder() / f".{'0a' * 16}.partial").write_bytes(b"half a file")
+    (cache_folder() / "notes.partial").write_bytes(b"not ours")
+    pretrained_state("tiny", SHAPES)
+    assert left_in_cache() == ["notes.partial", official.name]
+
+
 def test_file_not_on_the_server(server: Server, official: OfficialFile, tmp_path: Path) -> None:
     server.status = 404
     reason = "HTTP Error 404: Not Found"
@@ -124,7 +145,7 @@ def test_interrupted_download_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, server: Server, official: OfficialFile
 ) -> None:
     def interrupt(*_: object) -> str:
-        assert len(left_in_cache()) == 1
+        assert len(left_in_cache()) == 2, "the file and the lock"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("blemish.features.weights._stream", interrupt)
