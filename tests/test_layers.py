@@ -18,6 +18,7 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["plugins", "manifest"],
     ["training", "runtimes", "model_folder"],
     ["scoring"],
+    ["image_inputs"],
     ["model", "reports"],
     ["workflow", "testing"],
     ["benchmark"],

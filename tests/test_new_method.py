@@ -128,7 +128,7 @@ def test_a_new_method_touches_at_most_five_files(tmp_path: Path) -> None:
 
     project.run("tools/write_docs.py")
     assert "MeanDifference" in project.run("-c", "import blemish; print(blemish.MeanDifference.__name__)")
-    assert "sigma=4.0 (a number from 0)" in project.run("-m", "blemish", "methods", "mean_difference")
+    assert "sigma=4.0 (a number in [0, 100])" in project.run("-m", "blemish", "methods", "mean_difference")
     tests = ("tests/docs/test_docs.py", "tests/test_public_names.py", "tests/test_plugins.py", contract)
     chosen = (
         "mean_difference or MeanDifference or generated or every_method or every_public or names_for_type"

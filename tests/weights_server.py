@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blemish.features.weights import cache_folder
+from blemish.features.download import cache_folder
 
 SHAPES = {"w": (2, 3)}
 STATE = {"w": torch.arange(6.0).view(2, 3), "not needed": torch.zeros(1)}

@@ -10,6 +10,7 @@ descriptions of records and of methods' arguments, and from click. Translate tho
 import ast
 import inspect
 import io
+import pkgutil
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module
@@ -20,6 +21,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+import blemish as blemish_package
 from blemish import __version__, errors
 from blemish.cli.main import COMMANDS, blemish
 from blemish.cli.methods import summary
@@ -116,17 +118,22 @@ def called(path: Path, names: Iterable[str]) -> Iterator[Text]:
 def of_commands() -> Iterator[str]:
     """The help of the commands and of their options."""
     for command in (blemish, *(import_module(f"blemish.cli.{name}").command for name in COMMANDS)):
-        yield from (text for text in (command.help, command.short_help) if text)
+        yield from (inspect.cleandoc(text) for text in (command.help, command.short_help) if text)
         yield from (one.help for one in command.params if isinstance(one, click.Option) and one.help)
 
 
-def records() -> Iterator[type[Record]]:
-    """All records; the commands have imported their modules."""
-    waiting = [Record]
+def records() -> list[type[Record]]:
+    """All records of blemish, by their modules and names, whatever else this process has imported."""
+    for module in pkgutil.walk_packages(blemish_package.__path__, "blemish."):
+        if module.name != "blemish.__main__":
+            import_module(module.name)
+    found: list[type[Record]] = []
+    waiting: list[type[Record]] = [Record]
     while waiting:
-        for record in waiting.pop().__subclasses__():
-            yield record
-            waiting.append(record)
+        below = waiting.pop().__subclasses__()
+        waiting += below
+        found += [record for record in below if record.__module__.startswith("blemish.")]
+    return sorted(found, key=lambda record: (record.__module__, record.__qualname__))
 
 
 if __name__ == "__main__":

@@ -217,8 +217,8 @@ class Calibration(Record):
             )
         return message(
             "Thresholds rest on {images}, too few for the requested false-alarm rate of {rate}; "
-            "expect up to {expected} of normal images called NG (below {bound} with 95 % confidence); hold out at least "
-            "{needed} images to reach it.",
+            "expect up to {expected} of normal images called NG (below {bound} with 95 % confidence); hold out at "
+            "least {needed} images to reach it.",
             rate=_percent(self.false_alarm_rate),
             needed=_images_needed(self.false_alarm_rate),
             **given,

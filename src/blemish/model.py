@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.find import entries_of, find_images, is_folder
-from blemish.data.images import read_image
 from blemish.data.preprocess import Preprocess
-from blemish.errors import DataError, MethodError, ModelError
+from blemish.errors import MethodError, ModelError
 from blemish.files import resolved, store
+from blemish.image_inputs import decode, each_image, read
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.inspection.unusual import Unusual
 from blemish.inspection.verdict import judge
@@ -24,11 +23,11 @@ from blemish.manifest_upgrade import (
     require_current_weights,
     upgrade_weights,
 )
+from blemish.messages import lines, message
 from blemish.model_folder import changing, checked_file, keep_former, read_consistently, require_replaceable
-from blemish.names import printable
 from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
-from blemish.scoring import Decoded, Scored, Scorer, require_finite, require_image
+from blemish.scoring import Scored, Scorer, require_finite
 from blemish.types import Image, Map, Sample
 
 if TYPE_CHECKING:
@@ -68,26 +67,36 @@ class Model:
         data, history = self.manifest.data, self.manifest.history
         taken, epochs = len(history.losses), self.manifest.arguments.get("epochs")
         # There are fewer epochs than requested after early stopping or with a limit of steps.
-        trained = f" ({taken} of {epochs} epochs)" if epochs else ""
-        skipped = f", skipped {data.skipped} unreadable" if data.skipped else ""
-        return (
-            f"Learned from {data.learned_from} images in {history.seconds:.1f} s{trained}, "
-            f"held out {data.held_out}{skipped}.\n{self.calibration.describe()}"
-            + (f"\nHighest scores among the held-out images: {self.unusual}" if self.unusual.images else "")
-            + (f"\nDevice: {self.runtime.device}" if self.runtime.device != "cpu" else "")
-        )
+        trained = message(" ({taken} of {epochs} epochs)", taken=taken, epochs=epochs) if epochs else ""
+        skipped = message(", skipped {count} unreadable", count=data.skipped) if data.skipped else ""
+        texts = [
+            message(
+                "Learned from {count} images in {seconds:.1f} s{trained}, held out {held_out}{skipped}.",
+                count=data.learned_from,
+                seconds=history.seconds,
+                trained=trained,
+                held_out=data.held_out,
+                skipped=skipped,
+            ),
+            self.calibration.describe(),
+        ]
+        if self.unusual.images:
+            texts.append(message("Highest scores among the held-out images: {unusual}", unusual=self.unusual))
+        if self.runtime.device != "cpu":
+            texts.append(message("Device: {device}", device=self.runtime.device))
+        return lines(texts)
 
     def __repr__(self) -> str:
         return f"Model(runtime={self.runtime.name!r}, {self.manifest!r})"
 
     def inspect(self, image: Sample | Path | str | Image) -> Inspection:
-        """The verdict on one image: a file, or an (H, W, 3) RGB array of uint8 or uint16.
+        """The verdict on one image: a file, or an array of uint8 or uint16: (H, W, 3) RGB or (H, W) grey.
 
         Raises:
             DataError: If the file cannot be decoded, or the array is not such an image.
             ModelError: If the score is NaN or infinite.
         """
-        decoded = _decode(image)
+        decoded = decode(image)
         (score,), (anomaly_map,) = self.scorer.score([decoded.image], [decoded.path])
         return self.judge(score, anomaly_map, decoded.image, decoded.path)
 
@@ -107,7 +116,7 @@ class Model:
         """
         # A str is an iterable of str, and an array one of rows.
         several = [images] if isinstance(images, str | Path | np.ndarray) else images
-        for scored in self.scorer.stream(_each_image(several), _read, Unreadable):
+        for scored in self.scorer.stream(each_image(several), read, Unreadable):
             yield scored if isinstance(scored, Unreadable) else self._judged(scored)
             del scored  # frees a large image while the next is scored
 
@@ -195,9 +204,15 @@ def load(folder: Path | str, *, runtime: str = "torch", device: str = "auto") ->
     """
     folder = Path(folder)
     if runtime not in RUNTIMES:
-        raise ModelError(f"There is no runtime {runtime!r}. Choose one of: {', '.join(RUNTIMES)}.")
+        raise ModelError(
+            "There is no runtime {runtime!r}. Choose one of: {runtimes}.",
+            runtime=runtime,
+            runtimes=", ".join(RUNTIMES),
+        )
     if runtime == "onnx" and device not in ("auto", "cpu"):
-        raise ModelError(f"The onnx runtime runs on the CPU only, not on {device!r}. Leave the device out.")
+        raise ModelError(
+            "The onnx runtime runs on the CPU only, not on {device!r}. Leave the device out.", device=device
+        )
     read = partial(_load_onnx, folder) if runtime == "onnx" else partial(_load_torch, folder, device)
     return read_consistently(folder, read)
 
@@ -212,15 +227,20 @@ def _load_onnx(folder: Path, manifest: Manifest) -> Model:
 def _load_torch(folder: Path, device: str, manifest: Manifest) -> Model:
     if manifest.method not in method_names():
         raise MethodError(
-            f"{folder} was fitted with the method {manifest.method!r:.80}, which is not known here. Import the module "
-            "that calls blemish.register_method, or install the package that offers the method, before loading."
+            "{folder} was fitted with the method {method!r:.80}, which is not known here. Import the module "
+            "that calls blemish.register_method, or install the package that offers the method, before loading.",
+            folder=folder,
+            method=manifest.method,
         )
     cls = find_method(manifest.method)
     missing = sorted(cls.declared.arguments.keys() - manifest.arguments.keys())
     if missing and manifest.format != NORMALISED:  # a default could give other scores
         raise ModelError(
-            f"{folder / FILE} lacks the arguments {', '.join(missing)} of {manifest.method}: it is damaged, or another "
-            "version of the method wrote it. Copy the model folder again, or fit again."
+            "{folder} lacks the arguments {missing} of {method}: it is damaged, or another "
+            "version of the method wrote it. Copy the model folder again, or fit again.",
+            folder=folder / FILE,
+            missing=", ".join(missing),
+            method=manifest.method,
         )
     from blemish.runtimes.torch import TorchRuntime, load_method, resolve_device
 
@@ -262,37 +282,3 @@ def recalibrate(
         manifest = manifest.changed(calibration=calibration, format=FORMAT)
         write_manifest(manifest, folder)
     return manifest
-
-
-def _each_image(images: Iterable[Sample | Path | str | Image]) -> Iterator[Sample | Path | str | Image]:
-    """The images, with each folder replaced by its images."""
-    for image in images:
-        if isinstance(image, str | Path) and is_folder(Path(image)):
-            yield from find_images([image])
-        else:
-            yield image
-
-
-def _decode(image: Sample | Path | str | Image) -> Decoded:
-    if isinstance(image, np.ndarray):
-        require_image(image)
-        return Decoded(None, image)
-    path = image.path if isinstance(image, Sample) else Path(image)
-    return Decoded(path, read_image(path))
-
-
-def _read(image: Sample | Path | str | Image) -> Decoded | Unreadable:
-    """The decoded image, or an `Unreadable` with the error; a folder here has no images."""
-    path = None
-    try:
-        if isinstance(image, str | Path):
-            path = Path(image)
-            if is_folder(path) and path not in entries_of(path).images:
-                raise DataError(
-                    f"{printable(path)} holds no images. Name an image, or a folder that holds images."
-                )
-        elif isinstance(image, Sample):
-            path = image.path
-        return _decode(image)
-    except DataError as error:
-        return Unreadable(path, error)

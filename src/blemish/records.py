@@ -104,7 +104,7 @@ def _problem(item: ErrorDetails, path: str, expected: str) -> str:
         "{name} must be {expected}, got {value}",
         name=path or message("it"),
         expected=message(expected or "a JSON object"),
-        value=f"{item['input']!r:.{MAX_LENGTH}}",
+        value=Message(f"{item['input']!r:.{MAX_LENGTH}}"),
     )
 
 
@@ -120,4 +120,4 @@ def _located(record: type[Record], location: tuple[int | str, ...]) -> tuple[str
         name = str(part)
         names.append(name if name.isidentifier() and len(name) <= MAX_LENGTH else f"{name!r:.{MAX_LENGTH}}")
         expected, inner = (field.description or "", field.annotation) if field else ("", None)
-    return ".".join(names), expected
+    return Message(".".join(names)), expected

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from blemish.data.loading import decoded_bytes, in_batches, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, DataError, ModelError
+from blemish.messages import message
 from blemish.runtimes.base import Runtime
 from blemish.types import Image, Map, Mask, Prediction
 
@@ -129,8 +130,7 @@ class Scorer:
         self, images: Sequence[Image], paths: Sequence[Path | None]
     ) -> list[tuple[float, Map] | BlemishError]:
         """Score and map of each image, or why it has none."""
-        for image in images:
-            require_image(image)
+        images = [as_image(image) for image in images]
         if not images:
             return []
         predicted = self._predict(np.stack([self.preprocess(image) for image in images]))
@@ -153,18 +153,23 @@ class Scorer:
             raise
         except Exception as error:
             raise ModelError(
-                f"The model cannot score these images: {error}. It is damaged; copy it again or fit again."
+                "The model cannot score these images: {error}. It is damaged; copy it again or fit again.",
+                error=error,
             ) from error
         for values in (scores, maps):  # a graph can give text or lists
             if not (isinstance(values, np.ndarray) and values.dtype.kind == "f"):
                 raise ModelError(
-                    f"The model gave {getattr(values, 'dtype', type(values).__name__)} values, not floating-point "
-                    "scores and maps. It is damaged; copy it again or fit again."
+                    "The model gave {kind} values, not floating-point "
+                    "scores and maps. It is damaged; copy it again or fit again.",
+                    kind=getattr(values, "dtype", type(values).__name__),
                 )
         if (scores.shape, maps.shape) != ((len(inputs),), (len(inputs), *inputs.shape[2:])):
             raise ModelError(
-                f"The model gave scores {scores.shape} and maps {maps.shape} for inputs {inputs.shape}. "
-                "It is damaged; copy it again or fit again."
+                "The model gave scores {shape} and maps {other} for inputs {inputs}. "
+                "It is damaged; copy it again or fit again.",
+                shape=scores.shape,
+                other=maps.shape,
+                inputs=inputs.shape,
             )
         return Prediction(scores, maps)
 
@@ -180,17 +185,27 @@ def batch_size(preprocess: Preprocess) -> int:
     return max(1, PIXELS_AT_ONCE // (height * width))
 
 
-def require_image(image: Image) -> None:
-    """Check that an array is an image.
+def as_image(array: Any) -> Image:
+    """An array as an image (H, W, 3); a grey one, (H, W) or (H, W, 1), gets three equal channels.
 
     Raises:
-        DataError: If it is not (H, W, 3) of uint8 or uint16.
+        DataError: If it is not such an array of uint8 or uint16.
     """
+    if not isinstance(array, np.ndarray):
+        raise DataError(
+            "An image is an (H, W, 3) RGB or (H, W) grey array, got {kind}. Convert it, or give the path of a file.",
+            kind=type(array).__name__,
+        )
+    is_grey = array.ndim == 2 or array.shape[2:] == (1,)
+    image = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2) if is_grey else array
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype not in (np.uint8, np.uint16):
         raise DataError(
-            f"An image is an (H, W, 3) RGB array of uint8 or uint16, got {image.shape} of {image.dtype}. "
-            "Convert it, or give the path of a file."
+            "An image is an (H, W, 3) RGB or (H, W) grey array of uint8 or uint16, got {shape} of {dtype}. "
+            "Convert it, or give the path of a file.",
+            shape=array.shape,
+            dtype=array.dtype,
         )
+    return image
 
 
 def require_finite(score: float, anomaly_map: ArrayLike, path: Path | None = None) -> None:
@@ -201,6 +216,7 @@ def require_finite(score: float, anomaly_map: ArrayLike, path: Path | None = Non
     """
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
         raise ModelError(
-            f"The model gave {path or 'an image'} a score or an anomaly map that is NaN or infinite, so there is no "
-            "verdict. Inspect another image: if that fails too, fit the model again."
+            "The model gave {path} a score or an anomaly map that is NaN or infinite, so there is no "
+            "verdict. Inspect another image: if that fails too, fit the model again.",
+            path=path or message("an image"),
         )

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blemish.errors import WeightsError
-from blemish.features.weights import OFFICIAL, OfficialFile, pretrained_state, read_torch_file
+from blemish.features.download import OFFICIAL, OfficialFile
+from blemish.features.weights import pretrained_state, read_torch_file
 from blemish.files import sha256_of
 from torch_files import FAILS, START, assert_equal, assert_refused, rewrite, write
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from blemish.errors import WeightsError
-from blemish.features.weights import OFFICIAL, OfficialFile, pretrained_state
+from blemish.features.download import OFFICIAL, OfficialFile
+from blemish.features.weights import pretrained_state
 from blemish.files import sha256_of
 
 SHAPES = {"w": (2,)}

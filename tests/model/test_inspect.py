@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import blemish
+from blemish.data.dataset import Dataset
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, ModelError
@@ -116,9 +117,7 @@ def test_a_runtime_is_not_believed(
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((4, 5), np.uint8),
         np.zeros((4, 5, 4), np.uint8),
-        np.zeros((4, 5, 1), np.uint8),
         np.zeros((0, 5, 3), np.uint8),
         np.zeros((4, 5, 3), np.float32),
         np.zeros((4, 5, 3), np.int64),
@@ -126,8 +125,29 @@ def test_a_runtime_is_not_believed(
     ],
 )
 def test_other_arrays_than_images_are_refused(model: Model, image: Any) -> None:
-    with pytest.raises(DataError, match=r"An image is an \(H, W, 3\) RGB array of uint8 or uint16, got \("):
+    with pytest.raises(DataError, match=r"An image is an \(H, W, 3\) RGB or \(H, W\) grey array of uint8"):
         model.inspect(image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_arrays_are_images_with_equal_channels(model: Model, dtype: Any) -> None:
+    grey = draw_part(3, defect=0.3)[:, :, 1].astype(dtype) * dtype(np.iinfo(dtype).max // 255)
+    expected = model.inspect(np.repeat(grey[:, :, None], 3, axis=2))
+    for image in (grey, grey[:, :, None]):
+        found = model.inspect(image)
+        assert same(found, expected)
+        assert found.image.shape == (*grey.shape, 3)
+        assert model.score([image, expected.image])[0] == [expected.score] * 2
+
+
+@pytest.mark.parametrize("image", [None, 5, Dataset(Path("folder"), "folder", ()), {"a": 1}])
+def test_what_is_no_image_is_named(model: Model, image: Any) -> None:
+    text = f"^An image is a path, a sample or an array, got {type(image).__name__}\\. Of a data set, give its samples"
+    with pytest.raises(DataError, match=text):
+        model.inspect(image)
+    if not isinstance(image, dict):
+        with pytest.raises(DataError, match=text):
+            list(model.inspect_many(image))
 
 
 def test_a_file_that_is_no_image_is_a_data_error(model: Model, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def images(tmp_path: Path) -> list[Any]:
         str(tmp_path / "1.png"),
         tmp_path / "bad.png",
         draw_part(7),
-        np.zeros((4, 5), np.uint8),
+        np.zeros((4, 5, 4), np.uint8),
         Sample(tmp_path / "2.png", 0, "test"),
         folder,
         folder / "empty",
@@ -59,8 +59,8 @@ def test_many_images_come_in_order_and_bad_ones_in_their_place(
         ),
         4: (
             None,
-            "An image is an (H, W, 3) RGB array of uint8 or uint16, got (4, 5) of uint8. Convert it, or give the path "
-            "of a file.",
+            "An image is an (H, W, 3) RGB or (H, W) grey array of uint8 or uint16, got (4, 5, 4) of uint8. Convert it, "
+            "or give the path of a file.",
         ),
         8: (
             tmp_path / "folder" / "empty",

@@ -38,10 +38,10 @@ def test_numbers_verdicts_and_reasons_are_said(tmp_path: Path) -> None:
     text = read(write_report(tmp_path / "报告 1.html", make_report())).text
     for expected in (
         "Missed defects 漏检 1 of 3",
-        "False alarms 误报 1 of 3",
+        "False alarms 过杀 1 of 3",
         "Image AUROC 图像级 0.9877",
         "– 3 of 3 anomalous images have no mask",
-        "False-alarm rate 误报率 25.0 %",
+        "False-alarm rate 过杀率 25.0 %",
         "dent 3 0.9000 – 33.3 %",
         "threshold 2",
         "score 1.4 · threshold 2",

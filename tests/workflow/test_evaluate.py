@@ -17,7 +17,7 @@ from blemish.inspection.result import Inspection
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
 from blemish.types import Mask, Sample
-from tiny_product import fit, labelled_samples, normal_samples
+from tiny_product import fit, labelled_samples, normal_samples, tiny_model
 
 
 @pytest.fixture
@@ -250,3 +250,11 @@ def test_an_unreadable_test_image_is_named(model: Model, tmp_path: Path) -> None
     samples[5].path.write_bytes(b"")
     with pytest.raises(DataError, match=rf"{samples[5].path.name} is empty"):
         blemish.evaluate(model, samples)
+
+
+@pytest.mark.parametrize("samples", [None, "folder", Path("folder"), 5, [Path("a.png")], [None]])
+def test_what_are_no_samples_is_named(tmp_path: Path, samples: Any) -> None:
+    wrong = samples[0] if isinstance(samples, list) else samples
+    text = f"^Images to evaluate are labelled samples, got {type(wrong).__name__}\\. Give, e"
+    with pytest.raises(DataError, match=text):
+        blemish.evaluate(tiny_model(tmp_path / "parts"), samples)

@@ -179,3 +179,11 @@ def test_what_are_no_images_is_refused(images: Any) -> None:
         DataError, match=r"^Images are samples or paths, got .*\. Give a list, e\.g\. Dataset\.train"
     ):
         blemish.fit("pca", images)
+
+
+@pytest.mark.parametrize("preprocess", [5, (64, 64)])
+def test_what_is_no_preprocessing_is_named(tmp_path: Path, preprocess: Any) -> None:
+    with pytest.raises(
+        MethodError, match=r"^preprocess must be a blemish\.Preprocess, such as Preprocess\(size="
+    ):
+        blemish.fit("pca", normal_samples(tmp_path / "parts", 4), preprocess=preprocess)

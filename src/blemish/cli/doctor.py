@@ -76,7 +76,8 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def find_problems() -> tuple[list[str], list[str]]:
     """Problems with which blemish cannot work at all, and other problems; each in one line with its remedy."""
-    broken, others = [], []
+    broken: list[str] = []
+    others: list[str] = []
     absent = {
         extra: [name for name in names if version_of(name) is None] for extra, names in requirements().items()
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from blemish.cli.options import data_options, json_option, print_device, runtime_options
+from blemish.messages import message
 
 EXAMPLES = """\b
 blemish evaluate bottle.blemish bottle/ --report bottle.html
@@ -56,7 +57,6 @@ def command(
     from blemish.data.dataset import open_dataset
     from blemish.files import require_writable_file
     from blemish.model import load
-    from blemish.names import printable
     from blemish.progress import progress_bars
     from blemish.workflow.evaluate import evaluate
 
@@ -74,7 +74,7 @@ def command(
     else:
         click.echo(f"{evaluation}\n\n{loaded.calibration.summary()}")
         if evaluation.report is not None:
-            click.echo(f"Report: {printable(evaluation.report)}")
+            click.echo(message("Report: {path}", path=evaluation.report))
     if table is not None:
         evaluation.write_csv(table)
     if evaluation.report != report:  # a warning has said why it was not written

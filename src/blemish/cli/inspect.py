@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blemish.cli.options import json_option, print_device, runtime_options
+from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.inspection.result import Inspection, Unreadable
@@ -78,7 +79,7 @@ def command(
         for result, problem in results:
             _print(result, as_json)
             if problem:
-                click.echo(f"Error: {problem}", err=True)
+                click.echo(message("Error: {problem}", problem=problem), err=True)
             done += 1
             failed += bool(problem) or not isinstance(result, Inspection)
             ng += isinstance(result, Inspection) and result.verdict == "NG"
@@ -97,7 +98,6 @@ def _with_heat_maps(
     from blemish.data.loading import prefetch
     from blemish.errors import DataError
     from blemish.inspection.result import Inspection
-    from blemish.names import printable
 
     def save(result: "Inspection | Unreadable") -> "tuple[Inspection | Unreadable, str | None]":
         if not (files and isinstance(result, Inspection) and result.path is not None):
@@ -105,12 +105,15 @@ def _with_heat_maps(
         try:
             result.save(files[result.path])
         except DataError as error:
-            reason = str(error)
+            reason = message("{error}", error=error)
         except OSError as error:
-            reason = f"{error.strerror or error}. Check the folder, its permissions and the disk."
+            reason = message(
+                "{error}. Check the folder, its permissions and the disk.", error=error.strerror or error
+            )
         else:
             return result, None
-        return result, f"The heat map of {printable(result.path)} was not written: {reason}"
+        text = message("The heat map of {path} was not written: {reason}", path=result.path, reason=reason)
+        return result, text
 
     def size_of(result: "Inspection | Unreadable") -> int:
         return 3 * result.image.nbytes if isinstance(result, Inspection) else 0
@@ -120,16 +123,21 @@ def _with_heat_maps(
 
 def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
     from blemish.inspection.result import Unreadable
-    from blemish.names import printable
 
     if as_json:
         click.echo(json.dumps(result.to_dict()))
     elif isinstance(result, Unreadable):
-        click.echo(f"Error: {result.error}", err=True)
+        click.echo(message("Error: {error}", error=result.error), err=True)
     else:
         verdict = click.style(result.verdict, fg="red" if result.verdict == "NG" else "green", bold=True)
         click.echo(
-            f"{verdict} {result.score:.4g} (threshold {result.threshold:.4g}) "
-            f"regions {len(result.regions)} {printable(str(result.path))}"
+            f"{verdict} "
+            + message(
+                "{score:.4g} (threshold {threshold:.4g}) regions {regions} {path}",
+                score=result.score,
+                threshold=result.threshold,
+                regions=len(result.regions),
+                path=str(result.path),
+            )
             + (f" – {result.reason}" if result.reason else "")
         )

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 import click
 
 from blemish.cli.wide_text import WideFormatter
 from blemish.errors import BlemishError, BlemishWarning
-from blemish.messages import message, translate_program
+from blemish.messages import Message, message, translate_program
 
 COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "update", "show", "methods", "doctor")
 """In the order of the help; each is a file of this folder that defines `command`."""
@@ -55,16 +56,20 @@ class Commands(click.Group):
                 raise
             named = f": {error.filename}" if error.filename else ""
             raise click.ClickException(
-                f"{error.strerror}{named}. Check the path, its permissions and the disk."
+                message(
+                    "{strerror}{named}. Check the path, its permissions and the disk.",
+                    strerror=error.strerror,
+                    named=named,
+                )
             ) from error
         except KeyboardInterrupt:
-            click.echo("Interrupted; no file was left incomplete.", err=True)
+            click.echo(message("Interrupted; no file was left incomplete."), err=True)
             ctx.exit(INTERRUPTED)
 
 
 def translated(command: click.Command) -> click.Command:
     """The command with its help in the user's language."""
-    command.help = message(command.help or "")
+    command.help = message(cleandoc(command.help or ""))
     command.short_help = message(command.short_help or "")
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -87,12 +92,16 @@ def _warnings_as_sentences() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, BlemishWarning):
-                click.secho(f"Warning: {message}", fg="yellow", bold=True, err=True)
+                _print_warning(str(message))
             else:
                 show_others(message, category, *place, **more)
 
         warnings.showwarning = show
         yield
+
+
+def _print_warning(text: str) -> None:
+    click.secho(message("Warning: {text}", text=Message(text)), fg="yellow", bold=True, err=True)
 
 
 @click.group(

@@ -49,10 +49,9 @@ def read_table(
         )
 
 
-def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row that is not blank; column names in lower case."""
+def _text(table: Path) -> str:
     try:
-        text = table.read_bytes().decode("utf-8-sig")
+        return table.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError("{table} is not UTF-8 text. Save it as “CSV UTF-8”.", table=table) from None
     except OSError as error:
@@ -61,6 +60,11 @@ def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]
             table=table,
             strerror=error.strerror,
         ) from None
+
+
+def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of each row that is not blank; column names in lower case."""
+    text = _text(table)
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         columns = [name.strip().lower() for name in next(reader, [])]

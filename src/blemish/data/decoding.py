@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.types import Image
 
@@ -105,13 +106,15 @@ def _kind_of(data: bytes) -> str | None:
 
 def _recognise(data: bytes) -> str:
     if not data:
-        raise RefusedError("is empty (0 bytes). Copy it again from its source or remove it.")
+        raise RefusedError(message("is empty (0 bytes). Copy it again from its source or remove it."))
     kind = _kind_of(data)
     if kind == "GIF":
-        raise RefusedError("is a GIF, which is not supported. Save the image that you need as PNG.")
+        raise RefusedError(message("is a GIF, which is not supported. Save the image that you need as PNG."))
     if kind is None:
         raise RefusedError(
-            "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
+            message(
+                "is not a PNG, JPEG, BMP, TIFF or WebP image, whatever its name. Convert it or remove it."
+            )
         )
     return kind
 
@@ -123,8 +126,12 @@ def _read_tiff_header(data: bytes) -> Header:
         if page.sampleformat != 1 or bits not in {1, 2, 4, 8, 16}:
             number = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "unusual")
             raise RefusedError(
-                f"is a TIFF of {number} {bits}-bit numbers, whose range is not known. "
-                "Save it with unsigned 8 or 16 bits."
+                message(
+                    "is a TIFF of {number} {bits}-bit numbers, whose range is not known. "
+                    "Save it with unsigned 8 or 16 bits.",
+                    number=number,
+                    bits=bits,
+                )
             )
         orientation, plain = 1, data
         tag = page.tags.get(_ORIENTATION_TAG)
@@ -146,7 +153,7 @@ def _png_exif(data: bytes) -> bytes:
         body = position + 8
         position = body + length + 4
         if position > len(data):
-            raise ValueError("a chunk is cut short")
+            raise ValueError(message("a chunk is cut short"))
         if name == b"eXIf":
             exif = data[body : body + length]
     return exif
@@ -196,7 +203,7 @@ def _decode_jpeg(header: Header) -> Image:
             raise
         return _decode_8bit(header)  # it knows the usual subsamplings only
     if (height, width) != (header.height, header.width):
-        raise ValueError("it states two different sizes")
+        raise ValueError(message("it states two different sizes"))
     has_ink = colours in {"CMYK", "YCCK"}
     pixels = simplejpeg.decode_jpeg(
         header.plain, "CMYK" if has_ink else "RGB", fastdct=False, fastupsample=False
@@ -210,7 +217,7 @@ def _decode_jpeg(header: Header) -> Image:
 def _decode_8bit(header: Header) -> Image:
     image = (TiffImageFile if header.kind == "TIFF" else _PLUGINS[header.kind])(io.BytesIO(header.plain))
     if image.size != (header.width, header.height):
-        raise ValueError("it states two different sizes")
+        raise ValueError(message("it states two different sizes"))
     if header.kind == "TIFF":
         # If the memory is allocated beforehand, Pillow does not apply its own global limit of the size.
         image.im = PillowImage.new(image.mode, image.size).im
@@ -223,7 +230,7 @@ def _decode_8bit(header: Header) -> Image:
 def _decode_with_opencv(data: bytes) -> Image:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError("the 16-bit decoder failed")
+        raise ValueError(message("the 16-bit decoder failed"))
     if pixels.ndim == 2:
         return cast(Image, np.stack([pixels] * 3, axis=2))
     return cast(Image, pixels[..., 2::-1])
@@ -235,7 +242,9 @@ def _decode_16bit_tiff(data: bytes) -> Image:
         photometric, samples = int(page.photometric), page.samplesperpixel
         colours = {0: 1, 1: 1, 2: 3, 5: 4}.get(photometric, 0)
         if not colours or not colours <= samples <= colours + 1 or page.imagedepth != 1:
-            raise RefusedError("is a 16-bit TIFF that is neither grey nor RGB nor CMYK. Save it as RGB.")
+            raise RefusedError(
+                message("is a 16-bit TIFF that is neither grey nor RGB nor CMYK. Save it as RGB.")
+            )
         try:
             raw = page.asarray().reshape(page.shaped)[:, 0]  # (planes, H, W, samples): one of the two is 1
         except ValueError as error:
@@ -244,7 +253,7 @@ def _decode_16bit_tiff(data: bytes) -> Image:
                 raise
             if page.planarconfig != 1 or photometric not in {1, 2}:
                 raise RefusedError(
-                    "is a 16-bit TIFF with an unsupported compression. Save it uncompressed."
+                    message("is a 16-bit TIFF with an unsupported compression. Save it uncompressed.")
                 ) from None
             return _decode_with_opencv(data)
         pixels = np.moveaxis(raw, 0, -1).reshape(page.imagelength, page.imagewidth, samples)[..., :colours]

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from blemish.data.decoding import Header, RefusedError, decode, oriented_size, read_header
 from blemish.errors import DataError
 from blemish.files import sha256_of, write_whole
-from blemish.names import printable
+from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.types import Image, Mask
 
@@ -65,8 +65,14 @@ def read_mask(
         actual = oriented_size(header)
         if size is not None and actual != tuple(size):
             raise RefusedError(
-                f"is a mask of {actual[0]}×{actual[1]} pixels (height × width), but its image has "
-                f"{size[0]}×{size[1]}. Give the mask the size of its image."
+                message(
+                    "is a mask of {height}×{width} pixels (height × width), but its image has "
+                    "{image_height}×{image_width}. Give the mask the size of its image.",
+                    height=actual[0],
+                    width=actual[1],
+                    image_height=size[0],
+                    image_width=size[1],
+                )
             )
         brightness = decode(header).max(axis=2)
     half = int(np.iinfo(brightness.dtype).max) // 2
@@ -106,18 +112,31 @@ def write_image(
     deep = suffix in {".png", ".tif", ".tiff"}
     if pixels.dtype != np.uint8 and not (deep and pixels.dtype == np.uint16):
         raise ValueError(
-            f"{path.name}: {array.dtype} pixels cannot be written. Use uint8, or uint16 as PNG or TIFF."
+            message(
+                "{name}: {dtype} pixels cannot be written. Use uint8, or uint16 as PNG or TIFF.",
+                name=path.name,
+                dtype=array.dtype,
+            )
         )
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or pixels.size == 0:
         raise ValueError(
-            f"{path.name}: an image must be (H, W) or (H, W, 3) and not empty, got {array.shape}."
+            message(
+                "{name}: an image must be (H, W) or (H, W, 3) and not empty, got {shape}.",
+                name=path.name,
+                shape=array.shape,
+            )
         )
     if suffix not in IMAGE_SUFFIXES:
-        raise ValueError(f"{path.name}: an image's suffix must be that of PNG, JPEG, BMP, TIFF or WebP.")
+        raise ValueError(
+            message("{name}: an image's suffix must be that of PNG, JPEG, BMP, TIFF or WebP.", name=path.name)
+        )
     encoded = encode(pixels, ".jpg" if suffix == ".jfif" else suffix)
     if encoded is None:
         raise DataError(
-            f"{path.name}: {pixels.shape[1]}×{pixels.shape[0]} pixels are too many for this format. Write a PNG."
+            "{name}: {width}×{height} pixels are too many for this format. Write a PNG.",
+            name=path.name,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
         )
     write_whole(path, _with_comment(encoded, comment) if comment else encoded)
 
@@ -163,13 +182,15 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        raise DataError(f"{printable(path)} {error}") from None
+        raise DataError("{path} {error}", path=path, error=error) from None
     except PillowImage.DecompressionBombError as error:
-        raise DataError(f"{printable(path)} is too large to decode: {error}") from None
+        raise DataError("{path} is too large to decode: {error}", path=path, error=error) from None
     except Exception as error:  # a malicious file can make a decoder raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{printable(path)} is truncated or damaged ({reason}). Copy it again from its source or remove it."
+            "{path} is truncated or damaged ({reason}). Copy it again from its source or remove it.",
+            path=path,
+            reason=reason,
         ) from None
 
 
@@ -189,10 +210,13 @@ def _opening(path: Path) -> Iterator[None]:
             raise OSError(errno.EINVAL, "Not a regular file")
         yield
     except FileNotFoundError:
-        raise RefusedError("does not exist. Check the path.") from None
+        raise RefusedError(message("does not exist. Check the path.")) from None
     except OSError as error:
         raise RefusedError(
-            f"cannot be opened: {error.strerror}. Check that it is a file that you may read."
+            message(
+                "cannot be opened: {strerror}. Check that it is a file that you may read.",
+                strerror=error.strerror,
+            )
         ) from None
 
 
@@ -210,13 +234,22 @@ def _accepted_header(path: Path, max_pixels: int | None) -> Header:
     limit = _pixel_limit() if max_pixels is None else max_pixels
     if header.height * header.width > limit:
         raise RefusedError(
-            f"has {header.width}×{header.height} pixels by its header, more than the limit of {limit}. "
-            "If that is right, raise the limit with the environment variable BLEMISH_MAX_PIXELS."
+            message(
+                "has {width}×{height} pixels by its header, more than the limit of {limit}. "
+                "If that is right, raise the limit with the environment variable BLEMISH_MAX_PIXELS.",
+                width=header.width,
+                height=header.height,
+                limit=limit,
+            )
         )
     if header.frames > 1:
         raise RefusedError(
-            f"is an animated or multi-page {header.kind} of {header.frames} images. "
-            "Save the image that you need as a separate file."
+            message(
+                "is an animated or multi-page {kind} of {frames} images. "
+                "Save the image that you need as a separate file.",
+                kind=header.kind,
+                frames=header.frames,
+            )
         )
     return header
 
@@ -227,7 +260,10 @@ def _pixel_limit() -> int:
         return DEFAULT_MAX_PIXELS
     if not text.isdecimal() or int(text) == 0:
         raise RefusedError(
-            f"was not opened: BLEMISH_MAX_PIXELS is {text!r}. "
-            "Set it to a whole number of pixels above 0, or unset it."
+            message(
+                "was not opened: BLEMISH_MAX_PIXELS is {text!r}. "
+                "Set it to a whole number of pixels above 0, or unset it.",
+                text=text,
+            )
         )
     return int(text)

@@ -123,8 +123,7 @@ def find_layout(path: Path) -> str:
     """Name of the first layout in `LAYOUTS` that matches a path.
 
     Raises:
-        DataError: The path does not exist, may not be read or matches no layout; the text lists what was expected and
-            found.
+        DataError: The path does not exist, may not be read or matches no layout.
     """
     if not path.exists():
         raise DataError("{path} does not exist. Give the folder of a data set, or its csv file.", path=path)
@@ -136,7 +135,7 @@ def find_layout(path: Path) -> str:
         for folder in (path, *subfolders_of(path)):
             require_searchable(folder)
         names = sorted(entry.name for entry in path.iterdir())
-    found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
+    found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else message("nothing")
     expected = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
     raise DataError(
         "{path} has no known layout. Found: {found}. Expected one of: {expected}. "

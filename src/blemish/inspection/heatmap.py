@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.types import Image, Map, Mask
 
@@ -50,7 +51,13 @@ def overlay(image: Image, relative_map: Map, *, defect_mask: Mask | None = None)
         defect_mask: (H, W): outlined, if given.
     """
     if relative_map.shape != image.shape[:2]:
-        raise ValueError(f"The map must have the image's size {image.shape[:2]}, got {relative_map.shape}.")
+        raise ValueError(
+            message(
+                "The map must have the image's size {shape}, got {other}.",
+                shape=image.shape[:2],
+                other=relative_map.shape,
+            )
+        )
     painted = np.empty((*image.shape[:2], 3), np.uint8)
     for top in range(0, len(image), ROWS):  # the arrays between take 40 times the memory of the image
         part = slice(top, top + ROWS)
@@ -74,7 +81,13 @@ def draw_outline(image: NDArray[np.uint8], mask: Mask) -> None:
     The line is outside the mask, so that it hides none of it.
     """
     if mask.shape != image.shape[:2]:
-        raise ValueError(f"The mask must have the image's size {image.shape[:2]}, got {mask.shape}.")
+        raise ValueError(
+            message(
+                "The mask must have the image's size {shape}, got {other}.",
+                shape=image.shape[:2],
+                other=mask.shape,
+            )
+        )
     thickness = max(1, round(max(mask.shape) / 800))
     distance = 2 * (thickness + 2) + 1
     around = cv2.dilate(

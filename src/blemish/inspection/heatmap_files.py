@@ -54,7 +54,8 @@ def plan_heat_maps(images: Mapping[Path, Path], output: Path) -> dict[Path, Path
         file = next((file for file in files if file not in taken), files[0])
         if file in taken or file in originals:
             raise DataError(
-                f"The heat map of {path} would overwrite another image. Name another folder for the heat maps."
+                "The heat map of {path} would overwrite another image. Name another folder for the heat maps.",
+                path=path,
             )
         taken.add(file)
         planned[path] = file

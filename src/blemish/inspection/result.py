@@ -14,6 +14,7 @@ from blemish.errors import BlemishError
 from blemish.inspection.heatmap import overlay
 from blemish.inspection.heatmap_files import MARK
 from blemish.inspection.thumbnail import data_uri, make_thumbnail
+from blemish.messages import message
 from blemish.names import printable
 from blemish.types import Image, Map, Mask, Verdict
 
@@ -72,10 +73,17 @@ class Inspection:
         has_defect = bool(self.regions) and self.regions[0].peak > self.calibration.pixel_threshold
         if has_defect == (self.verdict == "NG"):
             return None
-        pixel = f"the pixel threshold {self.calibration.pixel_threshold:.4g}"
+        threshold = self.calibration.pixel_threshold
         if has_defect:
-            return f"pixels are above {pixel}, but the score is not above the image threshold"
-        return f"no pixel is above {pixel}; the region is the highest one, {self.regions[0].peak:.4g}"
+            return message(
+                "pixels are above the pixel threshold {threshold:.4g}, but the score is not above the image threshold",
+                threshold=threshold,
+            )
+        return message(
+            "no pixel is above the pixel threshold {threshold:.4g}; the region is the highest one, {peak:.4g}",
+            threshold=threshold,
+            peak=self.regions[0].peak,
+        )
 
     def overlay(self) -> NDArray[np.uint8]:
         """The image under the colours of its heat map, with the defect mask outlined; (H, W, 3) RGB.

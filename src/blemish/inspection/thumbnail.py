@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from blemish.data.images import encode
 from blemish.inspection.heatmap import overlay
+from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.types import Image, Map, Mask
 
@@ -72,5 +73,5 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     """
     data = encode(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, 85])
     if data is None:
-        raise ValueError(f"An image of {image.shape} cannot be written as WebP.")
+        raise ValueError(message("An image of {shape} cannot be written as WebP.", shape=image.shape))
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

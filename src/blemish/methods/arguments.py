@@ -67,7 +67,7 @@ class Argument:
         if kind is bool:
             return message("true or false")
         if kind is str:
-            return "text"
+            return message("text")
         if get_origin(kind) is Literal:
             return message("one of {values}", values=", ".join(map(repr, get_args(kind))))
         if get_origin(kind) is tuple:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blemish.files import write_whole
+from blemish.messages import lines, message, pad
 from blemish.metrics.ranking import Curve
 from blemish.names import printable
 
@@ -154,8 +155,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         """The numbers, a row for each defect type, and notes on precision and time."""
-        parts = ["\n".join(f"{name:<17} {text}" for name, text in self._numbers()), self.table()]
-        return "\n\n".join(part for part in (*parts, *self._notes()) if part)
+        numbers = lines(f"{pad(message(name), 17)} {text}" for name, text in self._numbers())
+        return "\n\n".join(part for part in (numbers, self.table(), *self._notes()) if part)
 
     def __repr__(self) -> str:
         values = {name: getattr(self, name) for name in NUMBERS}
@@ -186,23 +187,35 @@ class Evaluation:
         return rows
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes: list[str] = []
         if self.zero_misses is not None:
             threshold, rate = self.zero_misses
             notes.append(
-                f"No defect of these images is missed at the image threshold {threshold:.4g}, "
-                f"with {100 * rate:.1f} % false alarms."
+                message(
+                    "No defect of these images is missed at the image threshold {threshold:.4g}, "
+                    "with {rate:.1f} % false alarms.",
+                    threshold=threshold,
+                    rate=100 * rate,
+                )
             )
         if self.missed:
-            names = (f"{printable(path)} ({kind}, score {score:.4g})" for path, kind, score in self.missed)
-            notes.append("\n".join(["Missed defects:", *names]))
+            names = [
+                message("{path} ({kind}, score {score:.4g})", path=path, kind=kind, score=score)
+                for path, kind, score in self.missed
+            ]
+            notes.append(lines([message("Missed defects:"), *names]))
         if self.errors:
-            bound = max(self.errors.values())
             notes.append(
-                f"Pixel scores were binned to save memory: pixel metrics differ by at most {bound:.1e} from exact ones."
+                message(
+                    "Pixel scores were binned to save memory: pixel metrics differ by at most {bound:.1e} from "
+                    "exact ones.",
+                    bound=max(self.errors.values()),
+                )
             )
         if self.seconds_per_image is not None:
-            notes.append(f"{self.seconds_per_image:.4f} s per image, without reading the file")
+            notes.append(
+                message("{seconds:.4f} s per image, without reading the file", seconds=self.seconds_per_image)
+            )
         return notes
 
 

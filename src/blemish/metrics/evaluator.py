@@ -51,10 +51,10 @@ class Evaluator:
             )
         if mask is not None and mask.shape != anomaly_map.shape:
             raise DataError(
-                "The mask is {shape} and the anomaly map {shape2} (height, width); both "
+                "The mask is {shape} and the anomaly map {other} (height, width); both "
                 "must have the size of the image.",
                 shape=mask.shape,
-                shape2=anomaly_map.shape,
+                other=anomaly_map.shape,
             )
         if mask is not None and label == 0 and mask.any():
             raise DataError(

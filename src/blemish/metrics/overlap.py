@@ -33,9 +33,9 @@ def pro_curve(masks: Sequence[Mask], maps: Sequence[Map]) -> Curve:
         if mask.shape != anomaly_map.shape:
             raise ValueError(
                 message(
-                    "Mask {shape} and anomaly map {shape2} must have the same size.",
+                    "Mask {shape} and anomaly map {other} must have the same size.",
                     shape=mask.shape,
-                    shape2=anomaly_map.shape,
+                    other=anomaly_map.shape,
                 )
             )
         if not np.isfinite(anomaly_map).all():

@@ -94,9 +94,9 @@ def count(labels: ArrayLike, scores: ArrayLike) -> Counts:
     if values.ndim != 1 or truth.shape != values.shape:
         raise ValueError(
             message(
-                "Labels and scores must be two lists of equal length, got {shape} and {shape2}.",
+                "Labels and scores must be two lists of equal length, got {shape} and {other}.",
                 shape=truth.shape,
-                shape2=values.shape,
+                other=values.shape,
             )
         )
     if not np.isfinite(values).all():

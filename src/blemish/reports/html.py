@@ -36,7 +36,7 @@ LABELS = {
     "pixel_ap": ("Pixel average precision", "像素级"),
     "pixel_f1_max": ("Pixel best F1", "像素级"),
     "aupro": ("Region overlap (AUPRO)", "区域重叠"),
-    "false_alarm_rate": ("False-alarm rate", "误报率"),
+    "false_alarm_rate": ("False-alarm rate", "过杀率"),
     "miss_rate": ("Miss rate", "漏检率"),
     "seconds_per_image": ("Time per image", "单张耗时"),
 }
@@ -187,7 +187,7 @@ def _group_gallery(
     """Misses, false alarms, detections and passed images, each with heading and entries; without empty groups."""
     groups = (
         ("Missed defects", "漏检", "Defective images called OK, lowest score first.", "miss"),
-        ("False alarms", "误报", "Normal images called NG, highest score first.", "alarm"),
+        ("False alarms", "过杀", "Normal images called NG, highest score first.", "alarm"),
         (
             "Typical detections",
             "典型检出",

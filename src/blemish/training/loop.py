@@ -32,8 +32,7 @@ class History:
     """Record of a training."""
 
     losses: list[dict[str, float]] = field(default_factory=list)
-    """Mean of each loss, one dict per epoch; with early stopping also the loss on held-out images, under
-    `held_out`. Empty for methods without gradients."""
+    """Mean of each loss per epoch; with early stopping also `held_out`. Empty without training."""
 
 
 def learn(
@@ -64,12 +63,10 @@ def learn(
         device: Device of the tensors, e.g. "cpu" or "cuda".
         budget: Memory and disk for prepared images.
         checkpoint: Where the state of unfinished training is saved and resumed from.
-        watch: Called with the losses of every epoch.
-        progress: Called with the number of batches done in each phase.
+        watch, progress: Called with the losses of every epoch; with the number of batches done in each phase.
 
     Raises:
-        MethodError: If there is no image, all images are equal, epochs or steps are negative, or the losses and
-            optimizers of a method do not have the same names.
+        MethodError: If there is no image, all are equal, or the method's numbers or names do not fit.
         DivergedError: If a loss becomes infinite, NaN or far larger than in the first step.
         ModelError: If the checkpoint belongs to another training.
     """
@@ -82,9 +79,9 @@ def learn(
             steps=method.steps,
         )
     if len(auxiliary) and not method.auxiliary_use:
+        name = type(method).__name__
         raise MethodError(
-            "{name} does not use auxiliary images. Leave them out, or choose another method.",
-            name=type(method).__name__,
+            "{name} does not use auxiliary images. Leave them out, or choose another method.", name=name
         )
     _require_different(images)
     history = History()
@@ -107,13 +104,12 @@ def learn(
 
 def _require_different(images: Images) -> None:
     """Check that not all images have the same pixels; the first two usually tell."""
-    first = images[0]
-    others = (images[index] for index in range(1, len(images)))
-    if len(images) > 1 and all(np.array_equal(first, other, equal_nan=True) for other in others):
+    equal = (np.array_equal(images[0], images[index], equal_nan=True) for index in range(1, len(images)))
+    if len(images) > 1 and all(equal):
         raise MethodError(
-            "All {count} training images have the same pixels, so nothing is known about how normal parts "
-            "differ. Give images of different parts.",
-            count=len(images),
+            "All {n} training images have the same pixels, so nothing is known about how normal parts differ. "
+            "Give images of different parts.",
+            n=len(images),
         )
 
 

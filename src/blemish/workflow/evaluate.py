@@ -11,6 +11,7 @@ from blemish.data.loading import prefetch
 from blemish.errors import BlemishWarning, DataError
 from blemish.files import require_writable_file
 from blemish.inspection.result import Inspection
+from blemish.messages import message
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
 from blemish.model import Model
@@ -52,6 +53,7 @@ def evaluate(
         DataError: If an image or a mask cannot be read, or the mask does not fit the image or its label.
         OSError: If the report cannot be written; this is checked first.
     """
+    _require_samples(samples)
     if not samples:
         raise DataError("There is no image to evaluate on. Give a data set with a test split.")
     if report is not None:
@@ -88,12 +90,27 @@ def _with_report(evaluation: Evaluation, builder: ReportBuilder, path: Path) -> 
         return replace(evaluation, report=builder.write(path, evaluation))
     except OSError as error:
         warnings.warn(
-            f"The report {printable(path)} was not written: {error.strerror or error}. "
-            "Make room or name another file, and evaluate again.",
+            message(
+                "The report {path} was not written: {strerror}. "
+                "Make room or name another file, and evaluate again.",
+                path=path,
+                strerror=error.strerror or error,
+            ),
             BlemishWarning,
             stacklevel=3,
         )
         return evaluation
+
+
+def _require_samples(samples: object) -> None:
+    wrong: list[object] = [samples]
+    if isinstance(samples, Sequence) and not isinstance(samples, str):
+        wrong = [sample for sample in samples if not isinstance(sample, Sample)]
+    if wrong:
+        raise DataError(
+            "Images to evaluate are labelled samples, got {kind}. Give, e.g., blemish.open_dataset(folder).test.",
+            kind=type(wrong[0]).__name__,
+        )
 
 
 def _read_labelled(sample: Sample) -> Decoded:
@@ -113,19 +130,25 @@ def _check_blank_masks(samples: Sequence[Sample], allow: bool, progress: Progres
     if not blank:
         return
     found = (
-        "1 mask of an anomalous image marks no pixel"
+        message("1 mask of an anomalous image marks no pixel")
         if len(blank) == 1
-        else f"{len(blank)} masks of anomalous images mark no pixel"
+        else message("{count} masks of anomalous images mark no pixel", count=len(blank))
     )
     if not allow:
-        names = ", ".join(printable(path) for path in blank[:NAMED]) + (" …" if len(blank) > NAMED else "")
+        names = ", ".join(str(path) for path in blank[:NAMED]) + (" …" if len(blank) > NAMED else "")
         raise DataError(
-            f"{found}: {names}. Mark the defects, or label the images good; --allow-blank-masks "
-            "(allow_blank_masks=True) evaluates all the same."
+            "{found}: {names}. Mark the defects, or label the images good; --allow-blank-masks "
+            "(allow_blank_masks=True) evaluates all the same.",
+            found=found,
+            names=names,
         )
     warnings.warn(
-        f"{found}, the first is {printable(blank[0])}, so the pixel metrics take these images for normal. "
-        "Mark the defects, or label the images good.",
+        message(
+            "{found}, the first is {blank}, so the pixel metrics take these images for normal. "
+            "Mark the defects, or label the images good.",
+            found=found,
+            blank=blank[0],
+        ),
         BlemishWarning,
         stacklevel=3,
     )
@@ -141,8 +164,12 @@ def _warn_of_training_images(model: Model, samples: Sequence[Sample], progress: 
     shared = [sample.path for sample in samples if hashes[sample.path][:HASH_DIGITS] in learned]
     if shared:
         warnings.warn(
-            f"{len(shared)} test images are also training images, so the metrics are too optimistic; the first is "
-            f"{shared[0]}. Remove them from one of the two.",
+            message(
+                "{count} test images are also training images, so the metrics are too optimistic; the first is "
+                "{first}. Remove them from one of the two.",
+                count=len(shared),
+                first=shared[0],
+            ),
             BlemishWarning,
             stacklevel=3,
         )

@@ -100,6 +100,11 @@ def fit(
             message("The seed must be a whole number from 0 to below 2^64, got {seed!r}.", seed=seed)
         )
     samples = normal_samples(images)
+    if not isinstance(preprocess, Preprocess | None):
+        raise MethodError(
+            "preprocess must be a blemish.Preprocess, such as Preprocess(size=(256, 256)), got {value!r:.80}.",
+            value=preprocess,
+        )
     preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
     resolution = Forecast.of(learner, samples, preprocess).resolution
     learning = _Learning(learner, name, preprocess, seed, device, cache, watch, progress)

@@ -36,7 +36,7 @@ class NormalImages:
     def record(self) -> TrainingData:
         """The images' entry in the manifest."""
         return TrainingData(
-            category=self.samples[0].category,
+            category=printable(self.samples[0].category),
             learned_from=len(self.learned),
             held_out=len(self.held_out),
             skipped=self.skipped,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from blemish.features.weights import OFFICIAL, OfficialFile
+from blemish.features.download import OFFICIAL, OfficialFile
 from weights_server import STATE, Server, as_torch_file
 
 
 @pytest.fixture(autouse=True)
 def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No weights anywhere, and no way to reach the real address."""
-    monkeypatch.setattr("blemish.features.weights.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    monkeypatch.setattr("blemish.features.download.user_cache_path", lambda *_, **__: tmp_path / "cache")
     monkeypatch.setattr("blemish.features.weights.EMBEDDED", tmp_path / "package")
     monkeypatch.setenv("BLEMISH_WEIGHTS", str(tmp_path / "given"))
     monkeypatch.setenv("BLEMISH_WEIGHTS_URL", "http://127.0.0.1:9/closed")

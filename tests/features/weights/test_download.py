@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from blemish.errors import WeightsError
-from blemish.features.weights import OFFICIAL, OfficialFile, cache_folder, pretrained_state
+from blemish.features.download import OFFICIAL, OfficialFile, cache_folder
+from blemish.features.weights import pretrained_state
 from weights_server import SHAPES, STATE, Server, as_torch_file, left_in_cache
 
 
@@ -75,7 +76,7 @@ def test_cut_connection(server: Server, official: OfficialFile, tmp_path: Path) 
 def test_a_download_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch, server: Server, official: OfficialFile, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("blemish.features.weights.LONGEST_DOWNLOAD_SECONDS", 0.2)
+    monkeypatch.setattr("blemish.features.download.LONGEST_DOWNLOAD_SECONDS", 0.2)
     server.pause = 0.05  # far below the time without any data that is allowed
     reason = "it takes longer than 0 seconds"
     with pytest.raises(WeightsError, match=failed_download(official, server.address, reason, tmp_path)):
@@ -122,7 +123,7 @@ def test_download_that_is_too_large(
     promised: int | None,
 ) -> None:
     server.promised = promised
-    monkeypatch.setattr("blemish.features.weights.LARGEST_DOWNLOAD", 1000)
+    monkeypatch.setattr("blemish.features.download.LARGEST_DOWNLOAD", 1000)
     reason = "it is larger than 1000 bytes"
     with pytest.raises(WeightsError, match=failed_download(official, server.address, reason, tmp_path)):
         pretrained_state("tiny", SHAPES)
@@ -148,7 +149,7 @@ def test_interrupted_download_leaves_nothing(
         assert len(left_in_cache()) == 2, "the file and the lock"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blemish.features.weights._stream", interrupt)
+    monkeypatch.setattr("blemish.features.download._stream", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pretrained_state("tiny", SHAPES)
     assert left_in_cache() == []

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from blemish.errors import WeightsError
 from blemish.features.backbone import Backbone
+from blemish.features.download import OFFICIAL, OfficialFile, cache_folder
 from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms, state_dict_shapes
-from blemish.features.weights import OFFICIAL, OfficialFile, cache_folder, pretrained_state
+from blemish.features.weights import pretrained_state
 from weights_server import SHAPES, STATE, Server, as_torch_file
 
 
