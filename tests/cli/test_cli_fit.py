@@ -11,7 +11,10 @@ from click.testing import Result
 
 import blemish
 from blemish.cli.options import parse_value
+from blemish.errors import ModelError
+from blemish.runtimes import export
 from cli_data import draw_part, write
+from model_folder import broken_at
 
 Run = Callable[..., Result]
 
@@ -70,6 +73,17 @@ def test_onnx(run: Run, made: Path, fitted: Path) -> None:
     assert result.stderr == (
         "Error: The onnx runtime runs on the CPU only, not on 'cuda'. Leave the device out.\n"
     )
+
+
+def test_a_failed_export_costs_the_graph_only(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    broken_at(monkeypatch, export, "_traced", 1, ModelError("torch cannot trace it."))
+    result = run("fit", "pca", made / "masked", "-o", "m", "--image-size", "48x64", "--onnx")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("\nModel: m\n")
+    assert result.stderr.splitlines()[-1] == "Error: torch cannot trace it."
+    assert run("inspect", "m", made / "masked/test/spot/0.png").exit_code == 0
+    assert [path.name for path in Path().iterdir()] == ["m"]
 
 
 def test_unreadable_images_are_all_named_or_skipped(run: Run, data: Path) -> None:

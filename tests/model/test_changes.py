@@ -173,7 +173,7 @@ def test_failed_export_costs_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had_graph: bool
 ) -> None:
     folder, newer = tmp_path / "m", tiny_model(tmp_path / "other", 5)
-    tiny_model(tmp_path / "parts").save(folder)
+    tiny_model(tmp_path / "parts").save(folder, onnx=had_graph)
     before = files(folder)
     broken_at(monkeypatch, export, "_traced", 1, ModelError("torch cannot trace it."))
     with pytest.raises(ModelError, match="torch cannot trace it"):

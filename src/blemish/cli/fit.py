@@ -20,7 +20,7 @@ from blemish.cli.options import (
     to_pixels,
     to_size_or_auto,
 )
-from blemish.messages import message
+from blemish.messages import Message, message
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
@@ -189,8 +189,10 @@ def command(
             watch=watch,
             progress=progress,
         )
-        model.save(output, onnx=onnx)
-    click.echo(message("{summary}\nModel: {output}", summary=model.summary(), output=output))
+        model.save(output)
+    click.echo(message("{summary}\nModel: {output}", summary=Message(model.summary()), output=output))
+    if onnx:  # after the model is there and named, so that a failure costs no more than the graph
+        model.save(output, onnx=True)
 
 
 def require_output(output: Path) -> None:
