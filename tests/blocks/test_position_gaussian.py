@@ -93,6 +93,27 @@ def test_one_image_is_too_few() -> None:
         field.finish(0.01)
 
 
+@pytest.mark.parametrize(
+    ("data", "ridge", "error"),
+    [
+        (
+            features(3, 20, 2, 2),
+            1e-300,
+            r"^A covariance of the training images cannot be inverted with a ridge of 1e-300\. Raise the ridge, or",
+        ),
+        (
+            features(3, 20, 2, 2) * 1e30,
+            0.01,
+            r"^Features of the training images are NaN or too large to estimate their variance\. Use arguments",
+        ),
+        (torch.ones(3, 20, 2, 2), 0.01, r"^All training images give the same values at every position, so"),
+    ],
+)
+def test_statistics_without_a_usable_covariance_are_refused(data: Tensor, ridge: float, error: str) -> None:
+    with pytest.raises(MethodError, match=error):
+        fitted([data], ridge)
+
+
 def test_statistics_take_half_of_full_covariances() -> None:
     field = fitted([features(4, 32, 3, 3)], 0.01)
     assert field.whitening.shape == (32 * 33 // 2, 9)

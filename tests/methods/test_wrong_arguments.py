@@ -1,14 +1,21 @@
 """Wrong values of every argument of every method are refused before any work begins."""
 
 import math
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
-from blemish.errors import MethodError
+from blemish.errors import DivergedError, MethodError
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
 from blemish.plugins import find_method
+from blemish.testing.checks import predict
+from blemish.testing.parts import normal_parts
+from blemish.training import learn
+from test_contract import METHODS
 
 WRONG: list[Any] = [
     *(None, True, 1.5, -1, -1.5, 0, 10**9, 1e9, 10**30, 1e300, math.nan, math.inf, -math.inf),
@@ -42,8 +49,32 @@ def test_wrong_values_of_any_argument_are_accepted_or_refused_by_the_constructor
 
 
 @pytest.mark.parametrize("method", CATALOGUE)
-def test_whole_numbers_have_a_largest_value(method: str) -> None:
-    """Otherwise a typing error could cost hours or all memory."""
+def test_numbers_have_a_largest_value(method: str) -> None:
+    """Otherwise a typing error could cost hours, all memory or a number that is infinite in float32."""
     for name, declared_argument in find_method(method).declared.arguments.items():
-        if "whole number" in declared_argument.expected or "power of two" in declared_argument.expected:
+        if re.search("number|power of two|multiple of", declared_argument.expected):
             assert {"le", "lt"} & declared_argument.limits.keys(), name
+
+
+def extremes(method: Method) -> Iterator[dict[str, float]]:
+    """The smallest and the largest value of each argument that is a floating-point number."""
+    for name, declared_argument in method.declared.arguments.items():
+        limits = declared_argument.limits
+        if declared_argument.kind is float:
+            smallest = limits.get("ge", 1e-300)
+            largest = limits.get("le", math.nextafter(limits.get("lt", 0), 0))
+            yield from ({name: smallest}, {name: largest})
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "average"])
+def test_smallest_and_largest_numbers_are_learned_with_or_refused_in_words(name: str) -> None:
+    usual = METHODS[name]()
+    for extreme in extremes(usual):
+        try:
+            method = type(usual)(**usual.arguments | extreme)
+            learn(method, normal_parts(4), held_out=normal_parts(2, seed=1), seed=0)
+        except (MethodError, DivergedError):
+            continue
+        score, anomaly_map = predict(method, normal_parts(2, seed=3))
+        assert np.isfinite(score).all(), extreme
+        assert np.isfinite(anomaly_map).all(), extreme

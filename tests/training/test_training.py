@@ -1,6 +1,8 @@
 """The hooks of a method: their order, gradients, progress and random numbers."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -34,6 +36,25 @@ def test_a_method_without_epochs_never_descends() -> None:
     method = Diary()
     assert learn(method, images(7)).losses == []
     assert [entry[0] for entry in method.diary] == ["collect", "finish"]
+
+
+def test_of_two_threads_with_one_method_one_is_refused() -> None:
+    method, may_start, has_begun = Diary(epochs=2), Event(), Event()
+
+    def wait(*_: object) -> None:
+        has_begun.set()
+        assert may_start.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(learn, method, images(7), batch_size=5, progress=wait)
+        assert has_begun.wait(60)
+        with pytest.raises(MethodError, match=r"^Diary is learning already"):
+            learn(method, images(7), batch_size=5)
+        may_start.set()
+        first.result()
+    assert [entry[0] for entry in method.diary].count("finish") == 1
+    with pytest.raises(MethodError, match=r"^Diary has learned already"):
+        learn(method, images(7))
 
 
 def test_each_phase_reports_its_progress() -> None:

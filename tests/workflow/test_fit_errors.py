@@ -165,6 +165,23 @@ def test_a_learned_method_is_refused_so_that_its_model_stays_as_it_is(
     assert model.inspect(samples[0].path).score == before
 
 
+def test_a_method_whose_fit_was_interrupted_is_refused(tmp_path: Path) -> None:
+    """Its hooks would add to what the interrupted ones left, and give another model than a new method."""
+
+    def interrupt(phase: str, *_: object) -> None:
+        if phase == "collecting":
+            raise KeyboardInterrupt
+
+    method, samples = PCA(), normal_samples(tmp_path, 6)
+    with pytest.raises(KeyboardInterrupt):
+        blemish.fit(method, samples, preprocess=SMALL, progress=interrupt)
+    with pytest.raises(
+        MethodError,
+        match=r"^PCA is learning already, or an earlier fit of it was interrupted\. Give a new one to each",
+    ):
+        blemish.fit(method, samples, preprocess=SMALL)
+
+
 @pytest.mark.parametrize("method", [PCA, None, 3])
 def test_what_is_no_method_is_refused(method: Any, tmp_path: Path) -> None:
     with pytest.raises(

@@ -39,7 +39,8 @@ class PositionGaussian(nn.Module):
         """Compute the factors of covariance + ridge · (mean variance) · I from the statistics.
 
         Raises:
-            MethodError: If fewer than two images were seen, or all are equal.
+            MethodError: If fewer than two images were seen, all are equal, features are not finite, or the ridge is too
+                small.
         """
         statistics = self._statistics
         del self._statistics
@@ -52,6 +53,11 @@ class PositionGaussian(nn.Module):
         d = len(self.mean)
         diagonal = torch.tensor([_row(i).stop - 1 for i in range(d)], device=covariance.device)
         variance = covariance[diagonal].mean()
+        if not variance.isfinite():
+            raise MethodError(
+                "Features of the training images are NaN or too large to estimate their variance. Use arguments nearer "
+                "to the defaults."
+            )
         if variance <= torch.finfo(torch.float32).tiny:
             raise MethodError(
                 "All training images give the same values at every position, so nothing is known about what is usual. "
@@ -60,7 +66,7 @@ class PositionGaussian(nn.Module):
         covariance[diagonal] += ridge * variance
         for start in range(0, covariance.shape[1], POSITIONS_AT_ONCE):
             block = covariance[:, start : start + POSITIONS_AT_ONCE]
-            block.copy_(_pack(_inverse_factor(_unpack(block, d))))
+            block.copy_(_pack(_inverse_factor(_unpack(block, d), ridge)))
         self.whitening = covariance
 
     def distance(self, features: Tensor) -> Tensor:
@@ -125,13 +131,18 @@ def _pack(lower: Tensor) -> Tensor:
     return torch.cat([lower[:, i, : i + 1].T for i in range(lower.shape[1])])
 
 
-def _inverse_factor(lower: Tensor) -> Tensor:
+def _inverse_factor(lower: Tensor, ridge: float) -> Tensor:
     """L⁻¹ of the symmetric matrices whose lower triangles are given.
 
     By Cholesky and a triangular solve: cheaper than an inverse, and torch's batched inverse fails on some CPUs for
     matrices larger than about 250 × 250.
     """
-    factor = torch.linalg.cholesky(lower)  # reads the lower triangle only
+    factor, failed = torch.linalg.cholesky_ex(lower)  # reads the lower triangle only
+    if failed.any():
+        raise MethodError(
+            f"A covariance of the training images cannot be inverted with a ridge of {ridge:g}. Raise the ridge, or "
+            "give more images."
+        )
     identity = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
     inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
     return inverse

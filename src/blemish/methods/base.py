@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, ClassVar, Protocol, dataclass_transform
 
 import torch
@@ -11,6 +12,9 @@ from blemish.errors import MethodError, NotLearnedError
 from blemish.messages import message
 from blemish.methods.declared import Declared
 from blemish.types import Prediction, Progress, no_progress
+
+_BEGINNING = Lock()
+"""Held while a method is marked as one that learns, since two threads could be given the same."""
 
 
 class Batches(Protocol):
@@ -88,6 +92,7 @@ class Method(nn.Module):
         """Callback for the progress of long hooks; set by the caller of the hooks."""
         self.auxiliary: Batches | None = None
         """Images of other things than the product, set before `collect` if there are any; else None."""
+        self._has_begun = False
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
         self.build()
@@ -196,6 +201,30 @@ class Method(nn.Module):
     def has_learned(self) -> bool:
         """Whether all hooks have run, here or before the model was saved."""
         return self.learned.numel() > 0
+
+    def require_new(self) -> None:
+        """Check that the method has never begun to learn: a second time would change a model that uses it.
+
+        Raises:
+            MethodError: If it has learned, is learning in another thread, or an earlier fit of it was interrupted.
+        """
+        if self.has_learned:
+            text = "{name} has learned already, and a model may use it. Give a new one to each fit."
+        elif self._has_begun:
+            text = "{name} is learning already, or an earlier fit of it was interrupted. Give a new one to each fit."
+        else:
+            return
+        raise MethodError(text, name=type(self).__name__)
+
+    def begin(self) -> None:
+        """Mark that learning begins; hooks add to what earlier ones left, so there is no second time.
+
+        Raises:
+            MethodError: If it has begun before.
+        """
+        with _BEGINNING:
+            self.require_new()
+            self._has_begun = True
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class DenoisingAutoEncoder(AutoEncoder):
         "defects", "Corruption of the training images."
     )
     strength: float = argument(
-        0.9, "Share of images with a defect, or standard deviation of the noise.", ge=0
+        0.9, "Share of images with a defect, or standard deviation of the noise.", ge=0, le=10
     )
     skips: bool = argument(False, "Whether a U-Net with skip connections is used.")
 

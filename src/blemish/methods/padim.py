@@ -37,7 +37,9 @@ class PaDiM(Method):
     dimensions: int = argument(
         100, "Number of stacked channels that are used, drawn at random.", ge=1, le=8192
     )
-    ridge: float = argument(0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0)
+    ridge: float = argument(
+        0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0, le=1000
+    )
 
     presets: ClassVar = {
         "paper": Preset(

@@ -30,7 +30,7 @@ class PCA(Method):
     components: int = argument(32, "Number of eigen-images, limited by the number of images.", ge=1, le=4096)
     size: int = argument(64, "Height and width to which images are resized, in pixels.", ge=1, le=1024)
     images: int = arguments.images(512)
-    floor: float = argument(0.5, "Smallest usual residual of a pixel, relative to the mean.", gt=0)
+    floor: float = argument(0.5, "Smallest usual residual of a pixel, relative to the mean.", gt=0, le=1000)
     sigma: float = arguments.sigma()
 
     def build(self) -> None:

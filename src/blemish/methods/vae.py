@@ -33,8 +33,10 @@ class VAE(ConvAutoEncoder):
     distribution from the standard normal one.
     """
 
-    deviation: float = argument(0.1, "Standard deviation of a pixel around its reconstruction.", gt=0)
-    beta: float = argument(1.0, "Weight of the Kullback-Leibler divergence.", ge=0)
+    deviation: float = argument(
+        0.1, "Standard deviation of a pixel around its reconstruction.", ge=0.001, le=10
+    )
+    beta: float = argument(1.0, "Weight of the Kullback-Leibler divergence.", ge=0, le=10000)
     score: Score = arguments.score("pixels", "'elbo' the negative bound, 'gradient' from its gradient")
 
     presets: ClassVar = {

@@ -34,7 +34,7 @@ class Variation(Method):
     """
 
     tolerance: float = argument(0.0, "Deviation that is ignored, in grey values from 0 to 1.", ge=0, le=1)
-    floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0)
+    floor: float = argument(0.5, "Smallest spread of a pixel, relative to the mean spread.", ge=0, le=1000)
     smoothing: float = argument(
         1.0, "Standard deviation of the image's blur, in pixels (0: none).", ge=0, le=100
     )

@@ -23,8 +23,7 @@ Value = TypeVar("Value")
 DEFAULT_BUDGET = CacheBudget()
 EXPLODED = 1e6
 """Training has diverged if a loss is this many times as large as in the first step."""
-HELD_OUT = "held_out"
-"""Name, among the losses, of the loss on held-out images."""
+HELD_OUT = "held_out"  # the name, among the losses, of that on held-out images
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ def learn(
         watch, progress: Called with the losses of every epoch; with the number of batches done in each phase.
 
     Raises:
-        MethodError: If there is no image, all are equal, or the method's numbers or names do not fit.
+        MethodError: If there is no image, all are equal, or the method has begun before or does not fit them.
         DivergedError: If a loss becomes infinite, NaN or far larger than in the first step.
         ModelError: If the checkpoint belongs to another training.
     """
@@ -84,6 +83,7 @@ def learn(
             "{name} does not use auxiliary images. Leave them out, or choose another method.", name=name
         )
     _require_different(images)
+    method.begin()
     history = History()
     method.to(device).progress = progress
     method.auxiliary = _Batches(auxiliary, batch_size, device) if len(auxiliary) else None

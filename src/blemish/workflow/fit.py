@@ -62,7 +62,7 @@ def fit(
     """Fit a method to normal images and calibrate it on held-out ones.
 
     Args:
-        method: A name in the catalogue, or a method that has not learned.
+        method: A name in the catalogue, or a method that has not begun to learn.
         images: Normal images; samples labelled anomalous are refused.
         preset: Named configuration of a method given by name.
         arguments: For the constructor of a method given by name; they override the preset's.
@@ -83,7 +83,7 @@ def fit(
 
     Raises:
         DataError: If images cannot be decoded, all of which the text names, or there are too few.
-        MethodError: If the method cannot be built, has learned already, or cannot learn from the images, or torch
+        MethodError: If the method cannot be built, has begun to learn before, or cannot learn from the images, or torch
             finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
@@ -143,11 +143,7 @@ def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, A
         raise MethodError(
             "method must be a name or a method such as blemish.PCA(), got {method!r:.80}.", method=method
         )
-    if method.has_learned:
-        raise MethodError(
-            "{name} has learned already, and a model may use it. Give a new one to each fit.",
-            name=type(method).__name__,
-        )
+    method.require_new()
     return method
 
 
