@@ -23,12 +23,17 @@ OLDEST = (4, 10)
 """The oldest version that works with NumPy 2."""
 
 
-def require_version(oldest: tuple[int, int], found: str = cv2.__version__) -> None:
+def require_version(oldest: tuple[int, int], found: str | None) -> None:
     """Check the version of OpenCV.
 
     Raises:
-        MissingExtraError: If it is older than `oldest`.
+        MissingExtraError: If it is older than `oldest`, or there is none.
     """
+    if found is None:  # Python imports the folders that are left as an empty module
+        raise MissingExtraError(
+            "OpenCV's files are missing, as after uninstalling one of several distributions. Install the one that "
+            "`blemish doctor` names again: pip install --force-reinstall --no-deps NAME."
+        )
     if tuple(int(part) for part in found.split(".")[:2]) < oldest:
         raise MissingExtraError(
             "OpenCV {found} is installed, and {major}.{minor} or newer is needed. "
@@ -39,4 +44,4 @@ def require_version(oldest: tuple[int, int], found: str = cv2.__version__) -> No
         )
 
 
-require_version(OLDEST)
+require_version(OLDEST, getattr(cv2, "__version__", None))

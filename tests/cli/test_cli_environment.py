@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 
 import blemish
 from blemish.blocks import compiled
 from blemish.cli import environment
 from blemish.errors import MissingExtraError
+from blemish.features import weights
 from blemish.opencv import require_version
 
 Run = Callable[..., Result]
@@ -35,40 +37,90 @@ def test_two_distributions_of_opencv(run: Run, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_installed_distribution_of_opencv_is_found() -> None:
+def test_installed_distribution_of_opencv_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [name for name in environment.opencv_distributions() if name.startswith("opencv-")]
+    monkeypatch.setattr(environment, "opencv_distributions", list)
+    assert "opencv               not installed by pip" in run("doctor").stdout
 
 
-def test_container_limits(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+VERSIONS = [
+    {"cpu.max": "{quota} 100000", "memory.max": "{memory}"},
+    {
+        "cpu/cpu.cfs_quota_us": "{quota}",
+        "cpu/cpu.cfs_period_us": "100000",
+        "memory/memory.limit_in_bytes": "{memory}",
+    },
+]
+"""Files of control groups of version 2 and of version 1."""
+
+
+@pytest.mark.parametrize(
+    ("files", "no_quota", "no_limit"),
+    [(VERSIONS[0], "max", "max"), (VERSIONS[1], "-1", "9223372036854771712")],
+)
+def test_container_limits(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    files: dict[str, str],
+    no_quota: str,
+    no_limit: str,
+) -> None:
+    def limit(quota: str, memory: str) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.format(quota=quota, memory=memory) + "\n")
+
     monkeypatch.setattr(environment, "CGROUP", tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert "container limits     none" in run("doctor").stdout
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    (tmp_path / "memory.max").write_text(f"{3 * 2**30}\n")
+    limit("250000", f"{3 * 2**30}")
+    assert "container limits     2.5 CPUs, 3.0 GiB of memory" in run("doctor").stdout
+    limit(no_quota, no_limit)
+    assert "container limits     none" in run("doctor").stdout
+
+
+def test_more_threads_than_the_container_has_cpus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "cpu_quota", lambda: 2.5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     result = run("doctor")
-    assert "container limits     2.5 CPUs, 3.0 GiB of memory" in result.stdout
-    assert problems(result)[0] == (
-        "Problem: The container may use 2.5 of 16 CPUs, but torch starts a thread for each CPU, and they wait for each "
-        "other. Set OMP_NUM_THREADS=2."
-    )
-    for name in ("cpu.max", "memory.max"):
-        (tmp_path / name).write_text("max 100000\n" if name == "cpu.max" else "max\n")
-    assert "container limits     none" in run("doctor").stdout
+    assert ", torch 16\n" in result.stdout
+    assert (
+        "Problem: The container may use 2.5 CPUs, but torch computes with 16 threads, which wait for each other. "
+        "Set OMP_NUM_THREADS=2."
+    ) in problems(result)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert not any("threads" in problem for problem in problems(run("doctor")))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="permissions are those of POSIX")
-def test_temporary_folder(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(environment, "_is_writable", lambda folder: folder != tmp_path)
-    assert f"Problem: {tmp_path} cannot be written. Set TMPDIR to a folder that can." in problems(
-        run("doctor")
-    )
-    monkeypatch.setattr(environment, "_is_writable", lambda _: True)
+def test_temporary_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "SMALLEST_TEMPORARY", 2**70)
     assert any(
         "too little for the patches of a large data set" in problem for problem in problems(run("doctor"))
     )
+
+    def no_folder() -> str:
+        raise FileNotFoundError("No usable temporary directory found")  # as tempfile does
+
+    monkeypatch.setattr(tempfile, "gettempdir", no_folder)
+    result = run("doctor")
+    assert "temporary folder     none" in result.stdout
+    assert (
+        "Problem: There is no folder for temporary files. Set TMPDIR to a folder that can be written."
+        in problems(result)
+    )
+
+
+def test_cache_folder_that_cannot_be_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for folder, is_problem in ((tmp_path / "file" / "cache", True), (tmp_path / "new" / "cache", False)):
+        monkeypatch.setattr(weights, "cache_folder", lambda folder=folder: folder)
+        text = (
+            f"Problem: {folder} cannot be written, so no weights can be downloaded. Put weight files into a folder and "
+            "set BLEMISH_WEIGHTS to it."
+        )
+        assert (text in problems(run("doctor"))) == is_problem
 
 
 def without_locators(code: str) -> subprocess.CompletedProcess[str]:
@@ -117,6 +169,10 @@ def test_missing_cache_is_a_problem_with_a_remedy(run: Run, monkeypatch: pytest.
         (
             "__version__ = '4.5.5'",
             "OpenCV 4.5.5 is installed, and 4.10 or newer is needed. Upgrade the distribution",
+        ),
+        (
+            "",
+            "OpenCV's files are missing, as after uninstalling one of several distributions. Install the one that",
         ),
     ],
 )

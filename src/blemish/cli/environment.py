@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from blemish.errors import MissingExtraError
 from blemish.messages import message
 
 CGROUP = Path("/sys/fs/cgroup")
+NO_LIMIT = 2**60
+"""Version 1 of control groups writes a larger number of bytes for no limit."""
 SMALLEST_TEMPORARY = 2 * 2**30
 """Free bytes in the temporary folder below which large data sets may not fit."""
 
@@ -19,14 +22,16 @@ SMALLEST_TEMPORARY = 2 * 2**30
 def facts() -> Iterator[tuple[str, str]]:
     """Name and value of each fact."""
     installed = [f"{name} {version(name)}" for name in opencv_distributions()]
-    yield "opencv", ", ".join(installed) or "absent"
+    yield "opencv", ", ".join(installed) or ("absent" if opencv_problem() else "not installed by pip")
+    yield "threads", ", ".join(f"{name} {count}" for name, count in thread_counts().items()) or "unknown"
     limits = [
         f"{cpus:g} CPUs" if (cpus := cpu_quota()) is not None else "",
         f"{memory / 2**30:.1f} GiB of memory" if (memory := memory_limit()) is not None else "",
     ]
     yield "container limits", ", ".join(filter(None, limits)) or "none"
-    folder = tempfile.gettempdir()
-    yield "temporary folder", f"{folder}, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free"
+    folder = temporary_folder()
+    free = f"{folder}, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free" if folder else "none"
+    yield "temporary folder", free
     yield "output encoding", getattr(sys.stdout, "encoding", None) or "unknown"
 
 
@@ -35,21 +40,45 @@ def opencv_distributions() -> list[str]:
     return sorted(set(packages_distributions().get("cv2", [])))
 
 
+def thread_counts() -> dict[str, int]:
+    """Package → number of threads that it computes with."""
+    counts = {}
+    with suppress(ImportError, MissingExtraError):
+        from blemish.opencv import cv2
+
+        counts["OpenCV"] = cv2.getNumThreads()
+    with suppress(ImportError):
+        from blemish.runtimes.torch import thread_count
+
+        counts["torch"] = thread_count()
+    return counts
+
+
 def cpu_quota() -> float | None:
     """Number of CPUs that the container may use; None without a limit."""
-    try:
-        quota, period = (CGROUP / "cpu.max").read_text("ascii").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
+    quota, period = _limits("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us") or (-1, 1)
+    return quota / period if quota > 0 else None
 
 
 def memory_limit() -> int | None:
     """Bytes of memory that the container may use; None without a limit."""
+    (limit,) = _limits("memory.max", "memory/memory.limit_in_bytes") or (NO_LIMIT,)
+    return limit if limit < NO_LIMIT else None
+
+
+def _limits(unified: str, *former: str) -> list[int] | None:
+    """The numbers in a file of control groups of version 2, or in the files of version 1; None without a limit."""
+    for names in ((unified,), former):
+        with suppress(OSError, ValueError):
+            return [int(text) for name in names for text in (CGROUP / name).read_text("ascii").split()]
+    return None
+
+
+def temporary_folder() -> Path | None:
+    """The folder of temporary files; None if none can be written."""
     try:
-        limit = (CGROUP / "memory.max").read_text("ascii").strip()
-        return None if limit == "max" else int(limit)
-    except (OSError, ValueError):
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
         return None
 
 
@@ -76,28 +105,26 @@ def problems() -> Iterator[str]:
                 keep=keep,
             )
         )
-    quota = cpu_quota()
-    if quota is not None and quota < (os.cpu_count() or 1) and "OMP_NUM_THREADS" not in os.environ:
+    quota, threads = cpu_quota(), thread_counts().get("torch", 1)
+    if quota is not None and threads > max(1, quota):
         yield (
             message(
-                "The container may use {quota:g} of {cpus} CPUs, but torch starts a thread for each CPU, and "
-                "they wait for each other. Set OMP_NUM_THREADS={threads}.",
+                "The container may use {quota:g} CPUs, but torch computes with {threads} threads, which wait for each "
+                "other. Set OMP_NUM_THREADS={wanted}.",
                 quota=quota,
-                cpus=os.cpu_count(),
-                threads=max(1, int(quota)),
+                threads=threads,
+                wanted=max(1, int(quota)),
             )
         )
-    if not _is_writable(Path(tempfile.gettempdir())):
-        yield message(
-            "{folder} cannot be written. Set TMPDIR to a folder that can.",
-            folder=tempfile.gettempdir(),
-        )
-    elif (free := shutil.disk_usage(tempfile.gettempdir()).free) < SMALLEST_TEMPORARY:
+    folder = temporary_folder()
+    if folder is None:
+        yield message("There is no folder for temporary files. Set TMPDIR to a folder that can be written.")
+    elif (free := shutil.disk_usage(folder).free) < SMALLEST_TEMPORARY:
         yield (
             message(
                 "{folder} has {free:.1f} GiB free, too little for the patches of a large data set. "
                 "Set TMPDIR to a folder on a larger disk.",
-                folder=tempfile.gettempdir(),
+                folder=folder,
                 free=free / 2**30,
             )
         )
@@ -107,8 +134,9 @@ def problems() -> Iterator[str]:
 def _cache_problems() -> Iterator[str]:
     try:
         from blemish.blocks.compiled import is_cached
+        from blemish.features.download import cache_folder
     except ImportError:
-        return  # without the extra `train`, nothing is compiled
+        return  # without the extra `train`, nothing is compiled and no weights are downloaded
     if not is_cached():
         yield (
             message(
@@ -116,7 +144,13 @@ def _cache_problems() -> Iterator[str]:
                 "every start compiles them again. Set NUMBA_CACHE_DIR to a folder that can be written."
             )
         )
-
-
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
+    folder = cache_folder()
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        yield (
+            message(
+                "{folder} cannot be written, so no weights can be downloaded. Put weight files into a folder and set "
+                "BLEMISH_WEIGHTS to it.",
+                folder=folder,
+            )
+        )

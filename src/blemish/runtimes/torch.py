@@ -41,6 +41,11 @@ def available_devices() -> tuple[str, ...]:
     return ("cpu", *(("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()))
 
 
+def thread_count() -> int:
+    """Number of threads that torch computes with on CPUs."""
+    return torch.get_num_threads()
+
+
 def resolve_device(device: str) -> str:
     """The device of that name; "auto" is the GPU if there is one, else the CPU.
 
