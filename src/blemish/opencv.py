@@ -23,7 +23,7 @@ OLDEST = (4, 10)
 """The oldest version that works with NumPy 2."""
 
 
-def require_version(oldest: tuple[int, int], found: str | None) -> None:
+def require_version(oldest: tuple[int, int], found: str | None = getattr(cv2, "__version__", None)) -> None:
     """Check the version of OpenCV.
 
     Raises:
@@ -44,4 +44,4 @@ def require_version(oldest: tuple[int, int], found: str | None) -> None:
         )
 
 
-require_version(OLDEST, getattr(cv2, "__version__", None))
+require_version(OLDEST)

@@ -15,7 +15,7 @@ import blemish
 from blemish.blocks import compiled
 from blemish.cli import environment
 from blemish.errors import MissingExtraError
-from blemish.features import weights
+from blemish.features import download
 from blemish.opencv import require_version
 
 Run = Callable[..., Result]
@@ -115,7 +115,7 @@ def test_cache_folder_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     for folder, is_problem in ((tmp_path / "file" / "cache", True), (tmp_path / "new" / "cache", False)):
-        monkeypatch.setattr(weights, "cache_folder", lambda folder=folder: folder)
+        monkeypatch.setattr(download, "cache_folder", lambda folder=folder: folder)
         text = (
             f"Problem: {folder} cannot be written, so no weights can be downloaded. Put weight files into a folder and "
             "set BLEMISH_WEIGHTS to it."

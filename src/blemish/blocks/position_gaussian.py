@@ -140,8 +140,9 @@ def _inverse_factor(lower: Tensor, ridge: float) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(lower)  # reads the lower triangle only
     if failed.any():
         raise MethodError(
-            f"A covariance of the training images cannot be inverted with a ridge of {ridge:g}. Raise the ridge, or "
-            "give more images."
+            "A covariance of the training images cannot be inverted with a ridge of {ridge:g}. Raise the ridge, or "
+            "give more images.",
+            ridge=ridge,
         )
     identity = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
     inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
