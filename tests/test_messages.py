@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blemish.errors import DataError
-from blemish.messages import VARIABLES, message
+from blemish.messages import VARIABLES, in_english, message
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +53,10 @@ def test_message_and_error_within_message_keep_their_line_ends() -> None:
 
 def test_other_error_within_message_is_made_printable() -> None:
     assert message("{error}", error=ValueError("a\nb")) == "a\\u000ab"
+
+
+def test_english_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    with in_english():
+        assert message("Show this message and exit.") == "Show this message and exit."
+    assert message("Show this message and exit.") == "显示本说明并退出。"

@@ -12,7 +12,9 @@ import os
 import string
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from blemish.names import printable
 DOMAIN = "blemish"
 CATALOGUES = Path(__file__).with_name("locale")
 VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+
+
+_fixed = ContextVar("fixed_language", default="")
 
 
 class Message(str):
@@ -70,7 +75,19 @@ def translate_program() -> None:
     gettext.textdomain(DOMAIN)
 
 
+@contextmanager
+def in_english() -> Iterator[None]:
+    """Give messages in English, for what cannot show Chinese."""
+    token = _fixed.set("en")
+    try:
+        yield
+    finally:
+        _fixed.reset(token)
+
+
 def _language() -> str:
+    if fixed := _fixed.get():
+        return fixed
     values = (os.environ.get(variable, "") for variable in VARIABLES)
     return next((value for value in values if value), "").partition(":")[0]
 

@@ -66,3 +66,13 @@ def test_every_size_is_written_as_jpeg(tmp_path: Path, size: tuple[int, int], pe
     drawn = read_image(found.save(tmp_path / "a.jpg"))
     assert drawn.shape == draw_annotated(found).shape
     assert max(drawn.shape) < 2600
+
+
+def test_texts_are_english_in_every_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The font has no Chinese."""
+    found = inspected((120, 160), score=3.0, peak=0.0)
+    expected = draw_annotated(found)
+    monkeypatch.setenv("LANGUAGE", "zh")
+    assert found.reason is not None
+    assert not found.reason.isascii()
+    np.testing.assert_array_equal(draw_annotated(found), expected)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blemish.messages import lines, message
+
 if TYPE_CHECKING:
     from blemish.inspection.result import Inspection
     from blemish.types import Mask, Progress, Sample
@@ -77,7 +79,13 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         inspection.save(heat_maps / sample.defect_type / f"{sample.path.stem}_heatmap.jpg")
 
     evaluation = evaluate(model, dataset.test, observe=observe, report=report, progress=progress)
-    return (
-        f"{model.summary()}\nModel: {saved}\n\n{evaluation}\n\n"
-        f"Images: {product}\nHeat maps: {heat_maps}\nReport: {report.resolve()}"
+    return lines(
+        [
+            model.summary(),
+            message("Model: {model}", model=saved),
+            f"\n{evaluation}\n",
+            message("Images: {path}", path=product),
+            message("Heat maps: {path}", path=heat_maps),
+            message("Report: {path}", path=report.resolve()),
+        ]
     )

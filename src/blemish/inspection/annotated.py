@@ -14,6 +14,7 @@ from PIL import ImageDraw, ImageFont
 from blemish.inspection.heatmap import draw_marker, overlay
 from blemish.inspection.result import Inspection
 from blemish.inspection.thumbnail import eight_bit, shrink_image, shrink_map, shrink_mask
+from blemish.messages import in_english
 from blemish.opencv import cv2
 
 Pixels = NDArray[np.uint8]
@@ -95,7 +96,9 @@ def _headline(inspection: Inspection, width: int) -> Pixels:
     large, normal = ImageFont.load_default(round(1.8 * size)), ImageFont.load_default(size)
     sign = ">" if inspection.verdict == "NG" else "<="
     facts = f"score {inspection.score:.4g} {sign} threshold {inspection.threshold:.4g}"
-    lines = textwrap.wrap(inspection.reason or "", max(20, 2 * width // size))
+    with in_english():  # Pillow's own font has no Chinese
+        reason = inspection.reason or ""
+    lines = textwrap.wrap(reason, max(20, 2 * width // size))
     indent = round(large.getlength(inspection.verdict)) + size
     if indent + normal.getlength(facts) > width:
         lines, facts = [facts, *lines], ""
