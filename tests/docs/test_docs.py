@@ -29,6 +29,7 @@ ENGLISH_AND_CHINESE = [
     ("README.md", "README.zh-CN.md"),
     ("docs/index.md", "docs/index.zh-CN.md"),
     ("docs/quick-start.md", "docs/quick-start.zh-CN.md"),
+    ("docs/troubleshooting.md", "docs/troubleshooting.zh-CN.md"),
 ]
 PATHS = pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
 
