@@ -208,13 +208,16 @@ class Method(nn.Module):
         Raises:
             MethodError: If it has learned, is learning in another thread, or an earlier fit of it was interrupted.
         """
+        name = type(self).__name__
         if self.has_learned:
-            text = "{name} has learned already, and a model may use it. Give a new one to each fit."
-        elif self._has_begun:
-            text = "{name} is learning already, or an earlier fit of it was interrupted. Give a new one to each fit."
-        else:
-            return
-        raise MethodError(text, name=type(self).__name__)
+            raise MethodError(
+                "{name} has learned already, and a model may use it. Give a new one to each fit.", name=name
+            )
+        if self._has_begun:
+            raise MethodError(
+                "{name} is learning already, or an earlier fit of it was interrupted. Give a new one to each fit.",
+                name=name,
+            )
 
     def begin(self) -> None:
         """Mark that learning begins; hooks add to what earlier ones left, so there is no second time.
