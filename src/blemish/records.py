@@ -103,7 +103,7 @@ def _problem(item: ErrorDetails, path: str, expected: str) -> str:
     return message(
         "{name} must be {expected}, got {value}",
         name=path or message("it"),
-        expected=message(expected or "a JSON object"),
+        expected=message(expected) if expected else message("a JSON object"),
         value=Message(f"{item['input']!r:.{MAX_LENGTH}}"),
     )
 
