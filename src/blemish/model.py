@@ -27,7 +27,7 @@ from blemish.messages import lines, message
 from blemish.model_folder import changing, checked_file, keep_former, read_consistently, require_replaceable
 from blemish.plugins import find_method, method_names
 from blemish.runtimes.base import Runtime
-from blemish.scoring import Scored, Scorer, require_finite
+from blemish.scoring import Scored, Scorer, as_image, require_finite
 from blemish.types import Image, Map, Sample
 
 if TYPE_CHECKING:
@@ -133,10 +133,11 @@ class Model:
         """The verdict that the calibration gives for an image's score and its map, which has the image's size.
 
         Raises:
+            DataError: If the array is not an image.
             ModelError: If the score or the map is NaN or infinite.
         """
         require_finite(score, anomaly_map, path)
-        return judge(score, anomaly_map, image, path, self.calibration)
+        return judge(score, anomaly_map, as_image(image), path, self.calibration)
 
     def _judged(self, scored: Scored) -> Inspection:
         return self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)

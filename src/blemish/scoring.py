@@ -62,13 +62,18 @@ class Scorer:
         """Raw scores, and anomaly maps at each image's own size, of one batch.
 
         Args:
-            images: (H, W, 3) RGB arrays of uint8 or uint16.
+            images: As for `as_image`.
             paths: Their files, for error messages.
 
         Raises:
-            DataError: If an array is not an image.
+            DataError: If an array is not an image, or a single one is given.
             ModelError: If the model cannot score, or gives NaN or infinity.
         """
+        if isinstance(images, np.ndarray) and images.ndim < 4:  # its rows would be taken for grey images
+            raise DataError(
+                "score takes a list of images, got one array of shape {shape}. Write score([image]).",
+                shape=images.shape,
+            )
         scores, maps = [], []
         for result in self._results(images, paths or [None] * len(images)):
             if isinstance(result, BlemishError):

@@ -1,5 +1,6 @@
 """`Model.inspect`, `score` and `judge` on one image."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +138,25 @@ def test_grey_arrays_are_images_with_equal_channels(model: Model, dtype: Any) ->
         found = model.inspect(image)
         assert same(found, expected)
         assert found.image.shape == (*grey.shape, 3)
-        assert model.score([image, expected.image])[0] == [expected.score] * 2
+        scores, maps = model.score([image, expected.image])
+        assert scores == [expected.score] * 2
+        np.testing.assert_array_equal(model.judge(scores[0], maps[0], image).overlay(), expected.overlay())
+
+
+@pytest.mark.parametrize("image", [draw_part(1), draw_part(1)[:, :, 0]])
+def test_rows_of_an_array_are_not_images(model: Model, image: Any) -> None:
+    text = f"score takes a list of images, got one array of shape {image.shape}. Write score([image])."
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        model.score(image)
+    stack: Any = np.stack([draw_part(1)] * 2)
+    assert model.score(stack)[0] == model.score(list(stack))[0]
+
+
+def test_reversed_channels_are_scored_and_drawn(model: Model) -> None:
+    rgb = draw_part(100, defect=1.0)
+    found = model.inspect(np.ascontiguousarray(rgb[..., ::-1])[..., ::-1])
+    assert same(found, model.inspect(rgb))
+    np.testing.assert_array_equal(found.overlay(), model.inspect(rgb).overlay())
 
 
 @pytest.mark.parametrize("image", [None, 5, Dataset(Path("folder"), "folder", ()), {"a": 1}])
