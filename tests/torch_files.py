@@ -12,7 +12,10 @@ from torch import Tensor
 from blemish.errors import WeightsError
 from blemish.features.weights import read_torch_file
 
-REMEDY = r"Replace it with an undamaged file that holds nothing but tensors, or with a \.safetensors file\."
+REMEDY = (
+    r"Give a file that holds the network's tensors and nothing else, as torch\.save\(network\.state_dict\(\), path\) "
+    r"writes it, or a \.safetensors file\."
+)
 FAILS = r"reading it fails with \w+"
 START: tuple[object, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 """The first three pickles of the older format: magic number, protocol, system."""

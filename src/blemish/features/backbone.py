@@ -131,7 +131,7 @@ class Backbone(nn.Module):
         if file is None:
             _randomise(network)
         else:
-            _load(network, base, Path(file) if file else None)
+            _load(network, base, Path(file).expanduser() if file else None)
         return network
 
     def _check_layers(self, base: str, offered: tuple[int, ...]) -> None:

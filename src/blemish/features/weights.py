@@ -107,17 +107,17 @@ def pretrained_state(
 def _require_names(
     path: Path, name: str, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Check that a file holds all tensors of a network."""
+    """Check that a file holds all tensors of a network, and none of another one."""
     missing = [key for key in shapes if key not in state]
-    if len(missing) > len(shapes) / 2:
-        held = ", ".join([*state][:3]) or message("nothing")
+    others = _others(state, shapes)
+    if others or len(missing) > len(shapes) / 2:
         raise WeightsError(
-            "{path} holds other tensors than {name} has: {held}, … instead of {missing}, …. Give a state dict of "
-            "{name} with torchvision's names, without a prefix.",
+            "{path} holds the tensors of another network than {name}: {held}, …. Give a state dict of {name}, whose "
+            "names are {names}, …, without a prefix.",
             path=path,
             name=name,
-            held=held,
-            missing=missing[0],
+            held=", ".join((others or [*state])[:2]) or message("nothing"),
+            names=", ".join([*shapes][:2]),
         )
     if missing:
         more = message(" and {count} other tensors", count=len(missing) - 1) if len(missing) > 1 else ""
@@ -130,6 +130,21 @@ def _require_names(
             more=more,
             name=name,
         )
+
+
+def _others(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Names of tensors that the network would have if it were the file's, as the further blocks of a deeper ResNet.
+
+    Tensors of whole parts that are not built, such as later stages and the classifier, are not among them.
+    """
+    built = {name.partition(".")[0] for name in shapes}
+    return [
+        name
+        for name in state
+        if name.partition(".")[0] in built
+        and name not in shapes
+        and not name.endswith(".num_batches_tracked")
+    ]
 
 
 def _find(name: str) -> Path | None:
@@ -186,7 +201,8 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
 def _refused(path: Path, reason: str) -> WeightsError:
     return WeightsError(
         "{path} cannot be read as a state dict of torch.save: {reason}. "
-        "Replace it with an undamaged file that holds nothing but tensors, or with a .safetensors file.",
+        "Give a file that holds the network's tensors and nothing else, as torch.save(network.state_dict(), path) "
+        "writes it, or a .safetensors file.",
         path=path,
         reason=reason,
     )
