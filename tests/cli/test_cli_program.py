@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -75,6 +76,26 @@ def test_closed_streams(closed: str, code: int, said: str) -> None:
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (code, said)
     assert bool(result.stdout) == (code == 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", ["--help", "--version", "methods", "methods --help"])
+def test_a_full_standard_output_is_one_sentence(arguments: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m blemish {arguments} >/dev/full"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    said = "Error: No space left on device. Check the path, its permissions and the disk.\n"
+    assert (result.returncode, result.stderr) == (1, said)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_standard_error_costs_no_verdict(made: Path, fitted: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    shutil.copy(next((made / "flat").iterdir()), tmp_path / "b.png")
+    paths = " ".join(shlex.quote(str(path)) for path in (fitted, tmp_path))
+    command = f"{shlex.quote(sys.executable)} -m blemish inspect {paths} 2>/dev/full"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[0].endswith("b.png")
 
 
 def test_interrupted_save_leaves_nothing(

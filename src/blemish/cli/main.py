@@ -1,8 +1,5 @@
 """The command `blemish`: imports the subcommand, and prints errors and warnings as one sentence."""
 
-import io
-import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +9,7 @@ from typing import Any
 
 import click
 
+from blemish.cli.streams import prepare_streams
 from blemish.cli.wide_text import WideFormatter
 from blemish.errors import BlemishError, BlemishWarning
 from blemish.messages import Message, message, translate_program
@@ -42,29 +40,39 @@ class Commands(click.Group):
             return None
         return translated(import_module(f"blemish.cli.{cmd_name}").command)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options, of which --help and --version print."""
+        with _errors_as_sentences(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand: exit code 1 and one sentence for the user's errors, 130 for Ctrl-C."""
-        try:
-            with _warnings_as_sentences():
-                return super().invoke(ctx)
-        except BlemishError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
-            raise  # the reader of the output closed it; click ends the program properly
-        except OSError as error:
-            if error.strerror is None:
-                raise
-            named = f": {error.filename}" if error.filename else ""
-            raise click.ClickException(
-                message(
-                    "{strerror}{named}. Check the path, its permissions and the disk.",
-                    strerror=error.strerror,
-                    named=named,
-                )
-            ) from error
-        except KeyboardInterrupt:
-            click.echo(message("Interrupted; no file was left incomplete."), err=True)
-            ctx.exit(INTERRUPTED)
+        with _errors_as_sentences(ctx), _warnings_as_sentences():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _errors_as_sentences(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except BlemishError as error:
+        raise click.ClickException(str(error)) from error
+    except BrokenPipeError:
+        raise  # the reader of the output closed it; click ends the program properly
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        named = f": {error.filename}" if error.filename else ""
+        raise click.ClickException(
+            message(
+                "{strerror}{named}. Check the path, its permissions and the disk.",
+                strerror=error.strerror,
+                named=named,
+            )
+        ) from error
+    except KeyboardInterrupt:
+        click.echo(message("Interrupted; no file was left incomplete."), err=True)
+        ctx.exit(INTERRUPTED)
 
 
 def translated(command: click.Command) -> click.Command:
@@ -123,12 +131,6 @@ def blemish(ctx: click.Context) -> None:
 
 def main() -> None:
     """Entry point of the program."""
-    if sys.stderr is None:  # closed; a file that is opened later must not become the error stream
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # stays open until the end
-    if sys.stdout is None:
-        sys.exit("Error: The standard output is closed. Redirect it to a file, or to the null device.")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # any file name can be printed on any console
+    prepare_streams()
     translate_program()
     translated(blemish)(prog_name="blemish")
