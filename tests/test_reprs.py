@@ -12,6 +12,7 @@ import blemish
 from blemish import plugins
 from blemish.data.dataset import Dataset, open_dataset
 from blemish.data.images import write_image
+from blemish.messages import columns
 from blemish.metrics.evaluation import Evaluation
 from blemish.model import Model
 from blemish.types import Sample
@@ -114,6 +115,15 @@ def test_numbers_and_table_are_printed_together(dataset: Dataset, model: Model) 
     good = blemish.evaluate(model, [sample for sample in dataset.test if not sample.label])
     assert good.table() == ""
     assert "defect type" not in str(good)
+
+
+def test_defect_types_of_wide_characters_are_aligned(dataset: Dataset, model: Model) -> None:
+    kinds = {"dent": "划痕", "good": "good"}
+    samples = [
+        replace(sample, defect_type=kinds.get(sample.defect_type, "scratch")) for sample in dataset.test
+    ]
+    rows = blemish.evaluate(model, samples).table().splitlines()
+    assert len({columns(row) for row in rows}) == 1
 
 
 def cells(text: str) -> list[list[str]]:

@@ -70,7 +70,7 @@ def test_evaluate_with_masks(run: Run, made: Path, fitted: Path, tmp_path: Path)
     lines = text.splitlines()
     assert lines[:2] == ["images            8", "image_auroc       1.0000"]
     assert [line.split()[0] for line in lines[:10]] == KEYS[:10]
-    at = lines.index("defect type  images  image_auroc  pixel_auroc  aupro  miss_rate")
+    at = lines.index("defect type  images  image_auroc  pixel_auroc   aupro  miss_rate")
     assert lines[at + 1].split()[:3] == ["spot", "4", "1.0000"]
     html = (tmp_path / "out/report.html").read_text("utf-8")
     assert "test/spot/0.png" in html

@@ -57,6 +57,12 @@ def test_the_verdict_is_written_in_its_colour(score: float, verdict: str) -> Non
     assert sum(counts.values()) == counts[verdict]
 
 
+@pytest.mark.parametrize("size", [(500, 3), (5000, 60), (3, 500)])
+def test_the_verdict_of_a_strip_is_written_whole(size: tuple[int, int]) -> None:
+    verdict = count(draw_annotated(inspected((90, 120))), COLOURS["NG"])
+    assert count(draw_annotated(inspected(size)), COLOURS["NG"]) == verdict
+
+
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 2), (3, 500), (500, 3), (40, 30), (90, 120), (900, 300), (4, 70000), (2000, 2000)]
 )

@@ -62,6 +62,14 @@ def test_extreme_scores_leave_the_others_legible() -> None:
     assert len({tick.label for tick in chart.ticks}) == len(chart.ticks) >= 5
 
 
+def test_labels_of_scores_do_not_overlap() -> None:
+    scores = np.array([0.004804, 0.004921, 0.005149, 0.067589, 0.070177, 0.073473])
+    chart = draw_histogram(scores, np.array([0, 0, 0, 1, 1, 1]), 0.0046926)
+    places = sorted(tick.at for tick in chart.ticks)
+    assert len(places) >= 4
+    assert min(np.diff(places)) > WIDE / 14
+
+
 def test_each_kind_has_its_own_scale() -> None:
     scores = np.concatenate([np.linspace(1, 2, 500), [3.0, 4.0]])
     chart = draw_histogram(scores, np.array([0] * 500 + [1, 1]), 2.5)

@@ -22,6 +22,8 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 LARGEST, SMALLEST = 1600, 480
 """Longest side of the heat map in the annotated image, in pixels; it is shrunk or enlarged to it."""
+NARROWEST = 320
+"""Smallest width of the annotated image without its border, in pixels, so that the verdict fits."""
 CONTEXT = 48
 """Smallest side of the part of the image that is enlarged, in pixels."""
 GROUND, INK, SOFT = (255, 255, 255), (27, 35, 48), (95, 105, 120)
@@ -41,7 +43,7 @@ def draw_annotated(inspection: Inspection) -> Pixels:
     zooms = [_fit(zoom, side) for zoom in zoom_peak(inspection)]
     parts = [main, _joined(zooms, axis=1 if is_wide else 0)]
     body = _joined(parts, axis=0 if is_wide else 1)
-    head = _headline(inspection, body.shape[1])
+    head = _headline(inspection, max(NARROWEST, body.shape[1]))
     return cv2.copyMakeBorder(
         _joined([head, body], axis=0), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=GROUND
     ).astype(np.uint8)

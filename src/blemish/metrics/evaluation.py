@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blemish.files import write_whole
-from blemish.messages import lines, message, pad
+from blemish.messages import columns, lines, message, pad
 from blemish.metrics.ranking import Curve
 from blemish.names import printable
 
@@ -145,11 +145,11 @@ class Evaluation:
         """A row for each defect type, as text; empty if there is none."""
         if not self.by_type:
             return ""
-        header, *_ = rows = self._rows()
-        width = max(len(row[0]) for row in rows)
+        rows = self._rows()
+        widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
         return "\n".join(
-            f"{row[0]:<{width}}"
-            + "".join(f"  {cell:>{len(key)}}" for cell, key in zip(row[1:], header[1:], strict=True))
+            pad(row[0], widths[0])
+            + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
             for row in rows
         )
 

@@ -158,8 +158,8 @@ def _score_axis(scores: Numbers, labels: NDArray[np.integer], threshold: float) 
 
 
 def _score_ticks(axis: ScoreAxis, low: float, high: float) -> list[tuple[float, str]]:
-    """Places and labels of about seven round scores."""
-    ticks: dict[str, float] = {}
+    """Places and labels of up to eight round scores, far enough apart for their labels."""
+    ticks: list[tuple[float, str]] = []
     step = (high - low) / 7
     for number in range(8):
         at = low + number * step
@@ -167,9 +167,9 @@ def _score_ticks(axis: ScoreAxis, low: float, high: float) -> list[tuple[float, 
         places = -math.floor(math.log10(distance))
         score = round(axis.score(at), min(places, 300))
         at = math.asinh((score - axis.threshold) / axis.unit)
-        if low <= at <= high:
-            ticks.setdefault(f"{score:.6g}", at)
-    return [(at, label) for label, at in ticks.items()]
+        if low <= at <= high and all(abs(at - other) > 0.6 * step for other, _ in ticks):
+            ticks.append((at, f"{score:.6g}"))
+    return ticks
 
 
 def draw_curve(x: Numbers, y: Numbers, x_end: float = 1.0) -> Curve:
