@@ -71,7 +71,6 @@ class Backbone(nn.Module):
             self.strides = (self.network.patch,) * len(self.layers)
             self.halo = None
         elif base.startswith(TIMM):
-            self._check_layers(base, tuple(range(8)))
             self.network = TimmNetwork(base, self.layers, pretrained, RANDOM_SEED)
             self.normalise = Normalise(self.network.mean, self.network.std)
             self.strides = self.network.strides
