@@ -25,6 +25,7 @@ import blemish as blemish_package
 from blemish import __version__, errors
 from blemish.cli.main import COMMANDS, blemish
 from blemish.cli.methods import summary
+from blemish.data.layouts import LAYOUTS
 from blemish.messages import CATALOGUES, DOMAIN
 from blemish.methods import CATALOGUE as METHODS
 from blemish.plugins import find_method
@@ -88,6 +89,8 @@ def texts() -> Iterator[Text]:
     yield from of_commands()
     for record in records():
         yield from (field.description for field in record.model_fields.values() if field.description)
+    for layout in LAYOUTS.values():
+        yield from filter(None, (layout.looks_like, layout.without_masks))
     for name in METHODS:
         method = find_method(name)
         yield summary(method)

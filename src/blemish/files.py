@@ -36,9 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     in_place = _is_special(path)
     target = path if in_place else resolved(path)
-    folder = Path(tempfile.gettempdir()) if in_place else target.parent
-    # The name does not contain the target's, which may be as long as the file system allows.
-    temporary = folder / f".{uuid.uuid4().hex}.partial"
+    temporary = _aside(Path(tempfile.gettempdir()) if in_place else target.parent)
     try:
         with _disk_errors_name(path, temporary):
             _require_no_folder(target)
@@ -72,7 +70,7 @@ def store(folder: Path, name: str, write: Callable[[Path], None]) -> str:
     Returns:
         The sha256 in hex; `stored_path` gives the file.
     """
-    temporary = folder / f".{uuid.uuid4().hex}.partial"
+    temporary = _aside(folder)
     try:
         with _disk_errors_name(folder, temporary):
             temporary.touch()
@@ -136,7 +134,7 @@ def require_writable_file(path: Path) -> None:
         return
     target = resolved(path)
     _require_no_folder(target)
-    temporary = target.with_name(f".{uuid.uuid4().hex}.partial")
+    temporary = _aside(target.parent)
     temporary.touch()
     temporary.unlink()
 
@@ -149,7 +147,7 @@ def require_writable_folder(path: Path) -> None:
     """
     is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
-    temporary = path / f".{uuid.uuid4().hex}.partial"
+    temporary = _aside(path)
     try:
         temporary.touch()
         temporary.unlink()
@@ -167,6 +165,11 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _aside(folder: Path) -> Path:
+    """A new name for a temporary file; it does not contain the target's, which may be as long as the system allows."""
+    return folder / f".{uuid.uuid4().hex}.partial"
 
 
 def _with_digest(path: Path, sha256: str) -> Path:

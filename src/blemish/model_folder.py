@@ -142,10 +142,13 @@ def undo(folder: Path | str) -> Manifest:
 
 
 def _remove_unnamed(folder: Path) -> None:
-    """Remove files of former manifests and of writers that were killed."""
+    """Remove files of former manifests and of writers that were killed; nothing if a manifest cannot be read."""
     keep = set()
     for name in (FILE, FORMER):
         if (folder / name).is_file():
-            manifest = read_manifest(folder, name)
-            keep |= {stored_path(folder, file, sha256) for file, sha256 in manifest.files.items()}
+            try:
+                files = read_manifest(folder, name).files
+            except ModelError:
+                return
+            keep |= {stored_path(folder, file, sha256) for file, sha256 in files.items()}
     remove_stored(folder, (WEIGHTS, GRAPH), keep)

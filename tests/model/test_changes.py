@@ -122,6 +122,17 @@ def test_remains_of_a_killed_writer_are_removed_by_the_next_change(folder: Path)
     assert set(files(folder)) == kept
 
 
+@pytest.mark.parametrize("name", [FILE, FORMER])
+def test_nothing_is_removed_and_no_other_error_raised_if_a_manifest_cannot_be_read(
+    folder: Path, name: str
+) -> None:
+    (folder / name).write_text("{", "utf-8")
+    before = files(folder)
+    with pytest.raises(OSError, match="no space left"), changing(folder):
+        raise OSError("no space left")
+    assert files(folder) == before
+
+
 def test_reader_of_a_model_that_is_replaced_reads_it_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

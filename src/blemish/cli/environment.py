@@ -96,37 +96,31 @@ def problems() -> Iterator[str]:
     distributions = opencv_distributions()
     if len(distributions) > 1:
         keep = distributions[0]
-        yield (
-            message(
-                "{distributions} are installed and overwrite each other. Uninstall all of them, then "
-                "install one: pip uninstall {again}, pip install {keep}",
-                distributions=" and ".join(distributions),
-                again=" ".join(distributions),
-                keep=keep,
-            )
+        yield message(
+            "{distributions} are installed and overwrite each other. Uninstall all of them, then "
+            "install one: pip uninstall {again}, pip install {keep}",
+            distributions=" and ".join(distributions),
+            again=" ".join(distributions),
+            keep=keep,
         )
     quota, threads = cpu_quota(), thread_counts().get("torch", 1)
     if quota is not None and threads > max(1, quota):
-        yield (
-            message(
-                "The container may use {quota:g} CPUs, but torch computes with {threads} threads, which wait for each "
-                "other. Set OMP_NUM_THREADS={wanted}.",
-                quota=quota,
-                threads=threads,
-                wanted=max(1, int(quota)),
-            )
+        yield message(
+            "The container may use {quota:g} CPUs, but torch computes with {threads} threads, which wait for each "
+            "other. Set OMP_NUM_THREADS={wanted}.",
+            quota=quota,
+            threads=threads,
+            wanted=max(1, int(quota)),
         )
     folder = temporary_folder()
     if folder is None:
         yield message("There is no folder for temporary files. Set TMPDIR to a folder that can be written.")
     elif (free := shutil.disk_usage(folder).free) < SMALLEST_TEMPORARY:
-        yield (
-            message(
-                "{folder} has {free:.1f} GiB free, too little for the patches of a large data set. "
-                "Set TMPDIR to a folder on a larger disk.",
-                folder=folder,
-                free=free / 2**30,
-            )
+        yield message(
+            "{folder} has {free:.1f} GiB free, too little for the patches of a large data set. "
+            "Set TMPDIR to a folder on a larger disk.",
+            folder=folder,
+            free=free / 2**30,
         )
     yield from _cache_problems()
 
@@ -138,19 +132,15 @@ def _cache_problems() -> Iterator[str]:
     except ImportError:
         return  # without the extra `train`, nothing is compiled and no weights are downloaded
     if not is_cached():
-        yield (
-            message(
-                "Neither the installation nor the home folder can be written, so the compiled loops are not kept and "
-                "every start compiles them again. Set NUMBA_CACHE_DIR to a folder that can be written."
-            )
+        yield message(
+            "Neither the installation nor the home folder can be written, so the compiled loops are not kept and "
+            "every start compiles them again. Set NUMBA_CACHE_DIR to a folder that can be written."
         )
     folder = cache_folder()
     existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
-        yield (
-            message(
-                "{folder} cannot be written, so no weights can be downloaded. Put weight files into a folder and set "
-                "BLEMISH_WEIGHTS to it.",
-                folder=folder,
-            )
+        yield message(
+            "{folder} cannot be written, so no weights can be downloaded. Put weight files into a folder and set "
+            "BLEMISH_WEIGHTS to it.",
+            folder=folder,
         )

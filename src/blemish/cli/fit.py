@@ -20,7 +20,7 @@ from blemish.cli.options import (
     to_pixels,
     to_size_or_auto,
 )
-from blemish.messages import Message, message
+from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
@@ -190,7 +190,8 @@ def command(
             progress=progress,
         )
         model.save(output)
-    click.echo(message("{summary}\nModel: {output}", summary=Message(model.summary()), output=output))
+    click.echo(model.summary())
+    click.echo(message("Model: {model}", model=output))
     if onnx:  # after the model is there and named, so that a failure costs no more than the graph
         model.save(output, onnx=True)
 

@@ -79,7 +79,7 @@ def command(
         for result, problem in results:
             _print(result, as_json)
             if problem:
-                click.echo(message("Error: {problem}", problem=problem), err=True)
+                click.echo(message("Error: {error}", error=problem), err=True)
             done += 1
             failed += bool(problem) or not isinstance(result, Inspection)
             ng += isinstance(result, Inspection) and result.verdict == "NG"

@@ -81,9 +81,8 @@ def command(
     if reverts:
         if paths or remove_like is not None:
             raise click.UsageError(message("--undo takes no images. Give it alone."))
-        click.echo(
-            message("{describe}\nModel: {model}", describe=undo(model).calibration.describe(), model=model)
-        )
+        click.echo(undo(model).calibration.describe())
+        click.echo(message("Model: {model}", model=model))
         return
     if not paths and remove_like is None:
         raise click.UsageError(

@@ -1,4 +1,4 @@
-"""Checks of image files before training."""
+"""Checks of images before training."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
 
+import numpy as np
+
 from blemish.data.images import read_image
-from blemish.errors import DataError
+from blemish.data.loading import Images
+from blemish.errors import DataError, MethodError
 from blemish.types import Progress, no_progress
 
 
@@ -38,3 +41,20 @@ def _unreadable(path: Path) -> str:
     except DataError as error:
         return str(error)
     return ""
+
+
+def require_different(images: Images) -> None:
+    """Check that not all images have the same pixels; the first two usually tell.
+
+    Raises:
+        MethodError: If they have.
+    """
+    if len(images) < 2:
+        return
+    first = images[0]
+    if all(np.array_equal(first, images[index], equal_nan=True) for index in range(1, len(images))):
+        raise MethodError(
+            "All {count} training images have the same pixels, so nothing is known about how normal parts differ. "
+            "Give images of different parts.",
+            count=len(images),
+        )

@@ -13,7 +13,6 @@ from blemish.data.find import natural_order
 from blemish.data.images import content_fingerprint
 from blemish.errors import BlemishWarning
 from blemish.messages import message
-from blemish.names import printable
 from blemish.types import Progress, Sample, no_progress
 
 HASH_DIGITS = 16
@@ -71,7 +70,11 @@ def without_copies(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> lis
     copies = [samples[index].path for index in order if first[hashes[samples[index].path]] != index]
     if copies:
         copy, original = copies[0], samples[first[hashes[copies[0]]]].path
-        same = "is listed twice" if copy == original else f"has the same bytes as {printable(original)}"
+        same = (
+            message("is listed twice")
+            if copy == original
+            else message("has the same bytes as {original}", original=original)
+        )
         warnings.warn(
             message(
                 "{count} of {total} images are copies of others and left out: the first, {copy}, "

@@ -138,7 +138,7 @@ def _require_all_masks(dataset: Dataset) -> None:
             total=len(anomalous),
             without=without[0],
             lacks_mask=layout.lacks_mask(without[0]),
-            without_masks=layout.without_masks,
+            without_masks=message(layout.without_masks),
         )
 
 

@@ -19,7 +19,6 @@ from blemish.data.labels import NORMAL_WORDS_LISTED, is_defect_word, is_normal_w
 from blemish.errors import BlemishWarning, DataError
 from blemish.files import resolved
 from blemish.messages import message
-from blemish.names import printable
 from blemish.types import Sample, Split
 
 TEST_EVERY = 5
@@ -136,7 +135,7 @@ def find_layout(path: Path) -> str:
             require_searchable(folder)
         names = sorted(entry.name for entry in path.iterdir())
     found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else message("nothing")
-    expected = "; ".join(f"{layout.looks_like} ({name})" for name, layout in LAYOUTS.items())
+    expected = "; ".join(f"{message(layout.looks_like)} ({name})" for name, layout in LAYOUTS.items())
     raise DataError(
         "{path} has no known layout. Found: {found}. Expected one of: {expected}. "
         "Arrange the images like one of these, or name the layout with --layout.",
@@ -256,9 +255,10 @@ def _is_visa(path: Path) -> bool:
 
 def _mask_names(image: Path) -> str:
     folder = image.parents[2] / "ground_truth" / image.parent.name
-    return (
-        f"there is neither {printable(folder / image.stem)}_mask.png nor {printable(image.stem)}.png, with any "
-        "image suffix"
+    return message(
+        "there is neither {name}_mask.png nor {stem}.png, with any image suffix",
+        name=folder / image.stem,
+        stem=image.stem,
     )
 
 
@@ -269,7 +269,7 @@ def _found(samples: list[Sample], path: Path) -> list[Sample]:
 
 
 def _no_mask_listed(_: Path) -> str:
-    return "its cell in the column mask is empty"
+    return message("its cell in the column mask is empty")
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -192,7 +192,8 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
         state = _load(path)
         reason = _what_is_wrong(state, path.stat().st_size)
     except Exception as error:  # a damaged or malicious file can make torch.load raise anything
-        raise _refused(path, f"reading it fails with {type(error).__name__}") from error
+        reason = message("reading it fails with {kind}", kind=type(error).__name__)
+        raise _refused(path, reason) from error
     if reason:
         raise _refused(path, reason)
     return {name: tensor.detach() for name, tensor in state.items()}
@@ -226,19 +227,21 @@ def _load(path: Path) -> Any:
 def _what_is_wrong(state: Any, file_size: int) -> str:
     """The reason why a value is not a flat dictionary of plain tensors; empty if it is one."""
     if not isinstance(state, dict):
-        return "it holds no dictionary of tensors"
+        return message("it holds no dictionary of tensors")
     storages: dict[int, int] = {}
     for name, tensor in state.items():
         if not isinstance(name, str):
-            return f"the name of its entry {name!r:.80} is not text"
+            return message("the name of its entry {name!r:.80} is not text", name=name)
         if type(tensor) not in (Tensor, nn.Parameter):
-            return f"its entry {name!r:.80} is not a tensor"
+            return message("its entry {name!r:.80} is not a tensor", name=name)
         if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
-            return f"its entry {name!r:.80} is not a dense tensor of float32, float16 or int64"
+            return message(
+                "its entry {name!r:.80} is not a dense tensor of float32, float16 or int64", name=name
+            )
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
         if tensor.nbytes > storage.nbytes():
-            return f"its entry {name!r:.80} has more elements than are stored"
+            return message("its entry {name!r:.80} has more elements than are stored", name=name)
     if sum(storages.values()) > file_size:
-        return "it describes more numbers than it holds"
+        return message("it describes more numbers than it holds")
     return ""

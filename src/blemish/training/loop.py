@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.data.cache import CacheBudget
+from blemish.data.checks import require_different
 from blemish.data.loading import Images, stacked
 from blemish.errors import DivergedError, MethodError
 from blemish.methods.base import Method
@@ -23,7 +24,8 @@ Value = TypeVar("Value")
 DEFAULT_BUDGET = CacheBudget()
 EXPLODED = 1e6
 """Training has diverged if a loss is this many times as large as in the first step."""
-HELD_OUT = "held_out"  # the name, among the losses, of that on held-out images
+HELD_OUT = "held_out"
+"""Name, among the losses, of the loss on held-out images."""
 
 
 @dataclass(slots=True)
@@ -62,10 +64,12 @@ def learn(
         device: Device of the tensors, e.g. "cpu" or "cuda".
         budget: Memory and disk for prepared images.
         checkpoint: Where the state of unfinished training is saved and resumed from.
-        watch, progress: Called with the losses of every epoch; with the number of batches done in each phase.
+        watch: Called with the losses of every epoch.
+        progress: Called with the number of batches done in each phase.
 
     Raises:
-        MethodError: If there is no image, all are equal, or the method has begun before or does not fit them.
+        MethodError: If there is no image, all images are equal, the method has begun to learn before, its epochs or
+            steps are negative, or its losses and optimizers do not have the same names.
         DivergedError: If a loss becomes infinite, NaN or far larger than in the first step.
         ModelError: If the checkpoint belongs to another training.
     """
@@ -82,7 +86,7 @@ def learn(
         raise MethodError(
             "{name} does not use auxiliary images. Leave them out, or choose another method.", name=name
         )
-    _require_different(images)
+    require_different(images)
     method.begin()
     history = History()
     method.to(device).progress = progress
@@ -100,17 +104,6 @@ def learn(
     method.progress, method.auxiliary = no_progress, None
     method.learned = torch.ones(1, device=device)
     return history
-
-
-def _require_different(images: Images) -> None:
-    """Check that not all images have the same pixels; the first two usually tell."""
-    equal = (np.array_equal(images[0], images[index], equal_nan=True) for index in range(1, len(images)))
-    if len(images) > 1 and all(equal):
-        raise MethodError(
-            "All {n} training images have the same pixels, so nothing is known about how normal parts differ. "
-            "Give images of different parts.",
-            n=len(images),
-        )
 
 
 def update_method(
