@@ -2,12 +2,15 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
 import blemish
 from blemish import progress
+from blemish.messages import message
 from blemish.progress import Lines
+from tiny_product import labelled_samples, normal_samples
 
 
 class Clock:
@@ -90,3 +93,18 @@ def test_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with blemish.progress_bars() as report:
         report("collecting", 1, 3)
         report("collecting", 2, 3)
+
+
+def test_every_phase_has_a_chinese_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "zh")
+    phases: dict[str, None] = {}
+
+    def record(phase: str, done: int, total: int | None, note: str = "", /) -> None:
+        phases[phase] = None
+
+    samples = normal_samples(tmp_path, 8)
+    trained = blemish.fit(blemish.AutoEncoder(steps=2, size=32), samples, progress=record)
+    blemish.fit("pca", samples, progress=record)
+    blemish.evaluate(trained, labelled_samples(tmp_path / "test"), progress=record)
+    assert {"training", "finishing", "collecting", "calibrating", "evaluating"} <= phases.keys()
+    assert [phase for phase in phases if message(phase) == phase] == []

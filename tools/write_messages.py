@@ -97,6 +97,7 @@ def texts() -> Iterator[Text]:
         yield from (one.meaning for one in method.declared.arguments.values())
         if method.auxiliary_use:
             yield method.auxiliary_use
+    yield from ("required", "collecting", "finishing")  # click and training pass them on as values
     for path in sorted(Path(click.__file__).parent.glob("*.py")):
         yield from called(path, {"_", "ngettext"})
 

@@ -76,4 +76,5 @@ def _position(done: int, total: int | None, seconds: float, newly: int) -> str:
         return str(done)
     if newly <= 0:
         return f"{done}/{total}"
-    return f"{done}/{total}, about {seconds / newly * (total - done):.0f} s left"
+    left = message("about {seconds:.0f} s left", seconds=seconds / newly * (total - done))
+    return f"{done}/{total}, {left}"

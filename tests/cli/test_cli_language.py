@@ -26,6 +26,13 @@ def test_help_in_chinese_fits_the_terminal(command: list[str]) -> None:
     assert [line for line in shown.partition("--help ")[0].splitlines() if columns(line) > 80] == []
 
 
+def test_facts_and_metrics_have_chinese_names() -> None:
+    shown = run("doctor", language="zh_CN.UTF-8").stdout
+    names = {line.split()[0] for line in shown.splitlines() if line}
+    assert {"计算机", "依赖", "线程", "临时文件夹", "权重"} <= names
+    assert "必填" in run("fit", "--help", language="zh_CN.UTF-8").stdout
+
+
 def test_click_speaks_the_same_language() -> None:
     assert "错误：" in run("fit", language="zh_CN.UTF-8").stderr
     assert "Error: Missing argument 'METHOD'." in run("fit", language="en_US.UTF-8").stderr

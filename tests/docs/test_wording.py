@@ -18,18 +18,24 @@ NOT_PROSE = re.compile(r"\||#|<!--|(\s*[-*] )?(!?\[[^\]]*\]\([^)]*\)|<?https://\
 """The start of a table's row, a heading or a comment, or a line that is one link."""
 
 PATHS = pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-SOURCES = sorted([*SOURCE.rglob("*.py"), *SOURCE.rglob("*.j2")])
+SOURCES = sorted(path for suffix in ("py", "j2", "po") for path in SOURCE.rglob(f"*.{suffix}"))
 
 
 def words_to_avoid() -> list[str]:
-    """The last column of the glossary."""
-    return [row[-1] for row in tables(read(GLOSSARY))[0][1:] if row[-1]]
+    """The last column of the glossary, where 、 stands between two words."""
+    return [word for row in tables(read(GLOSSARY))[0][1:] for word in row[-1].split("、") if word]
 
 
 def avoided_words(text: str, words: list[str]) -> list[str]:
-    """Occurrences of `words` outside of code blocks, in singular or plural, also across a line break."""
-    patterns = [r"\s+".join(map(re.escape, word.split())) for word in words]
-    return re.findall(rf"\b(?:{'|'.join(patterns)})s?\b", without_code(text), re.IGNORECASE)
+    """Occurrences of `words` outside of code blocks, in singular or plural, also across a line break.
+
+    Chinese is written without spaces, so a Chinese word is found within others, too.
+    """
+    patterns = {word: r"\s+".join(map(re.escape, word.split())) for word in words}
+    either = "|".join(
+        rf"\b{pattern}s?\b" if word.isascii() else pattern for word, pattern in patterns.items()
+    )
+    return re.findall(either, without_code(text), re.IGNORECASE)
 
 
 def columns(line: str) -> int:
@@ -41,6 +47,12 @@ def wide_lines(text: str) -> list[str]:
     """Lines of prose, not generated, with more than 100 columns."""
     lines = without_code(without_generated_parts(text)).splitlines()
     return [line for line in lines if columns(line) > MAX_COLUMNS and not NOT_PROSE.match(line)]
+
+
+def half_width_marks(text: str) -> list[str]:
+    """ASCII punctuation beside a Chinese character, outside of code."""
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)|<!--.*?-->", "`", without_code(text))
+    return re.findall(r".?[\u3400-\u9fff][,;:?!()]|[,;:?!()][\u3400-\u9fff].?", prose)
 
 
 def prose_of(source: str) -> str:
@@ -60,7 +72,7 @@ def prose_of(source: str) -> str:
 
 
 def test_the_glossary_names_words_to_avoid() -> None:
-    assert {"picture", "made wrong", "learned by heart"} <= set(words_to_avoid())
+    assert {"picture", "made wrong", "learned by heart", "人工缺陷", "标定"} <= set(words_to_avoid())
 
 
 def test_words_are_found_whole_and_outside_of_code() -> None:
@@ -71,6 +83,12 @@ def test_words_are_found_whole_and_outside_of_code() -> None:
         "made\nwrong",
     ]
     assert avoided_words("pictured, unmade wrong\n```text\na picture\n```\n", words) == []
+    assert avoided_words("被标定过的阈值", [*words, "标定"]) == ["标定"]
+
+
+def test_half_width_marks_are_found_beside_chinese() -> None:
+    assert half_width_marks("先学习,再检测") == ["学习,"]
+    assert half_width_marks("见[校准](a,b.md)：`图,像`。\n```sh\n图,像\n```\n") == []
 
 
 @pytest.mark.parametrize(
@@ -124,6 +142,11 @@ def test_no_page_says_what_the_glossary_avoids(path: Path) -> None:
 def test_no_source_says_what_the_glossary_avoids(path: Path) -> None:
     text = path.read_text("utf-8")
     assert avoided_words(prose_of(text) if path.suffix == ".py" else text, words_to_avoid()) == []
+
+
+@pytest.mark.parametrize("path", [path for path in markdown_files() if ".zh-CN" in path.name], ids=str)
+def test_chinese_has_full_width_punctuation(path: Path) -> None:
+    assert half_width_marks(path.read_text("utf-8")) == []
 
 
 @PATHS

@@ -30,7 +30,7 @@ def command() -> None:
     The exit code is 1 if blemish cannot work at all.
     """
     for name, value in facts():
-        click.echo(f"{pad(message(name), 20)} {value}")
+        click.echo(f"{pad(name, 20)} {value}")
     broken, others = find_problems()
     click.echo()
     for problem in (*broken, *others):
@@ -43,14 +43,21 @@ def command() -> None:
 
 def facts() -> Iterator[tuple[str, str]]:
     """Name and value of each fact about the installation and the computer."""
-    yield "blemish", f"{version('blemish')} in {Path(__file__).parents[1]}"
-    yield "python", f"{platform.python_version()} on {platform.platform()}"
+    yield (
+        "blemish",
+        message("{version} in {folder}", version=version("blemish"), folder=Path(__file__).parents[1]),
+    )
+    yield (
+        "python",
+        message("{version} on {system}", version=platform.python_version(), system=platform.platform()),
+    )
     memory = memory_bytes()
-    size = "unknown memory" if memory is None else f"{memory / 2**30:.1f} GiB of memory"
-    yield "computer", f"{os.cpu_count()} CPUs, {size}"
+    size = message("unknown memory") if memory is None else environment.memory_size(memory)
+    yield message("computer"), message("{count:g} CPUs", count=os.cpu_count()) + f", {size}"
+    absent = message("(absent)")
     for extra in ("", *LISTED_EXTRAS):
-        listed = ", ".join(f"{name} {version_of(name) or '(absent)'}" for name in requirements()[extra])
-        yield (f"extra {extra}" if extra else "needs"), listed
+        listed = ", ".join(f"{name} {version_of(name) or absent}" for name in requirements()[extra])
+        yield (message("extra {name}", name=extra) if extra else message("needs")), listed
     yield from environment.facts()
     yield from _torch_facts()
     for name in sorted(os.environ):
@@ -64,10 +71,10 @@ def _torch_facts() -> Iterator[tuple[str, str]]:
         from blemish.runtimes.torch import available_devices
     except ImportError:
         return
-    yield "devices", ", ".join(available_devices())
+    yield message("devices"), ", ".join(available_devices())
     for folder in weights.folders():
         files = sorted(path.name for path in _weight_files(folder))
-        yield "weights", f"{folder}: {', '.join(files) or 'none'}"
+        yield message("weights"), f"{folder}: {', '.join(files) or message('none')}"
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -22,17 +22,29 @@ SMALLEST_TEMPORARY = 2 * 2**30
 def facts() -> Iterator[tuple[str, str]]:
     """Name and value of each fact."""
     installed = [f"{name} {version(name)}" for name in opencv_distributions()]
-    yield "opencv", ", ".join(installed) or ("absent" if opencv_problem() else "not installed by pip")
-    yield "threads", ", ".join(f"{name} {count}" for name, count in thread_counts().items()) or "unknown"
+    absent = message("absent" if opencv_problem() else "not installed by pip")
+    yield message("opencv"), ", ".join(installed) or absent
+    threads = ", ".join(f"{name} {count}" for name, count in thread_counts().items())
+    yield message("threads"), threads or message("unknown")
     limits = [
-        f"{cpus:g} CPUs" if (cpus := cpu_quota()) is not None else "",
-        f"{memory / 2**30:.1f} GiB of memory" if (memory := memory_limit()) is not None else "",
+        message("{count:g} CPUs", count=cpus) if (cpus := cpu_quota()) is not None else "",
+        memory_size(memory) if (memory := memory_limit()) is not None else "",
     ]
-    yield "container limits", ", ".join(filter(None, limits)) or "none"
-    folder = temporary_folder()
-    free = f"{folder}, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free" if folder else "none"
-    yield "temporary folder", free
-    yield "output encoding", getattr(sys.stdout, "encoding", None) or "unknown"
+    yield message("container limits"), ", ".join(filter(None, limits)) or message("none")
+    yield message("temporary folder"), _free_space(temporary_folder())
+    yield message("output encoding"), getattr(sys.stdout, "encoding", None) or message("unknown")
+
+
+def memory_size(size: int) -> str:
+    """Bytes of memory in words."""
+    return message("{size:.1f} GiB of memory", size=size / 2**30)
+
+
+def _free_space(folder: Path | None) -> str:
+    if folder is None:
+        return message("none")
+    free = shutil.disk_usage(folder).free
+    return message("{folder}, {free:.1f} GiB free", folder=folder, free=free / 2**30)
 
 
 def opencv_distributions() -> list[str]:

@@ -21,9 +21,9 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
 EXAMPLES = """\b
-blemish demo                                     try blemish on a synthetic product
-blemish fit patchcore bottle/ -o bottle.blemish  fit a model to a folder of normal images
-blemish inspect bottle.blemish new/ -o maps      verdicts and heat maps
+blemish demo
+blemish fit patchcore bottle/ -o bottle.blemish
+blemish inspect bottle.blemish new/ -o heatmaps
 """
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import click
 
-from blemish.messages import columns
+from blemish.messages import columns, message
 
 OPENING, CLOSING = "（《「“‘", "，。、；：？！）》」”’…"
 """Marks that do not end a line, and that do not begin one."""
@@ -17,6 +17,14 @@ _PIECE = re.compile(
 
 class WideFormatter(click.HelpFormatter):
     """Click's help with its lines broken by columns, where click counts characters and breaks at spaces only."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write the program's name and its arguments."""
+        super().write_usage(prog, args, message("Usage: ") if prefix is None else prefix)
+
+    def write_heading(self, heading: str) -> None:
+        """Write the line above a list."""
+        self.write(" " * self.current_indent + message("{heading}:", heading=heading) + "\n")
 
     def write_text(self, text: str) -> None:
         """Write a paragraph at the current indentation."""

@@ -155,7 +155,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         """The numbers, a row for each defect type, and notes on precision and time."""
-        numbers = lines(f"{pad(message(name), 17)} {text}" for name, text in self._numbers())
+        numbers = lines(f"{pad(name, 17)} {text}" for name, text in self._numbers())
         return "\n\n".join(part for part in (numbers, self.table(), *self._notes()) if part)
 
     def __repr__(self) -> str:
@@ -176,11 +176,11 @@ class Evaluation:
         """Name and value of each number, or the reason for its absence."""
         values = {name: getattr(self, name) for name in NUMBERS}
         rows = [(n, f"– {self.reasons[n]}" if v is None else f"{v:.4f}") for n, v in values.items()]
-        return [("images", str(self.images)), *rows]
+        return [(message("images"), str(self.images)), *rows]
 
     def _rows(self) -> list[tuple[str, ...]]:
         """A header row, and a row for each defect type."""
-        rows: list[tuple[str, ...]] = [("defect type", *BY_TYPE)]
+        rows: list[tuple[str, ...]] = [(message("defect type"), message("images"), *BY_TYPE[1:])]
         for name, row in self.by_type.items():
             cells = ("–" if row[key] is None else f"{row[key]:.4f}" for key in BY_TYPE[1:])
             rows.append((name, str(row["images"]), *cells))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from blemish.errors import DataError
+from blemish.messages import message
 from blemish.metrics import bounds, overlap
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.ranking import Counts, Curve, count
@@ -108,8 +109,9 @@ class Evaluator:
         return dict(zip(names, values, strict=True)), counts.roc_curve().thinned()
 
     def _one_class_reason(self) -> str:
-        missing = "normal" if 1 in self._labels else "anomalous"
-        return f"the test set has no {missing} image, and a ranking needs both kinds"
+        if 1 in self._labels:
+            return message("the test set has no normal image, and a ranking needs both kinds")
+        return message("the test set has no anomalous image, and a ranking needs both kinds")
 
     def _pixel_metrics(
         self, reasons: dict[str, str], errors: dict[str, float]
@@ -137,18 +139,19 @@ class Evaluator:
         """The reason why pixel metrics cannot be computed; None if they can."""
         unmasked = self._unmasked.total()
         if unmasked:
-            return f"{unmasked} of {sum(self._labels)} anomalous images have no mask"
+            total = sum(self._labels)
+            return message("{count} of {total} anomalous images have no mask", count=unmasked, total=total)
         if not table.positives.any():
-            return "no pixel of the test set is marked as defective"
+            return message("no pixel of the test set is marked as defective")
         if not table.negatives.any():
-            return "every pixel of the test set is marked as defective"
+            return message("every pixel of the test set is marked as defective")
         return None
 
     def _verdict_rates(self, threshold: float | None, reasons: dict[str, str]) -> dict[str, Any]:
         scores, labels = np.array(self._scores), np.array(self._labels)
         rates: dict[str, float | None] = {"false_alarm_rate": None, "miss_rate": None}
         if threshold is None:
-            reasons |= dict.fromkeys(rates, "no image threshold was given")
+            reasons |= dict.fromkeys(rates, message("no image threshold was given"))
             return rates
         for name, label, wrong in (
             ("false_alarm_rate", 0, scores > threshold),
@@ -157,7 +160,9 @@ class Evaluator:
             if (labels == label).any():
                 rates[name] = float(wrong[labels == label].mean())
             else:
-                reasons[name] = f"the test set has no {'anomalous' if label else 'normal'} image"
+                reasons[name] = message(
+                    "the test set has no anomalous image" if label else "the test set has no normal image"
+                )
         return rates
 
     def _defect_types(self) -> list[str]:
