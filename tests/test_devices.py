@@ -12,6 +12,7 @@ from blemish import plugins
 from blemish.errors import MethodError, ModelError
 from blemish.methods.base import Method
 from blemish.model import Model
+from blemish.runtimes.onnx import OnnxRuntime
 from blemish.runtimes.torch import TorchRuntime, resolve_device
 from blemish.types import Prediction
 from tiny_product import SMALL, Average, normal_samples, tiny_model
@@ -79,6 +80,21 @@ def test_the_onnx_runtime_works_on_the_cpu_only(tmp_path: Path) -> None:
     for device in ("auto", "cpu"):
         with pytest.raises(ModelError, match=r"holds no model\.onnx"):
             blemish.load(saved, runtime="onnx", device=device)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, 0), ("3", 3), ("3,2", 3), ("", 0), ("many", 0), ("-1", 0)]
+)
+def test_the_onnx_runtime_takes_as_many_threads_as_torch(
+    value: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    saved = tiny_model(tmp_path / "parts").save(tmp_path / "m", onnx=True)
+    runtime = blemish.load(saved, runtime="onnx").runtime
+    assert isinstance(runtime, OnnxRuntime)
+    assert runtime.session.get_session_options().intra_op_num_threads == expected
 
 
 class OnGpu(TorchRuntime):

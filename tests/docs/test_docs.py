@@ -29,7 +29,17 @@ ENGLISH_AND_CHINESE = [
     ("README.md", "README.zh-CN.md"),
     ("docs/index.md", "docs/index.zh-CN.md"),
     ("docs/quick-start.md", "docs/quick-start.zh-CN.md"),
-    ("docs/troubleshooting.md", "docs/troubleshooting.zh-CN.md"),
+    *(
+        (f"docs/{name}.md", f"docs/{name}.zh-CN.md")
+        for name in (
+            "calibration",
+            "input-size",
+            "installing",
+            "other-languages",
+            "production",
+            "troubleshooting",
+        )
+    ),
 ]
 PATHS = pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
 

@@ -1,5 +1,6 @@
 """The ONNX runtime: runs an exported graph, without torch."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,11 @@ class OnnxRuntime:
                 "The ONNX runtime needs the extra `onnx`: pip install 'blemish[onnx]'."
             ) from error
         try:
-            self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = thread_count()
+            self.session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime raises classes of its own without a common base
             raise ModelError(
                 "{path} is not a graph that ONNX Runtime can run: {error}. Export the model again.",
@@ -35,3 +40,9 @@ class OnnxRuntime:
         """Score images (N, 3, h, w), RGB in [0, 1]."""
         score, anomaly_map = self.session.run(["score", "anomaly_map"], {"images": images})
         return Prediction(score, anomaly_map)
+
+
+def thread_count() -> int:
+    """Number of threads that $OMP_NUM_THREADS asks for, as PyTorch reads it; 0, one for each core, without it."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
