@@ -7,6 +7,7 @@ import pytest
 
 import blemish
 from blemish.cli.options import parse_value
+from blemish.errors import MethodError
 from tiny_product import SMALL, normal_samples
 
 
@@ -15,6 +16,24 @@ def test_seed_is_checked_before_training(tmp_path: Path, seed: Any) -> None:
     with pytest.raises(ValueError) as caught:
         blemish.fit("template", normal_samples(tmp_path, 4), preprocess=SMALL, seed=seed)
     assert str(caught.value) == f"The seed must be a whole number from 0 to below 2^64, got {seed!r}."
+
+
+@pytest.mark.parametrize("argument", ["false_alarm_rate", "hold_out_share"])
+@pytest.mark.parametrize("share", [0, 1, 2.0, -0.1, float("nan"), "x", "0.1", None])
+def test_shares_are_checked_before_training(tmp_path: Path, argument: str, share: Any) -> None:
+    wrong: dict[str, Any] = {argument: share}
+    with pytest.raises(ValueError, match="between 0 and 1") as caught:
+        blemish.fit("template", normal_samples(tmp_path, 4), preprocess=SMALL, **wrong)
+    assert f"got {share!r}." in str(caught.value)
+
+
+def test_arguments_are_a_dictionary(tmp_path: Path) -> None:
+    wrong: Any = ["layers"]
+    with pytest.raises(MethodError) as caught:
+        blemish.create_method("pca", arguments=wrong)
+    assert str(caught.value) == (
+        "Arguments are a dictionary of names and values, got list. Give one, e.g. {'layers': (2, 3)}."
+    )
 
 
 def test_largest_seed_is_kept(tmp_path: Path) -> None:

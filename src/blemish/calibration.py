@@ -9,6 +9,7 @@ score, and the requested rate cannot be reached.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import Annotated, Self
 
 import numpy as np
@@ -253,11 +254,11 @@ def require_rate(rate: float) -> None:
     Raises:
         ValueError: If it is not between `SMALLEST_RATE` and 1.
     """
-    if not SMALLEST_RATE <= rate < 1:
+    if not isinstance(rate, Real) or not SMALLEST_RATE <= rate < 1:
         raise ValueError(
             message(
-                "A false-alarm rate must be between 0 and 1 (0.01 is 1 %) and at least {smallest_rate:g}, got {rate}.",
-                smallest_rate=SMALLEST_RATE,
+                "A false-alarm rate must be between 0 and 1 (0.01 is 1 %) and at least {smallest:g}, got {rate!r}.",
+                smallest=SMALLEST_RATE,
                 rate=rate,
             )
         )

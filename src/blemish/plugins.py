@@ -122,6 +122,11 @@ def create_method(
     """
     cls = find_method(name)
     chosen = {} if preset is None else _find_preset(name, preset).arguments
+    if not isinstance(arguments, Mapping | None):
+        raise MethodError(
+            "Arguments are a dictionary of names and values, got {kind}. Give one, e.g. {{'layers': (2, 3)}}.",
+            kind=type(arguments).__name__,
+        )
     settings = {**chosen, **(arguments or {})}
     try:
         return cls(**settings)

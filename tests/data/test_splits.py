@@ -42,5 +42,5 @@ def test_hold_out_depends_on_the_seed_and_needs_two() -> None:
         ):
             hold_out(samples[:count])
     for share in (0.0, 1.0, float("nan")):
-        with pytest.raises(ValueError, match="share must lie between 0 and 1"):
+        with pytest.raises(ValueError, match="share to hold out must lie between 0 and 1"):
             hold_out(samples, share)

@@ -1,6 +1,7 @@
 """Holds out normal images, so that thresholds never depend on test data."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -27,8 +28,10 @@ def hold_out(
         DataError: Fewer than two samples.
         ValueError: The share is outside (0, 1).
     """
-    if not 0 < share < 1:
-        raise ValueError(message("share must lie between 0 and 1, got {share}.", share=share))
+    if not isinstance(share, Real) or not 0 < share < 1:
+        raise ValueError(
+            message("The share to hold out must lie between 0 and 1, got {share!r}.", share=share)
+        )
     if len(samples) < 2:
         raise DataError(
             "Found {count} different normal training image(s), but at least 2 are needed: "
