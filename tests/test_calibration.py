@@ -33,6 +33,7 @@ def calibration_of(images: int, rate: float = 0.01) -> Calibration:
         (9, 0.5, 5),
         (10, 0.99, 1),
         (999, 0.001, 999),
+        (5, 0.9999999999, 1),
     ],
 )
 def test_the_threshold_is_the_order_statistic(images: int, rate: float, rank: int) -> None:

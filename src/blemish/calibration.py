@@ -266,7 +266,7 @@ def require_rate(rate: float) -> None:
 
 def _rank(images: int, rate: float) -> int:
     """Rank of the score that is the threshold: 1 is the smallest."""
-    return min(math.ceil((images + 1) * (1 - rate) - _ROUNDING), images)
+    return max(1, min(math.ceil((images + 1) * (1 - rate) - _ROUNDING), images))
 
 
 def _images_needed(rate: float) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import blemish
+from blemish.opencv import cv2
 from markdown_text import code_blocks, read
 
 (PROGRAM,) = code_blocks(read("docs/other-languages.md"), "python")
@@ -23,8 +24,12 @@ from markdown_text import code_blocks, read
     ],
     ids=lambda argument: re.sub(r"\W+", "-", argument) or "auto",
 )
+@pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.usefixtures("in_the_world_of_the_docs")
-def test_the_program_agrees_with_the_library(preprocess: str) -> None:
+def test_the_program_agrees_with_the_library(preprocess: str, depth: int) -> None:
+    if depth == 16:
+        pixels = blemish.read_image("part_0815.png")[..., ::-1]
+        assert cv2.imwrite("part_0815.png", 257 * pixels.astype(np.uint16) + 19)
     names: dict[str, Any] = {}
     assert PROGRAM.count("data.train)") == 1
     exec(PROGRAM.replace("data.train)", f"data.train, {preprocess})"), names)

@@ -129,8 +129,8 @@ def test_too_few_images_left_after_skipping(tmp_path: Path) -> None:
         ({"false_alarm_rate": 0.0}, "A false-alarm rate must be between 0 and 1"),
         ({"false_alarm_rate": 1.0}, "A false-alarm rate must be between 0 and 1"),
         ({"false_alarm_rate": math.nan}, "A false-alarm rate must be between 0 and 1"),
-        ({"hold_out_share": 0.0}, "share must lie between 0 and 1"),
-        ({"hold_out_share": 1.0}, "share must lie between 0 and 1"),
+        ({"hold_out_share": 0.0}, "share to hold out must lie between 0 and 1"),
+        ({"hold_out_share": 1.0}, "share to hold out must lie between 0 and 1"),
     ],
 )
 def test_impossible_shares_are_refused_before_learning(tmp_path: Path, options: Any, match: str) -> None:

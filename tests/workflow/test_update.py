@@ -57,8 +57,11 @@ def test_a_cleared_false_alarm_is_no_false_alarm_afterwards_and_defects_still_ar
     assert model.inspect(draw_part(50, defect=1.0)).verdict == "NG"
 
 
-def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(tmp_path: Path) -> None:
-    model = fitted(normal_samples(tmp_path / "good", 12), coreset_ratio=1.0, neighbours=1)
+@pytest.mark.parametrize("neighbours", [1, 9])
+def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(
+    tmp_path: Path, neighbours: int
+) -> None:
+    model = fitted(normal_samples(tmp_path / "good", 12), coreset_ratio=1.0, neighbours=neighbours)
     old = model.calibration
     images = [variant(seed) for seed in range(30, 33)]
     blemish.update(model, written(tmp_path / "new", images), accept_ng=True)
@@ -69,7 +72,12 @@ def test_thresholds_rest_on_old_scores_and_on_each_new_image_without_itself(tmp_
         with torch.no_grad():
             patches = method.embed(torch.from_numpy(model.preprocess(pixels))[None]).flatten(0, 2)
         others = bank.patches[bank.origins[:, 0] != number]
-        expected.append(float(torch.cdist(patches.double(), others.double()).amin(1).max()))
+        distances = torch.cdist(patches.double(), others.double())
+        worst = int(distances.amin(1).argmax())
+        nearest = int(distances[worst].argmin())
+        support = torch.cdist(others[nearest][None], others)[0].argsort()[:neighbours]
+        weight = 1 - float(torch.softmax(distances[worst, support], 0)[0]) if neighbours > 1 else 1.0
+        expected.append(weight * float(distances[worst, nearest]))
     assert model.calibration.images == old.images + 3
     remaining = list(model.calibration.normal_scores)
     for score in old.normal_scores:
@@ -137,6 +145,7 @@ def test_a_defect_among_the_training_images_is_found_after_forgetting_it(tmp_pat
         names |= {name for name, _, _ in removal.origins}
     assert {"003.png", "004.png"} & set(kept) <= names
     assert removal.after.score > 1.3 * score
+    assert "the stated false-alarm rate may no longer hold" in removal.summary()
     assert [event.removed > 0 for event in model.manifest.history.updates] == [True] * 4
     for name, x, y in removal.origins:
         assert name in kept

@@ -128,15 +128,22 @@ class MemoryBankMethod(Method):
         """Scores from distances of any shape: the distances themselves unless overridden."""
         return distances
 
-    def image_score(self, grid: Tensor, patches: Tensor, indices: Tensor) -> Tensor:
-        """The worst patch's distance, times 1 − its softmax among the distances to its neighbour's neighbours (N,)."""
+    def image_score(
+        self, grid: Tensor, patches: Tensor, indices: Tensor, without: int | None = None
+    ) -> Tensor:
+        """The worst patch's distance, times 1 − its softmax among the distances to its neighbour's neighbours (N,).
+
+        `without` is the number of a training image whose patches are no neighbours.
+        """
         distance, worst = grid.flatten(1).max(1)  # (N,)
         if self.memory_bank.support.shape[1] == 1:
             return distance
         rows = torch.arange(grid.shape[0], device=grid.device)
         patch = patches.flatten(1, 2)[rows, worst]  # (N, D)
         nearest_index = indices.flatten(1)[rows, worst]
-        support = self.memory_bank.patches[self.memory_bank.support[nearest_index]]  # (N, b, D)
+        support = self.memory_bank.patches[
+            self.memory_bank.neighbours_of(nearest_index, without)
+        ]  # (N, b, D)
         distances = (patch[:, None] - support).square().sum(2).sqrt()
         return distance * (1 - torch.softmax(distances, 1)[:, 0])
 
@@ -167,16 +174,20 @@ class MemoryBankMethod(Method):
         return patches[inside], origins
 
     def _predicted(
-        self, patches: Tensor, distances: Tensor, indices: Tensor, visible: Tensor
+        self,
+        patches: Tensor,
+        distances: Tensor,
+        indices: Tensor,
+        visible: Tensor,
+        without: int | None = None,
     ) -> Prediction[Tensor]:
         """Scores and maps of patches (N, h, w, D), from distances and indices of their nearest neighbours (N·h·w,)."""
         grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
-        score = self.image_score(grid, patches, indices.reshape(grid.shape))
+        score = self.image_score(grid, patches, indices.reshape(grid.shape), without)
         score, grid = self.from_distances(score), self.from_distances(grid)
         return Prediction(score, upsample(grid, (visible.shape[2], visible.shape[3]), SIGMA))
 
     def _without_itself(self, patches: Tensor, visible: Tensor, number: int) -> Prediction[Tensor]:
         """The prediction for training image `number`, patches (1, h, w, D), from the bank patches of other images."""
-        return self._predicted(
-            patches, *self.memory_bank.nearest_of_others(patches.flatten(0, 2), number), visible
-        )
+        distances, indices = self.memory_bank.nearest_of_others(patches.flatten(0, 2), number)
+        return self._predicted(patches, distances, indices, visible, without=number)

@@ -21,8 +21,8 @@ _NORMAL = None  # the tally's group of normal images; no defect type can have th
 class Evaluator:
     """Takes scored images one by one, then computes all metrics.
 
-    Pixel metrics are exact while all maps together hold at most `max_rows` distinct scores; beyond that
-    they come from bins of at most 2^(s−23) relative width, s the number of dropped bits, and
+    Pixel metrics are exact while the maps hold at most `max_rows` distinct scores, counted for each defect type;
+    beyond that they come from bins of at most 2^(s−23) relative width, s the number of dropped bits, and
     `Evaluation.errors` bounds their errors. Memory stays below about 150 bytes × `max_rows`; the images
     themselves are not kept.
     """

@@ -96,6 +96,12 @@ class Removal:
                 verdict_after=after.verdict,
             )
         )
+        texts.append(
+            message(
+                "Normal parts that look like what was removed score higher now, so the stated false-alarm rate may no "
+                "longer hold: evaluate the model, or fit it again without these images."
+            )
+        )
         return lines(texts)
 
 
@@ -108,8 +114,8 @@ def update(
 ) -> Addition:
     """Learn more normal images, such as confirmed false alarms, without the earlier ones.
 
-    Thresholds then rest on the scores of the images held out by `fit`, which an update can only lower, and on the
-    leave-one-out score of each new image.
+    Thresholds then rest on the scores of the images held out by `fit`, as they were before, and on the score of each
+    new image by the model without that image.
 
     Args:
         model: Model in the torch runtime; it is modified in memory, so save it.
@@ -157,7 +163,9 @@ def update(
 def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Removal:
     """Remove from a model the features of a missed defect that training images contained.
 
-    The thresholds stay. Several calls may be needed if several training images contain such a defect.
+    The thresholds stay, but normal parts that look like what was removed score higher than before, so the stated
+    false-alarm rate no longer holds: evaluate the model. Several calls may be needed if several training images
+    contain such a defect.
 
     Args:
         model: Model in the torch runtime; it is modified in memory, so save it.

@@ -79,6 +79,14 @@ class MemoryBank(nn.Module):
         """Distances (Q,) from queries (Q, D) to their nearest patches, and these patches' indices (Q,)."""
         return self.search.nearest(queries)
 
+    def neighbours_of(self, indices: Tensor, without: int | None = None) -> Tensor:
+        """Neighbours of patches (K,), each itself first: (K, b); `without` is a training image to leave out."""
+        if without is None:
+            return self.support[indices]
+        others = (self.origins[:, 0] != without).nonzero()[:, 0]
+        distances = torch.cdist(self.patches[indices], self.patches[others])
+        return others[distances.topk(min(self.support.shape[1], len(others)), largest=False).indices]
+
     def nearest_of_others(self, queries: Tensor, image: int) -> tuple[Tensor, Tensor]:
         """`nearest` among the patches that are not from training image number `image`."""
         distances, indices = self.nearest(queries)
