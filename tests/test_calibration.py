@@ -100,7 +100,7 @@ def test_thresholds_by_hand() -> None:
     assert not calibration.with_thresholds(pixel=7).image_is_by_hand
     assert calibration.with_thresholds(pixel=7).pixel_is_by_hand
     assert by_hand.with_false_alarm_rate(0.1) == calibration
-    with pytest.raises(ValueError, match=r"^image_threshold must be a finite number, got nan\.$"):
+    with pytest.raises(ValueError, match=r"^A threshold must be a number up to 1e.30, got nan\.$"):
         calibration.with_thresholds(image=math.nan)
 
 
@@ -195,6 +195,7 @@ def test_to_dict_is_what_the_model_folder_stores() -> None:
         "image_threshold": 2.0,
         "pixel_threshold": 6.0,
         "map_typical": 0.5,
+        "outdated": False,
     }
 
 
@@ -209,7 +210,7 @@ RISING = "a list of at least one finite number, from small to large"
         ("map_typical", True, "map_typical must be a finite number, got True"),
         ("map_typical", None, "map_typical must be a finite number, got None"),
         pytest.param("map_typical", 10**400, "map_typical must be a finite number, got 10{39}", id="huge"),
-        ("false_alarm_rate", 1.0, "false_alarm_rate must be a number between 0 and 1, got 1.0"),
+        ("false_alarm_rate", 1.0, "false_alarm_rate must be a number from 1e-06 to below 1, got 1.0"),
         ("normal_scores", [], f"normal_scores must be {RISING}, got "),
         ("normal_scores", "123", f"normal_scores must be {RISING}, got "),
         ("normal_scores", {"0": 1.0}, f"normal_scores must be {RISING}, got "),

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -127,12 +128,46 @@ def test_file_of_an_earlier_version_is_found_under_its_plain_name(tmp_path: Path
 
 def test_only_what_was_stored_and_not_kept_is_removed(tmp_path: Path) -> None:
     old, new = put(tmp_path, OLD), put(tmp_path, NEW)
-    others = ["data.txt", "data.0123456789abcdeg.bin", "data.x.bin", "notes", ".hidden", ".a.partial"]
-    for name in [*others, "data.bin", f".{'0' * 32}.partial"]:
+    others = [
+        "data.bin",
+        "data.txt",
+        "data.0123456789abcdeg.bin",
+        "data.x.bin",
+        "notes",
+        ".hidden",
+        ".a.partial",
+    ]
+    for name in [*others, f".{'0' * 32}.partial"]:
         (tmp_path / name).touch()
     remove_stored(tmp_path, ["data.bin"], {stored_path(tmp_path, "data.bin", new)})
     assert set(found(tmp_path)) == {*others, f"data.{new[:16]}.bin"}
     assert old != new
+
+
+def test_a_writer_that_waits_says_so_and_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.files.PATIENCE", 0.05)
+    monkeypatch.setattr("blemish.files.LONGEST_WAIT", 0.05)
+    said = []
+    held, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path):
+            held.set()
+            may_end.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    with (
+        pytest.raises(TimeoutError, match="Another process holds it"),
+        locked(tmp_path, lambda: said.append("waits")),
+    ):
+        pass
+    may_end.set()
+    holder.join()
+    assert said == ["waits"]
+    with locked(tmp_path, lambda: said.append("again")):
+        assert said == ["waits"]
 
 
 def test_one_thread_at_a_time_holds_a_folder_and_no_lock_is_left(tmp_path: Path) -> None:

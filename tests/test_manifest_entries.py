@@ -159,7 +159,7 @@ def test_no_file_but_the_two_is_ever_named(name: str) -> None:
         ),
         (
             {"calibration": {**manifest().calibration.to_dict(), "false_alarm_rate": 1}},
-            "between 0 and 1, got 1",
+            "a number from 1e-06 to below 1, got 1",
         ),
     ],
 )

@@ -17,7 +17,9 @@ def test_rate_below_one_in_a_million_is_refused(rate: float) -> None:
         Calibration.from_normal(**ONE, false_alarm_rate=rate)
     with pytest.raises(ValueError, match=match):
         calibration.with_false_alarm_rate(rate)
-    with pytest.raises(ValueError, match=f"false_alarm_rate must be at least 1e-06, got {rate:g}"):
+    with pytest.raises(
+        ValueError, match=f"false_alarm_rate must be a number from 1e-06 to below 1, got {rate:g}"
+    ):
         calibration.changed(false_alarm_rate=rate)
 
 

@@ -1,9 +1,11 @@
 """Every place that cannot be written is refused before any work, and links and permissions stay."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,6 +20,7 @@ from blemish.cli.fit import require_output
 from blemish.errors import ModelError
 from blemish.files import store, whole_file, write_whole
 from blemish.runtimes.torch import save_weights
+from example_manifest import manifest
 from tiny_product import SMALL, Average, normal_samples
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and permissions are those of POSIX")
@@ -50,10 +53,21 @@ def test_model_can_be_replaced_from_inside_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "manifest.json").touch()
+    (tmp_path / "here" / "manifest.json").write_text(json.dumps(manifest().to_dict()))
     monkeypatch.chdir(tmp_path / "here")
     require_output(Path(name))
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="a file system of Linux")
+def test_a_file_in_shared_memory_is_replaced_and_not_rewritten() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "manifest.json"
+        path.write_text("old")
+        opened = path.open()
+        write_whole(path, "new")
+        assert (opened.read(), path.read_text()) == ("old", "new")
+        opened.close()
 
 
 def test_full_disk_is_one_error_that_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

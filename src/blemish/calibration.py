@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,8 @@ from blemish.types import Map
 
 _ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
 
+LARGEST_SCORE = 1e30
+"""Maximum of a threshold that is set by hand; scores are float32."""
 SMALLEST_RATE = 1e-6
 """Smallest false-alarm rate; it already needs a million held-out images."""
 
@@ -48,30 +50,22 @@ class Calibration(Record):
     """Scores of the held-out normal images; stored so that thresholds can be changed later."""
     normal_peaks: Rising
     """The largest value of each of their anomaly maps."""
-    false_alarm_rate: float = Field(gt=0, lt=1, description="a number between 0 and 1")
+    false_alarm_rate: float = Field(
+        ge=SMALLEST_RATE, lt=1, description=f"a number from {SMALLEST_RATE:g} to below 1"
+    )
     """Requested share of normal images that may be called NG."""
     image_threshold: Finite
     pixel_threshold: Finite
     """The peak of the same rank among the normal maps as the image threshold has among the scores."""
     map_typical: Finite
     """Median over the images of the median of the anomaly map."""
+    outdated: bool = Field(default=False, description="true or false")
+    """Whether normal images may score higher than here, since something was removed from the model afterwards."""
 
     @model_validator(mode="after")
     def _require_equal_lengths(self) -> Self:
         if len(self.normal_scores) != len(self.normal_peaks):
             raise ValueError(message("normal_scores and normal_peaks must be of equal length"))
-        return self
-
-    @model_validator(mode="after")
-    def _require_possible_rate(self) -> Self:
-        if self.false_alarm_rate < SMALLEST_RATE:
-            raise ValueError(
-                message(
-                    "false_alarm_rate must be at least {smallest_rate:g}, got {false_alarm_rate:g}",
-                    smallest_rate=SMALLEST_RATE,
-                    false_alarm_rate=self.false_alarm_rate,
-                )
-            )
         return self
 
     @classmethod
@@ -133,16 +127,19 @@ class Calibration(Record):
             [self.map_typical] * (self.images + len(scores)),
             self.false_alarm_rate,
         )
-        return more.with_thresholds(
+        return more.changed(outdated=self.outdated).with_thresholds(
             image=self.image_threshold if self.image_is_by_hand else None,
             pixel=self.pixel_threshold if self.pixel_is_by_hand else None,
         )
 
     def with_thresholds(self, *, image: float | None = None, pixel: float | None = None) -> Self:
-        """A copy with one or both thresholds set by hand."""
-        image = self.image_threshold if image is None else float(image)
-        pixel = self.pixel_threshold if pixel is None else float(pixel)
-        return self.changed(image_threshold=image, pixel_threshold=pixel)
+        """A copy with one or both thresholds set by hand.
+
+        Raises:
+            ValueError: If one is not a number up to `LARGEST_SCORE`.
+        """
+        given = {"image_threshold": image, "pixel_threshold": pixel}
+        return self.changed(**{name: _threshold(value) for name, value in given.items() if value is not None})
 
     @property
     def images(self) -> int:
@@ -204,6 +201,12 @@ class Calibration(Record):
             "expected": _percent(self.expected_false_alarm_rate),
             "bound": _percent(self.false_alarm_bound),
         }
+        if self.outdated:
+            return message(
+                "Thresholds rest on {images}, scored before something was removed from the model: how many normal "
+                "images are called NG is no longer known. Evaluate the model, or fit it again.",
+                images=given["images"],
+            )
         if self.image_is_by_hand:
             return message(
                 "The image threshold was set by hand; from {images}, expect about {expected} of "
@@ -262,6 +265,18 @@ def require_rate(rate: float) -> None:
                 rate=rate,
             )
         )
+
+
+def _threshold(value: Any) -> float:
+    if isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= LARGEST_SCORE:
+        return float(value)
+    raise ValueError(
+        message(
+            "A threshold must be a number up to {largest:g}, got {value!r:.40}.",
+            largest=LARGEST_SCORE,
+            value=value,
+        )
+    )
 
 
 def _rank(images: int, rate: float) -> int:

@@ -18,8 +18,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+PATIENCE, LONGEST_WAIT = 2.0, 600.0
+"""Seconds after which a writer that waits for another says so, and after which it gives up."""
 LOCK = ".lock"
 """Name of the file that a writer of a folder holds locked."""
+_OPEN_FILE = re.compile(r"/dev/(fd/\d+|std(in|out|err))|/proc/[^/]+/(task/\d+/)?fd/\d+")
+"""Names under which Linux gives a process its open files."""
 _DIGITS = 16
 """Hex digits of a stored file's sha256 in its name."""
 
@@ -94,33 +98,47 @@ def stored_path(folder: Path, name: str, sha256: str) -> Path:
 def remove_stored(folder: Path, names: Collection[str], keep: Collection[Path]) -> None:
     """Remove what `store` wrote under these names and what killed writers left, except the files to keep.
 
-    The caller must hold the folder `locked`.
+    A file of a plain name, without a sha256, is not from `store` and stays. The caller must hold the folder `locked`.
     """
     own = [
         re.escape(_with_digest(Path(name), "#" * _DIGITS).name).replace(r"\#", "[0-9a-f]") for name in names
     ]
-    pattern = re.compile("|".join([*own, *map(re.escape, names), r"\.[0-9a-f]{32}\.partial"]))
+    pattern = re.compile("|".join([*own, r"\.[0-9a-f]{32}\.partial"]))
     for path in folder.iterdir():
         if pattern.fullmatch(path.name) and path not in keep:
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Wait until no other process or thread holds the folder, and hold it.
+
+    Args:
+        folder: Must exist.
+        waits: Called once if that takes more than `PATIENCE` seconds.
 
     Raises:
         OSError: If the folder does not exist or cannot be written.
+        TimeoutError: If another one holds it for `LONGEST_WAIT` seconds.
     """
-    from filelock import FileLock  # loads slowly, and no inspection needs it
+    from filelock import FileLock, Timeout  # loads slowly, and no inspection needs it
 
     lock = FileLock(folder / LOCK)
-    with lock:
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        waits()
         try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows keeps files that are open
-                (folder / LOCK).unlink()  # those who wait notice, and lock the file that the next one makes
+            lock.acquire(timeout=LONGEST_WAIT)
+        except Timeout:
+            reason = "Another process holds it"
+            raise TimeoutError(errno.ETIMEDOUT, reason, os.fspath(folder / LOCK)) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps files that are open
+            (folder / LOCK).unlink()  # those who wait notice, and lock the file that the next one makes
+        lock.release()
 
 
 def require_writable_file(path: Path) -> None:
@@ -135,8 +153,9 @@ def require_writable_file(path: Path) -> None:
     target = resolved(path)
     _require_no_folder(target)
     temporary = _aside(target.parent)
-    temporary.touch()
-    temporary.unlink()
+    with _disk_errors_name(path, temporary):
+        temporary.touch()
+        temporary.unlink()
 
 
 def require_writable_folder(path: Path) -> None:
@@ -149,8 +168,9 @@ def require_writable_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     temporary = _aside(path)
     try:
-        temporary.touch()
-        temporary.unlink()
+        with _disk_errors_name(path, temporary):
+            temporary.touch()
+            temporary.unlink()
     finally:
         if is_new:
             path.rmdir()
@@ -177,8 +197,8 @@ def _with_digest(path: Path, sha256: str) -> Path:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether a path is a pipe, a device or, such as /dev/stdout, another name of an open file."""
-    names_open_file = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    """Whether a path is a pipe, a device or another name of an open file."""
+    names_open_file = _OPEN_FILE.fullmatch(os.fspath(path.absolute())) is not None
     return path.exists() and not path.is_dir() and (names_open_file or not path.is_file())
 
 

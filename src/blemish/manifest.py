@@ -163,6 +163,15 @@ class Manifest(Record):
         )
 
 
+class _Marks(BaseModel):
+    """The entries by which a manifest is told from other files of its name."""
+
+    format: Any
+    blemish: Any
+    method: Any
+    calibration: Any
+
+
 class _Format(BaseModel):
     """The entry that is read before all others."""
 
@@ -202,6 +211,15 @@ def read_manifest(folder: Path, name: str = FILE) -> Manifest:
             "{path} cannot be read as text: {error}. Copy the model folder again.", path=path, error=error
         ) from error
     return parse_manifest(text, path)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file was written by some version of blemish as a manifest, whatever has become of its values."""
+    try:
+        _Marks.model_validate_json(path.read_bytes() if path.stat().st_size <= LARGEST else b"")
+    except (OSError, ValidationError):
+        return False
+    return True
 
 
 def parse_manifest(text: str, path: Path) -> Manifest:

@@ -5,14 +5,16 @@ replaces the model. Nothing else in the folder is touched.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from blemish.errors import ModelError
+from blemish.errors import BlemishWarning, ModelError
 from blemish.files import locked, remove_stored, sha256_of, stored_path, write_whole
-from blemish.manifest import FILE, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest
+from blemish.manifest import FILE, FORMER, GRAPH, WEIGHTS, Manifest, is_manifest, read_manifest
+from blemish.messages import message
 
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ def require_replaceable(folder: Path) -> None:
     Raises:
         ModelError: If anything else is there.
     """
-    if not os.path.lexists(folder) or (folder / FILE).is_file():
+    if not os.path.lexists(folder) or is_manifest(folder / FILE):
         return
     if not folder.is_dir() or any(folder.iterdir()):  # a loop of links exists, but is no folder
         raise ModelError(
@@ -93,7 +95,8 @@ def changing(folder: Path, expected: Manifest | None = None) -> Iterator[None]:
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(folder):
+        with locked(folder, lambda: _warn_of_waiting(folder)):
+            earlier = _named_files(folder)
             if expected is not None and read_manifest(folder) != expected:
                 raise ModelError(
                     "{folder} was changed by another process since it was loaded, so nothing was written. "
@@ -103,7 +106,7 @@ def changing(folder: Path, expected: Manifest | None = None) -> Iterator[None]:
             try:
                 yield
             finally:
-                _remove_unnamed(folder)
+                _remove_unnamed(folder, earlier or set())
     finally:
         if is_new:
             with suppress(OSError):  # it is not empty
@@ -141,14 +144,38 @@ def undo(folder: Path | str) -> Manifest:
     return former
 
 
-def _remove_unnamed(folder: Path) -> None:
-    """Remove files of former manifests and of writers that were killed; nothing if a manifest cannot be read."""
-    keep = set()
+def _remove_unnamed(folder: Path, earlier: set[Path]) -> None:
+    """Remove files of former manifests and of writers that were killed; nothing if a manifest cannot be read.
+
+    `earlier` are the files that the manifests named before the change; those of early versions have plain names.
+    """
+    keep = _named_files(folder)
+    if keep is None:
+        return
+    for path in earlier - keep:
+        path.unlink(missing_ok=True)
+    remove_stored(folder, (WEIGHTS, GRAPH), keep)
+
+
+def _named_files(folder: Path) -> set[Path] | None:
+    """The files that the folder's manifests name; None if one of these cannot be read."""
+    found: set[Path] = set()
     for name in (FILE, FORMER):
         if (folder / name).is_file():
             try:
                 files = read_manifest(folder, name).files
             except ModelError:
-                return
-            keep |= {stored_path(folder, file, sha256) for file, sha256 in files.items()}
-    remove_stored(folder, (WEIGHTS, GRAPH), keep)
+                return None
+            found |= {stored_path(folder, file, sha256) for file, sha256 in files.items()}
+    return found
+
+
+def _warn_of_waiting(folder: Path) -> None:
+    warnings.warn(
+        message(
+            "Another process changes {folder}; waiting for it. If it has stopped, end it.",
+            folder=folder,
+        ),
+        BlemishWarning,
+        stacklevel=2,
+    )

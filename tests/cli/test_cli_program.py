@@ -78,6 +78,32 @@ def test_closed_streams(closed: str, code: int, said: str) -> None:
     assert bool(result.stdout) == (code == 0)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_work_is_done_with_a_closed_standard_error(made: Path, fitted: Path, tmp_path: Path) -> None:
+    program = f"{shlex.quote(sys.executable)} -m blemish"
+    part, new = next((made / "flat").iterdir()), tmp_path / "new.model"
+    for command in (
+        f"inspect {fitted} {part}",
+        f"fit variation {made}/masked -o {new} --image-size 48x64",
+        f"evaluate {fitted} {made}/masked",
+    ):
+        closed = f"{program} {command} 2>&-"
+        result = subprocess.run(["sh", "-c", closed], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, command
+        assert result.stdout, command
+    assert (new / "manifest.json").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_results_are_stored_although_nobody_reads_the_output(
+    made: Path, fitted: Path, tmp_path: Path
+) -> None:
+    program = f"{shlex.quote(sys.executable)} -m blemish"
+    command = f"{program} evaluate {fitted} {made}/masked --csv {tmp_path}/scores.csv | true"
+    subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert len((tmp_path / "scores.csv").read_text("utf-8-sig").splitlines()) > 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 @pytest.mark.parametrize("arguments", ["--help", "--version", "methods", "methods --help"])
 def test_a_full_standard_output_is_one_sentence(arguments: str) -> None:

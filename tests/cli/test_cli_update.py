@@ -79,14 +79,15 @@ def test_what_was_forgotten_is_listed_with_its_images(run: Run, model: Path, tmp
     assert lines[0].endswith(" training images:")
     assert ".png: " in lines[1]
     assert lines[1].endswith("of width and height")
-    assert lines[-2].startswith("Score # → #, threshold #: ")
+    assert lines[-3].startswith("Score # → #, threshold #: ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ((), "Nothing to do. Give normal images, a missed defect with --remove-like, or --undo."),
-        (("a.png", "--undo"), "--undo takes no images. Give it alone."),
+        (("a.png", "--undo"), "--undo takes no images and no other option. Give it alone."),
+        (("--undo", "--accept-ng"), "--undo takes no images and no other option. Give it alone."),
         (
             ("a.png", "--box", "1,2,3,4"),
             "--box is the position of the defect of --remove-like. Give both or neither.",

@@ -38,6 +38,23 @@ def updated(folder: Path, image: Path) -> Model:
     return learn_another(blemish.load(folder), image)
 
 
+@pytest.mark.parametrize("content", ['{"name": "web app", "format": 1}', "", "no JSON", "[]"])
+def test_a_foreign_manifest_makes_no_folder_a_model(folder: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "app").mkdir()
+    for name in (FILE, FORMER, GRAPH):
+        (tmp_path / "app" / name).write_text(content)
+    kept = files(tmp_path / "app")
+    with pytest.raises(ModelError, match="app exists and is not a model, so it is not overwritten"):
+        blemish.load(folder).save(tmp_path / "app")
+    assert files(tmp_path / "app") == kept
+
+
+def test_a_file_of_a_plain_name_that_no_manifest_names_stays(folder: Path) -> None:
+    (folder / GRAPH).write_text("another program's")
+    blemish.recalibrate(folder, image=5.0)
+    assert (folder / GRAPH).read_text() == "another program's"
+
+
 def test_second_of_two_updates_is_refused_and_the_first_is_kept(folder: Path, tmp_path: Path) -> None:
     first, second = (updated(folder, tmp_path / name) for name in ("new.png", "newer.png"))
     first.save(folder)

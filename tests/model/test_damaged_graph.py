@@ -68,11 +68,14 @@ def test_a_graph_of_another_kind_gives_no_verdict(
         blemish.load(folder, runtime="onnx").inspect(draw_part(1))
 
 
-@pytest.mark.parametrize("absolute", [False, True])
-def test_a_graph_reads_no_other_file(folder: Path, absolute: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = folder.parent / "secret.bin"
-    secret.write_bytes(np.ones(1, np.float32).tobytes())
-    monkeypatch.chdir(folder)
-    graph(folder, "images", ("score", "anomaly_map"), external=str(secret) if absolute else "../secret.bin")
+@pytest.mark.parametrize("name", ["../secret.bin", "{parent}/secret.bin", "secret.bin"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_graph_reads_no_other_file(
+    folder: Path, name: str, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (folder.parent, folder):
+        (place / "secret.bin").write_bytes(np.ones(1, np.float32).tobytes())
+    monkeypatch.chdir(folder if inside else folder.parent)
+    graph(folder, "images", ("score", "anomaly_map"), external=name.format(parent=folder.parent))
     with pytest.raises(ModelError, match="is not a graph that ONNX Runtime can run"):
         blemish.load(folder, runtime="onnx")

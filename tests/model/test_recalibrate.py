@@ -26,7 +26,7 @@ from tiny_product import SMALL, Average, normal_samples
     ],
 )
 def test_recalibration_changes_the_thresholds_only(
-    tmp_path: Path, changes: dict[str, float], expected: Callable[[Any], Any]
+    tmp_path: Path, changes: dict[str, Any], expected: Callable[[Any], Any]
 ) -> None:
     model = blemish.fit(
         Average(), normal_samples(tmp_path / "parts", 8), preprocess=SMALL, hold_out_share=0.5
@@ -47,8 +47,10 @@ def test_recalibration_changes_the_thresholds_only(
     [
         ({"false_alarm_rate": 0.0}, "between 0 and 1"),
         ({"false_alarm_rate": float("nan")}, "between 0 and 1"),
-        ({"image": float("nan")}, "must be a finite number"),
-        ({"pixel": float("inf")}, "must be a finite number"),
+        ({"image": float("nan")}, "must be a number up to"),
+        ({"pixel": float("inf")}, "must be a number up to"),
+        ({"image": "5"}, "must be a number up to 1e.30, got '5'"),
+        ({"pixel": True}, "must be a number up to"),
     ],
 )
 def test_impossible_thresholds_change_nothing(

@@ -126,7 +126,7 @@ def test_a_method_that_cannot_learn_on_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         MethodError, match=r"Average cannot forget a defect\. Fit it again without the images that show it\."
     ):
-        blemish.remove_like(model, written(tmp_path / "new", [variant(1)])[0])
+        blemish.remove_like(model, written(tmp_path / "new", [variant(1)])[0], (0, 0, 5, 5))
 
 
 def test_a_defect_among_the_training_images_is_found_after_forgetting_it(tmp_path: Path) -> None:
@@ -156,7 +156,14 @@ def test_a_defect_among_the_training_images_is_found_after_forgetting_it(tmp_pat
 def test_without_a_box_the_highest_scoring_place_is_taken(tmp_path: Path) -> None:
     model = fitted(normal_samples(tmp_path / "good", 8))
     (missed,) = written(tmp_path / "new", [draw_part(77, defect=1.0)])
+    with pytest.raises(
+        DataError, match=r"new0\.png is NG already, so no defect is missed\. If a part of it is"
+    ):
+        blemish.remove_like(model, missed)
+    model.manifest = model.manifest.changed(calibration=model.calibration.with_thresholds(image=1e9))
     removal = blemish.remove_like(model, missed)
+    assert "how many normal images are called NG is no longer known" in model.calibration.summary()
+    assert model.calibration.with_false_alarm_rate(0.5).outdated
     assert 1 <= len(removal.origins) < 30
     assert removal.before.score <= removal.after.score
 

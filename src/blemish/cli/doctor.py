@@ -143,7 +143,7 @@ def _variable_problems() -> Iterator[str]:
             folder=folder,
         )
     pixels = os.environ.get("BLEMISH_MAX_PIXELS")
-    if pixels and not (pixels.isdecimal() and int(pixels) > 0):
+    if pixels and not (pixels.isdecimal() and len(pixels) <= 18 and int(pixels) > 0):
         yield message(
             "BLEMISH_MAX_PIXELS is {pixels!r}. Set it to a whole number of pixels above 0, or unset it.",
             pixels=pixels,

@@ -69,13 +69,13 @@ def command(
         evaluation = evaluate(
             loaded, dataset.test, report=report, allow_blank_masks=allow_blank_masks, progress=progress
         )
+    if table is not None:
+        evaluation.write_csv(table)  # before anything is printed, which fails if nobody reads it
     if as_json:
         click.echo(json.dumps(evaluation.to_dict()))
     else:
         click.echo(f"{evaluation}\n\n{loaded.calibration.summary()}")
         if evaluation.report is not None:
             click.echo(message("Report: {path}", path=evaluation.report))
-    if table is not None:
-        evaluation.write_csv(table)
     if evaluation.report != report:  # a warning has said why it was not written
         click.get_current_context().exit(1)

@@ -30,6 +30,7 @@ def prepare_streams() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = ErrorStream(
-            sys.stderr.buffer, sys.stderr.encoding, errors="backslashreplace", line_buffering=True
+        encoding = sys.stderr.encoding
+        sys.stderr = ErrorStream(  # detached, or the old stream would close the buffer when it is collected
+            sys.stderr.detach(), encoding, errors="backslashreplace", line_buffering=True
         )

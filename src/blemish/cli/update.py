@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blemish.cli.options import device_option
-from blemish.messages import message
+from blemish.messages import lines, message
 
 if TYPE_CHECKING:
     from blemish.workflow.update import Box
@@ -22,7 +22,7 @@ def to_box(_: click.Context, param: click.Parameter, value: str | None) -> "Box 
     if value is None:
         return None
     parts = value.split(",")
-    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+    if len(parts) != 4 or not all(part.strip().isdecimal() and len(part) < 20 for part in parts):
         raise click.BadParameter(
             message(
                 "{value!r} is not a box. Write left,top,width,height in pixels, such as 310,120,40,25.",
@@ -79,8 +79,8 @@ def command(
     from blemish.workflow.update import update
 
     if reverts:
-        if paths or remove_like is not None:
-            raise click.UsageError(message("--undo takes no images. Give it alone."))
+        if paths or remove_like is not None or box is not None or accept_ng:
+            raise click.UsageError(message("--undo takes no images and no other option. Give it alone."))
         click.echo(undo(model).calibration.describe())
         click.echo(message("Model: {model}", model=model))
         return
@@ -93,12 +93,12 @@ def command(
             message("--box is the position of the defect of --remove-like. Give both or neither.")
         )
     loaded = load(model, device=device)
+    done = []
     if remove_like is not None:
-        click.echo(forget_defect(loaded, remove_like, box).summary())
+        done.append(forget_defect(loaded, remove_like, box).summary())
     if paths:
         images = list(find_images(paths))
         with progress_bars() as progress:
-            addition = update(loaded, images, accept_ng=accept_ng, progress=progress)
-        click.echo(addition.summary())
+            done.append(update(loaded, images, accept_ng=accept_ng, progress=progress).summary())
     loaded.save(model, onnx=GRAPH in loaded.manifest.files)
-    click.echo(message("Model: {model}", model=model))
+    click.echo(lines([*done, message("Model: {model}", model=model)]))

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from blemish.data.png import png_exif, require_all_rows
 from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.types import Image
@@ -73,7 +74,7 @@ def read_header(data: bytes) -> Header:
     if kind == "TIFF":
         return _read_tiff_header(data)
     image = _PLUGINS[kind](io.BytesIO(data))
-    exif = _png_exif(data) if kind == "PNG" else image.info.get("exif", b"")
+    exif = png_exif(data) if kind == "PNG" else image.info.get("exif", b"")
     return Header(
         kind=kind,
         height=image.height,
@@ -133,6 +134,8 @@ def _read_tiff_header(data: bytes) -> Header:
                     bits=bits,
                 )
             )
+        if not all((*page.dataoffsets, *page.databytecounts)):
+            raise ValueError(message("a part of its pixels was never written"))
         orientation, plain = 1, data
         tag = page.tags.get(_ORIENTATION_TAG)
         if tag is not None:
@@ -140,23 +143,6 @@ def _read_tiff_header(data: bytes) -> Header:
             upright = struct.pack(tiff.byteorder + {1: "B", 3: "H", 4: "I"}[int(tag.dtype)], 1)
             plain = data[: tag.valueoffset] + upright + data[tag.valueoffset + len(upright) :]
         return Header("TIFF", page.imagelength, page.imagewidth, orientation, bits, len(tiff.pages), plain)
-
-
-def _png_exif(data: bytes) -> bytes:
-    """The eXIf chunk, which may come before or after the pixels.
-
-    The length of every chunk is checked against the file's: OpenCV would allocate up to 4 GB for a false one.
-    """
-    exif, name, position = b"", b"", 8
-    while name != b"IEND":
-        length, name = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\xff"))
-        body = position + 8
-        position = body + length + 4
-        if position > len(data):
-            raise ValueError(message("a chunk is cut short"))
-        if name == b"eXIf":
-            exif = data[body : body + length]
-    return exif
 
 
 def _orientation(exif: bytes) -> int:
@@ -223,6 +209,8 @@ def _decode_8bit(header: Header) -> Image:
         image.im = PillowImage.new(image.mode, image.size).im
     image.load()
     image.info.pop("transparency", None)
+    if header.kind == "PNG":
+        require_all_rows(header.plain, image)
     straight = image.convert("LA") if image.mode == "La" else image
     return np.asarray(straight.convert("RGB"), np.uint8)
 

@@ -258,7 +258,7 @@ def _pixel_limit() -> int:
     text = os.environ.get("BLEMISH_MAX_PIXELS", "")
     if not text:
         return DEFAULT_MAX_PIXELS
-    if not text.isdecimal() or int(text) == 0:
+    if not text.isdecimal() or len(text) > 18 or int(text) == 0:
         raise RefusedError(
             message(
                 "was not opened: BLEMISH_MAX_PIXELS is {text!r}. "

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from blemish.errors import MissingExtraError, ModelError
 from blemish.types import Prediction
 
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
 
 class OnnxRuntime:
     """An exported graph in ONNX Runtime on the CPU."""
@@ -26,6 +28,8 @@ class OnnxRuntime:
         try:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = thread_count()
+            # Weights in other files, which no sha256 covers, are searched in a folder that does not exist.
+            options.add_session_config_entry(EXTERNAL_FOLDER, str(path / "none"))
             self.session = onnxruntime.InferenceSession(
                 path.read_bytes(), options, providers=["CPUExecutionProvider"]
             )

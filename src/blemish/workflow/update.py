@@ -173,7 +173,7 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
         box: Position of the defect in that image; default the position of the highest score.
 
     Raises:
-        DataError: If the image cannot be read or the box does not lie within it.
+        DataError: If the image cannot be read, is NG without a box, or the box does not lie within it.
         MethodError: If the method cannot forget.
         ModelError: If the model is not in the torch runtime.
     """
@@ -200,11 +200,19 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
             )
         marked[top : top + height, left : left + width] = True
     before = model.inspect(pixels)
+    if before.verdict == "NG" and box is None:
+        raise DataError(
+            "{image} is NG already, so no defect is missed. If a part of it is, give its position (box).",
+            image=image,
+        )
     removed = forget(
         runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
     )
     names = model.manifest.data.images
-    model.manifest = model.manifest.changed(history=_extended(model, started, removed=len(removed)))
+    model.manifest = model.manifest.changed(
+        calibration=model.calibration.changed(outdated=True),
+        history=_extended(model, started, removed=len(removed)),
+    )
     origins = tuple((names[number], x, y) for number, x, y in removed)
     return Removal(origins, before, model.inspect(pixels))
 
