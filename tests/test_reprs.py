@@ -105,7 +105,7 @@ def test_numbers_and_table_are_printed_together(dataset: Dataset, model: Model) 
     evaluation = blemish.evaluate(model, dataset.test)
     numbers, table, *notes = str(evaluation).split("\n\n")
     assert numbers.splitlines()[:2] == [
-        "images            9",
+        "images            9 (3 normal, 6 anomalous)",
         f"image_auroc       {evaluation.image_auroc:.4f}",
     ]
     assert table == evaluation.table()
@@ -136,7 +136,7 @@ def test_a_notebook_shows_the_numbers_as_tables(dataset: Dataset, model: Model) 
     text = evaluation._repr_html_()
     assert "<b>" not in text
     rows = {row[0]: row[1:] for row in cells(text)}
-    assert rows["images"] == ["9"]
+    assert rows["images"] == ["9 (3 normal, 6 anomalous)"]
     assert rows["miss_rate"] == [f"{evaluation.miss_rate:.4f}"]
     dent = evaluation.by_type["dent"]
     assert rows["dent"] == [
@@ -156,7 +156,7 @@ def test_a_notebook_shows_the_report_where_there_is_one(
     assert embedded is not None
     assert html.unescape(embedded[1]) == evaluation.report.read_text("utf-8")
     evaluation.report.unlink()
-    assert cells(evaluation._repr_html_())[0] == ["images", "9"]
+    assert cells(evaluation._repr_html_())[0] == ["images", "9 (3 normal, 6 anomalous)"]
 
 
 def test_an_evaluation_without_pixel_numbers_is_short_too(dataset: Dataset, model: Model) -> None:

@@ -129,8 +129,11 @@ class Manifest(Record):
         """The model's entries as text, one line each."""
         calibration, data = self.calibration, self.data
         entries = [
-            (message("method"), self.method),
-            *((f"  {name}", str(value)) for name, value in self.arguments.items()),
+            (message("method"), printable(self.method)),
+            *(
+                (f"  {printable(name)}", printable(json.dumps(value)))
+                for name, value in self.arguments.items()
+            ),
             (message("category"), printable(data.category) or "–"),
             (
                 message("learned from"),
@@ -151,7 +154,10 @@ class Manifest(Record):
             ),
             ("", calibration.summary()),
             (message("files"), ", ".join(self.files)),
-            (message("written by"), f"blemish {self.blemish}, format {self.format}"),
+            (
+                message("written by"),
+                message("blemish {version}, format {format}", version=self.blemish, format=self.format),
+            ),
         ]
         return lines(f"{pad(name, 17)} {value}" for name, value in entries)
 

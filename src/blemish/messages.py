@@ -50,6 +50,12 @@ def lines(texts: Iterable[object], indent: str = "") -> Message:
     return Message("\n".join(f"{indent}{text}" for text in texts))
 
 
+def listed(texts: Iterable[str]) -> Message:
+    """Words with commas between, and "and" before the last one."""
+    *first, last = texts
+    return Message(f"{', '.join(first)}{message(' and ')}{last}" if first else last)
+
+
 def columns(text: str) -> int:
     """Columns that a text takes on a terminal."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

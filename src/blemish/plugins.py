@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blemish.data.preprocess import Preprocess
 from blemish.errors import MethodError, MissingExtraError
+from blemish.messages import message
 from blemish.methods import CATALOGUE
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def find_method(name: str) -> "type[Method]":
     target = CATALOGUE.get(name) or _installed().get(name)
     if target is None:
         close = get_close_matches(name, method_names(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = message(" Did you mean {close!r}?", close=close[0]) if close else ""
         raise MethodError(
             "No method is called {name!r}.{hint} Choose one of: {method_names}.",
             name=name,

@@ -77,4 +77,4 @@ def _position(done: int, total: int | None, seconds: float, newly: int) -> str:
     if newly <= 0:
         return f"{done}/{total}"
     left = message("about {seconds:.0f} s left", seconds=seconds / newly * (total - done))
-    return f"{done}/{total}, {left}"
+    return message("{done}/{total}, {left}", done=done, total=total, left=left)

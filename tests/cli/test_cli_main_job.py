@@ -68,7 +68,7 @@ def test_evaluate_with_masks(run: Run, made: Path, fitted: Path, tmp_path: Path)
     text, _, calibration = result.stdout.partition(" s per image, without reading the file\n\n")
     assert calibration == f"{blemish.load(fitted).calibration.summary()}\nReport: out/report.html\n"
     lines = text.splitlines()
-    assert lines[:2] == ["images            8", "image_auroc       1.0000"]
+    assert lines[:2] == ["images            8 (4 normal, 4 anomalous)", "image_auroc       1.0000"]
     assert [line.split()[0] for line in lines[:10]] == KEYS[:10]
     at = lines.index("defect type  images  image_auroc  pixel_auroc   aupro  miss_rate")
     assert lines[at + 1].split()[:3] == ["spot", "4", "1.0000"]
@@ -113,7 +113,7 @@ def test_numbers_are_printed_though_the_report_cannot_be_written(
     monkeypatch.setattr("blemish.reports.html.write_whole", full)
     result = run("evaluate", fitted, made / "masked", "--report", "r.html")
     assert result.exit_code == 1
-    assert result.stdout.startswith("images            8\n")
+    assert result.stdout.startswith("images            8 (4 normal, 4 anomalous)\n")
     assert result.stderr.startswith("Warning: The report r.html was not written: No space left on device. ")
 
 

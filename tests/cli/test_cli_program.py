@@ -59,7 +59,7 @@ def test_python_m_blemish() -> None:
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: blemish [OPTIONS] [COMMAND] [ARGS]...\n")
-    assert "No such command 'evaluat'." in result.stderr
+    assert "No such command 'evaluat'. Did you mean 'evaluate'?" in result.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")

@@ -65,8 +65,14 @@ def test_update_is_undone(run: Run, model: Path, tmp_path: Path) -> None:
     assert run("update", model, tmp_path / "new.png", "--accept-ng").exit_code == 0
     assert blemish.load(model).manifest != before
     result = run("update", model, "--undo")
-    assert (result.exit_code, result.stdout) == (0, f"{before.calibration.describe()}\nModel: {model}\n")
+    undone = f"Undone: the model before its latest update, learned from {before.data.learned_from} images.\n"
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{undone}{before.calibration.describe()}\nModel: {model}\n",
+    )
     assert blemish.load(model).manifest == before
+    assert run("update", model, "--undo").stdout.startswith("The undo was undone: the model after its latest")
+    run("update", model, "--undo")
     assert blemish.load(model, runtime="onnx").manifest == before
 
 

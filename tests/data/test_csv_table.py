@@ -115,6 +115,23 @@ def test_csv_in_another_encoding(tmp_path: Path) -> None:
         open_dataset(tmp_path, layout="csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "path,label\na.png,good\na.png,dent\n",
+            "line 3: .*a.png is normal in one row and anomalous in another",
+        ),
+        ("path,label,label\na.png,good,dent\n", "line 1: the column 'label' stands there twice"),
+    ],
+)
+def test_csv_that_contradicts_itself_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_csv(tmp_path / "t.csv")
+
+
 cell = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), max_size=12)
 
 
@@ -122,11 +139,13 @@ cell = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]
 @given(rows=st.lists(st.tuples(st.booleans(), cell, cell), min_size=1, max_size=6))
 def test_csv_round_trip(tmp_path: Path, rows: list[tuple[bool, str, str]]) -> None:
     touch(tmp_path, "a.png")
+    touch(tmp_path, "b.png")
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(["remark", "label", "path", "category"])
     for normal, remark, category in rows:
-        writer.writerow([remark, "good" if normal else f"x {remark}", "a.png", category])
+        label = "good" if normal else f"x {remark}"
+        writer.writerow([remark, label, "a.png" if normal else "b.png", category])
     (tmp_path / "t.csv").write_text(buffer.getvalue(), encoding="utf-8", newline="")
     samples = read_csv(tmp_path / "t.csv")
     expected = Counter(

@@ -193,7 +193,7 @@ def test_to_dict_has_the_promised_keys_and_is_json() -> None:
 
 def test_printing_names_each_number_or_the_reason() -> None:
     lines = str(evaluator_of(sample_set()).compute()).splitlines()
-    assert lines[0] == "images            13"
+    assert lines[0] == "images            13 (6 normal, 7 anomalous)"
     assert lines[1].startswith("image_auroc       0.")
     assert lines[9:11] == ["miss_rate         – no image threshold was given", ""]
 

@@ -1,5 +1,6 @@
 """`blemish demo`: fit and evaluate on a synthetic product."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 IMAGE_SIZE = (320, 432)
 """Close to the images' aspect ratio; scratches are too thin for a much smaller size."""
+
+OWN = re.compile(r"\d{3}(_mask)?\.png")
+"""Names of the files that a demo writes for its product."""
 
 EXAMPLES = """\b
 blemish demo
@@ -58,6 +62,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         folder / name for name in ("plate", "model", "report.html", "heatmaps")
     )
     require_output(saved)
+    _require_own(product)
     write_product(
         product,
         train=images,
@@ -89,3 +94,16 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
             message("Report: {path}", path=report.resolve()),
         ]
     )
+
+
+def _require_own(product: Path) -> None:
+    """Check that the folder of the product holds nothing but what an earlier demo wrote."""
+    from blemish.errors import DataError
+
+    others = [path for path in product.rglob("*") if path.is_file() and not OWN.fullmatch(path.name)]
+    if others:
+        raise DataError(
+            "{folder} holds other files, such as {other}. Name another folder with -o.",
+            folder=product,
+            other=others[0],
+        )

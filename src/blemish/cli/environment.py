@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from blemish.errors import MissingExtraError
-from blemish.messages import message
+from blemish.messages import listed, message
 
 CGROUP = Path("/sys/fs/cgroup")
 NO_LIMIT = 2**60
@@ -111,7 +111,7 @@ def problems() -> Iterator[str]:
         yield message(
             "{distributions} are installed and overwrite each other. Uninstall all of them, then "
             "install one: pip uninstall {again}, pip install {keep}",
-            distributions=" and ".join(distributions),
+            distributions=listed(distributions),
             again=" ".join(distributions),
             keep=keep,
         )

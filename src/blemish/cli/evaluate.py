@@ -58,16 +58,18 @@ def command(
     from blemish.files import require_writable_file
     from blemish.model import load
     from blemish.progress import progress_bars
-    from blemish.workflow.evaluate import evaluate
+    from blemish.workflow.evaluate import evaluate, images_to_evaluate
 
     dataset = open_dataset(data, layout=layout, category=category)
     loaded = load(model, runtime=runtime, device=device)
     print_device(loaded)
+    _require_separate(table, report, data, model)
     if table is not None:
         require_writable_file(table)
+    samples = images_to_evaluate(loaded, dataset)
     with progress_bars() as progress:
         evaluation = evaluate(
-            loaded, dataset.test, report=report, allow_blank_masks=allow_blank_masks, progress=progress
+            loaded, samples, report=report, allow_blank_masks=allow_blank_masks, progress=progress
         )
     if table is not None:
         evaluation.write_csv(table)  # before anything is printed, which fails if nobody reads it
@@ -79,3 +81,19 @@ def command(
             click.echo(message("Report: {path}", path=evaluation.report))
     if evaluation.report != report:  # a warning has said why it was not written
         click.get_current_context().exit(1)
+
+
+def _require_separate(table: Path | None, report: Path | None, data: Path, model: Path) -> None:
+    """Check that the outputs replace neither each other nor what is read."""
+    from blemish.files import resolved
+    from blemish.manifest import FILE, FORMER
+
+    read = {resolved(path) for path in (data, model / FILE, model / FORMER)}
+    outputs = [path for path in (table, report) if path is not None]
+    for path in outputs:
+        if resolved(path) in read or [resolved(other) for other in outputs].count(resolved(path)) > 1:
+            raise click.UsageError(
+                message(
+                    "{path} is read, or written twice. Name another file for --csv or --report.", path=path
+                )
+            )

@@ -24,6 +24,7 @@ from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
+    from blemish.data.dataset import Dataset
     from blemish.data.preprocess import Preprocess
     from blemish.types import Sample, Watch
 
@@ -191,9 +192,20 @@ def command(
         )
         model.save(output)
     click.echo(model.summary())
+    if dataset.layout == "ok_ng":
+        click.echo(_left_for_evaluation(dataset))
     click.echo(message("Model: {model}", model=output))
     if onnx:  # after the model is there and named, so that a failure costs no more than the graph
         model.save(output, onnx=True)
+
+
+def _left_for_evaluation(dataset: "Dataset") -> str:
+    test = sum(not sample.label for sample in dataset.test)
+    return message(
+        "{test} of {count} normal images, every fifth one, are left for evaluation.",
+        test=test,
+        count=test + len(dataset.train),
+    )
 
 
 def require_output(output: Path) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from inspect import cleandoc
 from typing import Any
@@ -37,11 +38,22 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The subcommand of that name."""
         if cmd_name not in COMMANDS:
+            close = get_close_matches(cmd_name, COMMANDS, n=1)
+            if close:
+                ctx.fail(
+                    message(
+                        "No such command {name!r}. Did you mean {close!r}?", name=cmd_name, close=close[0]
+                    )
+                )
             return None
         return translated(import_module(f"blemish.cli.{cmd_name}").command)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options, of which --help and --version print."""
+        if "" in args:
+            ctx.fail(
+                message("An argument is empty, as an unset variable in quotes is. Leave it out or set it.")
+            )
         with _errors_as_sentences(ctx):
             return super().parse_args(ctx, args)
 

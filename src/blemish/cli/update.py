@@ -71,7 +71,7 @@ def command(
     The version before the update is kept; --undo makes it the present one, a second --undo reverts that.
     """
     from blemish.data.find import find_images
-    from blemish.manifest import GRAPH
+    from blemish.manifest import GRAPH, read_manifest
     from blemish.model import load
     from blemish.model_folder import undo
     from blemish.progress import progress_bars
@@ -81,8 +81,16 @@ def command(
     if reverts:
         if paths or remove_like is not None or box is not None or accept_ng:
             raise click.UsageError(message("--undo takes no images and no other option. Give it alone."))
-        click.echo(undo(model).calibration.describe())
-        click.echo(message("Model: {model}", model=model))
+        before = read_manifest(model)
+        now = undo(model)
+        returned = len(now.history.updates) < len(before.history.updates)
+        text = message(
+            "Undone: the model before its latest update, learned from {count} images."
+            if returned
+            else "The undo was undone: the model after its latest update, learned from {count} images.",
+            count=now.data.learned_from,
+        )
+        click.echo(lines([text, now.calibration.describe(), message("Model: {model}", model=model)]))
         return
     if not paths and remove_like is None:
         raise click.UsageError(

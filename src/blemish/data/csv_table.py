@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blemish.data.labels import parse_label
 from blemish.errors import DataError
+from blemish.messages import listed, message
 from blemish.types import Sample, Split
 
 
@@ -27,6 +28,7 @@ def read_table(
     """
     category = table.resolve().stem
     needed = [names[key] for key in (names if required is None else required)]
+    labels: dict[Path, int] = {}
     for line, row in _rows(table, needed):
         here = f"{table}, line {line}"
         cells = {key: row.get(column, "") for key, column in names.items()}
@@ -39,8 +41,15 @@ def read_table(
                 )
         label, defect_type = _parse_label(cells["label"], here)
         split = _parse_split(cells.get("split", ""), label, here)
+        path = _existing(cells["path"], roots, here)
+        if labels.setdefault(path, label) != label:
+            raise DataError(
+                "{here}: {path} is normal in one row and anomalous in another. Correct one of them.",
+                here=here,
+                path=path,
+            )
         yield Sample(
-            path=_existing(cells["path"], roots, here),
+            path=path,
             label=label,
             split=split,
             defect_type=defect_type,
@@ -68,16 +77,7 @@ def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         columns = [name.strip().lower() for name in next(reader, [])]
-        missing = [name for name in needed if name not in columns]
-        if missing:
-            raise DataError(
-                "{table}, line 1: no column {missing} among "
-                "{columns}. "
-                "Name the columns in the first line, with commas between.",
-                table=table,
-                missing=" and ".join(map(repr, missing)),
-                columns=", ".join(map(repr, columns)) or "nothing",
-            )
+        _require_columns(columns, needed, table)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -98,6 +98,26 @@ def _rows(table: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]
             line=reader.line_num,
             error=error,
         ) from None
+
+
+def _require_columns(columns: list[str], needed: list[str], table: Path) -> None:
+    """Check that each needed column is there, once."""
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise DataError(
+            "{table}, line 1: no column {missing} among {columns}. "
+            "Name the columns in the first line, with commas between.",
+            table=table,
+            missing=listed(map(repr, missing)),
+            columns=", ".join(map(repr, columns)) or message("nothing"),
+        )
+    twice = [name for name in needed if columns.count(name) > 1]
+    if twice:
+        raise DataError(
+            "{table}, line 1: the column {name!r} stands there twice. Rename or remove one.",
+            table=table,
+            name=twice[0],
+        )
 
 
 def _parse_label(text: str, here: str) -> tuple[int, str]:

@@ -22,6 +22,7 @@ from torch.nn import functional
 from blemish.errors import MissingExtraError, WeightsError
 from blemish.features import imagenet
 from blemish.features.imagenet import RGB
+from blemish.messages import listed
 
 logger = logging.getLogger("blemish")
 
@@ -180,7 +181,7 @@ def _find(name: str, files: Sequence[str]) -> Path:
                     "Put the model's {files} there, or name a repository: hf:OWNER/MODEL.",
                     name=name,
                     folder=folder / file,
-                    files=" and ".join(files),
+                    files=listed(files),
                 )
         return folder
     return _fetched(location, files)
@@ -247,7 +248,7 @@ def _fetched(repository: str, files: Sequence[str]) -> Path:
         "{files} of {repository} are not in Hugging Face's cache, and downloading failed: "
         "{failure} Copy that cache ($HF_HOME) from a computer that has them, or put the files into "
         "a folder and name it: hf:./FOLDER.",
-        files=" and ".join(files),
+        files=listed(files),
         repository=repository,
         failure=_sentence(failure, -1),
     ) from failure

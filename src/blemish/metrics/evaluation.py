@@ -176,7 +176,14 @@ class Evaluation:
         """Name and value of each number, or the reason for its absence."""
         values = {name: getattr(self, name) for name in NUMBERS}
         rows = [(n, f"– {self.reasons[n]}" if v is None else f"{v:.4f}") for n, v in values.items()]
-        return [(message("images"), str(self.images)), *rows]
+        defects = sum(self.image_labels)
+        counted = message(
+            "{count} ({normal} normal, {defects} anomalous)",
+            count=self.images,
+            normal=self.images - defects,
+            defects=defects,
+        )
+        return [(message("images"), counted), *rows]
 
     def _rows(self) -> list[tuple[str, ...]]:
         """A header row, and a row for each defect type."""

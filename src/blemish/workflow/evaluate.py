@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.data.content import HASH_DIGITS, content_hashes
+from blemish.data.dataset import Dataset
 from blemish.data.images import read_image, read_mask
 from blemish.data.loading import prefetch
 from blemish.errors import BlemishWarning, DataError
@@ -83,6 +84,16 @@ def evaluate(
         paths=tuple(sample.path for sample in samples),
     )
     return evaluation if report is None else _with_report(evaluation, builder, Path(report))
+
+
+def images_to_evaluate(model: Model, dataset: Dataset) -> list[Sample]:
+    """The test images; in the layout `ok_ng`, which has no split, also normal images that the model has not seen."""
+    if dataset.layout != "ok_ng":
+        return list(dataset.test)
+    seen = set(model.manifest.data.hashes)
+    hashes = content_hashes([sample.path for sample in dataset.train])
+    unseen = [sample for sample in dataset.train if hashes[sample.path][:HASH_DIGITS] not in seen]
+    return [*dataset.test, *(replace(sample, split="test") for sample in unseen)]
 
 
 def _with_report(evaluation: Evaluation, builder: ReportBuilder, path: Path) -> Evaluation:
