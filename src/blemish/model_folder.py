@@ -62,7 +62,7 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     """
     if name not in manifest.files:
         raise ModelError(
-            "{folder} holds no {name}. Export the model to that runtime, or use another runtime.",
+            "{folder} holds no {name}. Use another runtime; `blemish fit --onnx` makes the files of both.",
             folder=folder,
             name=name,
         )

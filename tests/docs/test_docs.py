@@ -24,6 +24,7 @@ from blemish.plugins import find_method
 from blemish.records import Record
 from markdown_text import ROOT, anchors, commands, headings, links, markdown_files, read, tables
 from test_layers import LAYERS
+from tools import write_messages
 
 ENGLISH_AND_CHINESE = [
     ("README.md", "README.zh-CN.md"),
@@ -209,6 +210,16 @@ def test_every_blemish_command_in_the_docs_parses() -> None:
         assert command is not None, line
         if "--help" not in arguments:
             command.make_context(name, arguments)  # raises a UsageError that names what is wrong
+
+
+@pytest.mark.parametrize(("name", "quotes"), [("", '"([^"]+)"'), (".zh-CN", "“([^”]+)”")])
+def test_quoted_messages_are_those_of_the_program(name: str, quotes: str) -> None:
+    rows = tables(read(f"docs/troubleshooting{name}.md"))[0][1:]
+    quoted = [text for row in rows for text in re.findall(quotes, row[0])]
+    catalogue = write_messages.current()
+    texts = [str(one.string if name else one.id) for one in catalogue if one.id]
+    assert len(quoted) >= 6
+    assert [text for text in quoted if not any(text in known for known in texts)] == []
 
 
 # Links and languages

@@ -25,7 +25,8 @@ def test_an_unknown_runtime_is_refused(model: Model, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"There is no runtime 'tensorrt'\. Choose one of: torch, onnx"):
         blemish.load(tmp_path / "m", runtime="tensorrt")
     with pytest.raises(
-        ModelError, match=r"holds no model\.onnx\. Export the model to that runtime, or use another"
+        ModelError,
+        match=r"holds no model\.onnx\. Use another runtime; `blemish fit --onnx` makes the files of both",
     ):
         blemish.load(tmp_path / "m", runtime="onnx")
 
