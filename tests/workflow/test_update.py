@@ -1,5 +1,6 @@
 """Updates: new normal images are added, a defect that was learned as normal is forgotten."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,9 @@ def test_without_a_box_the_highest_scoring_place_is_taken(tmp_path: Path) -> Non
     assert model.calibration.with_false_alarm_rate(0.5).outdated
     assert 1 <= len(removal.origins) < 30
     assert removal.before.score <= removal.after.score
+    assert removal.before.score > removal.typical
+    assert "so the model had hardly learned this defect" in removal.summary()
+    assert "hardly" not in replace(removal, typical=1e9).summary()
 
 
 @pytest.mark.parametrize(

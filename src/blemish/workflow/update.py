@@ -62,6 +62,8 @@ class Removal:
     """For each removed patch its training image and its position there: x and y as shares of width and height."""
     before: Inspection
     after: Inspection
+    typical: float
+    """Median score of the held-out normal images."""
 
     def summary(self) -> str:
         """The training images of the removed patches, and the defect's score before and after."""
@@ -96,13 +98,20 @@ class Removal:
                 verdict_after=after.verdict,
             )
         )
-        texts.append(
-            message(
-                "Normal parts that look like what was removed score higher now, so the stated false-alarm rate may no "
-                "longer hold: evaluate the model, or fit it again without these images."
-            )
+        return lines([*texts, *self._cautions()])
+
+    def _cautions(self) -> list[str]:
+        hardly_learned = message(
+            "Before, the image scored higher than half of the normal images ({typical:.4g}), so the model had "
+            "hardly learned this defect. If normal images are NG now, `blemish update MODEL --undo` brings "
+            "back what was removed.",
+            typical=self.typical,
         )
-        return lines(texts)
+        rises = message(
+            "Normal parts that look like what was removed score higher now, so the stated false-alarm rate may no "
+            "longer hold: evaluate the model, or fit it again without these images."
+        )
+        return [hardly_learned, rises] if self.before.score > self.typical else [rises]
 
 
 def update(
@@ -214,7 +223,8 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
         history=_extended(model, started, removed=len(removed)),
     )
     origins = tuple((names[number], x, y) for number, x, y in removed)
-    return Removal(origins, before, model.inspect(pixels))
+    typical = float(np.median(model.calibration.normal_scores))
+    return Removal(origins, before, model.inspect(pixels), typical)
 
 
 def _hashes_of_new(samples: Sequence[Sample], known: Sequence[str], progress: Progress) -> dict[Path, str]:
