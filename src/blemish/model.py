@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.calibration import Calibration
 from blemish.data.preprocess import Preprocess
-from blemish.errors import MethodError, ModelError
+from blemish.errors import DataError, MethodError, ModelError
 from blemish.files import resolved, store
 from blemish.image_inputs import decode, each_image, read
 from blemish.inspection.result import Inspection, Unreadable
@@ -133,11 +133,19 @@ class Model:
         """The verdict that the calibration gives for an image's score and its map, which has the image's size.
 
         Raises:
-            DataError: If the array is not an image.
+            DataError: If the array is not an image, or the map does not have its size.
             ModelError: If the score or the map is NaN or infinite.
         """
+        pixels = as_image(image)
+        if anomaly_map.shape != pixels.shape[:2]:
+            raise DataError(
+                "The map has the shape {found}, the image {expected}. Give a map of the image's size, "
+                "as Model.score does.",
+                found=anomaly_map.shape,
+                expected=pixels.shape[:2],
+            )
         require_finite(score, anomaly_map, path)
-        return judge(score, anomaly_map, as_image(image), path, self.calibration)
+        return judge(score, anomaly_map, pixels, path, self.calibration)
 
     def _judged(self, scored: Scored) -> Inspection:
         return self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)

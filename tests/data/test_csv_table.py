@@ -107,6 +107,13 @@ def test_each_row_asks_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert asked["lstat"] < 40
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_csv_that_is_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(DataError, match=r"t\.csv is a pipe or a device\. Save the table as a file"):
+        open_dataset(tmp_path / "t.csv", layout="csv")
+
+
 def test_csv_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("path,label\n好.png,ok\n".encode("gbk"))
     with pytest.raises(DataError, match=r"t\.csv is not UTF-8 text\. Save it as “CSV UTF-8”"):

@@ -85,6 +85,11 @@ def test_no_verdict_on_a_number_that_is_none(model: Model, part: str, value: flo
             ask(draw_part(1))
 
 
+def test_judge_refuses_a_map_of_another_size(model: Model) -> None:
+    with pytest.raises(DataError, match=r"The map has the shape \(3, 3\), the image \(4, 5\)"):
+        model.judge(1.0, np.ones((3, 3), np.float32), draw_part(1, (4, 5)))
+
+
 @pytest.mark.parametrize("value", BAD)
 def test_judge_refuses_such_numbers_from_anywhere(model: Model, value: float) -> None:
     flat = np.ones((4, 5), np.float32)

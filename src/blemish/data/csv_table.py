@@ -59,6 +59,8 @@ def read_table(
 
 
 def _text(table: Path) -> str:
+    if table.exists() and not (table.is_file() or table.is_dir()):
+        raise DataError("{table} is a pipe or a device. Save the table as a file.", table=table)
     try:
         return table.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
