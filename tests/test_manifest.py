@@ -159,5 +159,5 @@ def test_a_file_is_given_only_if_its_content_is_the_promised_one(tmp_path: Path)
         checked_file(tmp_path, promised, WEIGHTS)
     with pytest.raises(ModelError, match=r"model\.0{16}\.onnx is missing"):
         checked_file(tmp_path, promised, GRAPH)
-    with pytest.raises(ModelError, match=r"holds no model\.onnx\. Export the model"):
+    with pytest.raises(ModelError, match=r"holds no model\.onnx\. Use another runtime"):
         checked_file(tmp_path, manifest(), GRAPH)

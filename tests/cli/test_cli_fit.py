@@ -67,7 +67,7 @@ def test_onnx(run: Run, made: Path, fitted: Path) -> None:
 
     result = run("inspect", fitted, image, "--runtime", "onnx")
     assert result.stderr == (
-        f"Error: {fitted} holds no model.onnx. Export the model to that runtime, or use another runtime.\n"
+        f"Error: {fitted} holds no model.onnx. Use another runtime; `blemish fit --onnx` makes the files of both.\n"
     )
     result = run("inspect", "m", image, "--runtime", "onnx", "--device", "cuda")
     assert result.exit_code == 1
