@@ -192,7 +192,7 @@ def command(
         )
         model.save(output)
     click.echo(model.summary())
-    if dataset.layout == "ok_ng":
+    if not dataset.has_split:
         click.echo(_left_for_evaluation(dataset))
     click.echo(message("Model: {model}", model=output))
     if onnx:  # after the model is there and named, so that a failure costs no more than the graph

@@ -38,6 +38,11 @@ class Dataset:
         return tuple(sorted({sample.category for sample in self.samples}))
 
     @property
+    def has_split(self) -> bool:
+        """Whether the data set says which normal images are to learn from; otherwise every fifth one is for testing."""
+        return self.layout != "ok_ng"
+
+    @property
     def has_masks(self) -> bool:
         """Whether there are anomalous test images and each has a mask, so that pixel metrics can be computed."""
         anomalous = [sample for sample in self.test if sample.label]

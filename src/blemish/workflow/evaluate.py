@@ -87,8 +87,8 @@ def evaluate(
 
 
 def images_to_evaluate(model: Model, dataset: Dataset) -> list[Sample]:
-    """The test images; in the layout `ok_ng`, which has no split, also normal images that the model has not seen."""
-    if dataset.layout != "ok_ng":
+    """The test images; of a data set without a split, also the normal images that the model has not seen."""
+    if dataset.has_split:
         return list(dataset.test)
     seen = set(model.manifest.data.hashes)
     hashes = content_hashes([sample.path for sample in dataset.train])
