@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ def paint(images: list[Path], folder: Path) -> None:
     textures = procedural_images(TEXTURES, (256, 256))
     for number, path in enumerate(images):
         image = read_image(path)
+        assert image.dtype == np.uint8, f"{path} has {image.dtype} pixels; this benchmark reads 8 bits"
         save(folder / "test/good" / f"{number:04d}.png", image)
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         for copy in range(COPIES):
@@ -67,7 +69,7 @@ def paint(images: list[Path], folder: Path) -> None:
             save(folder / "test/synthetic" / f"{name}.png", as_image(painted[0]))
             marked = mask[0, 0].numpy().astype(np.uint8) * 255
             save(folder / "ground_truth/synthetic" / f"{name}_mask.png", np.stack([marked] * 3, 2))
-    save(folder / "train/good/0000.png", read_image(images[0]))
+    save(folder / "train/good/0000.png", image)
 
 
 def as_image(image: torch.Tensor) -> NDArray[np.uint8]:
@@ -75,7 +77,7 @@ def as_image(image: torch.Tensor) -> NDArray[np.uint8]:
     return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def save(path: Path, image: NDArray[np.uint8]) -> None:
+def save(path: Path, image: NDArray[Any]) -> None:
     """Write an image, and its folder before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, image)
