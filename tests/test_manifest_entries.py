@@ -29,11 +29,11 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit aga
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"format": True}, "format must be a whole number from 1 to 3, got True"),
-        ({"format": 0}, "format must be a whole number from 1 to 3, got 0"),
-        ({"format": -1}, "format must be a whole number from 1 to 3, got -1"),
-        ({"format": "1"}, "format must be a whole number from 1 to 3, got '1'"),
-        ({"format": 1.0}, "format must be a whole number from 1 to 3, got 1.0"),
+        ({"format": True}, "format must be a whole number from 1 to 4, got True"),
+        ({"format": 0}, "format must be a whole number from 1 to 4, got 0"),
+        ({"format": -1}, "format must be a whole number from 1 to 4, got -1"),
+        ({"format": "1"}, "format must be a whole number from 1 to 4, got '1'"),
+        ({"format": 1.0}, "format must be a whole number from 1 to 4, got 1.0"),
         ({"seed": True}, r"seed must be a whole number from 0 to below 2\^64, got True"),
         ({"seed": 1.5}, r"seed must be a whole number from 0 to below 2\^64, got 1.5"),
         ({"seed": -1}, r"seed must be a whole number from 0 to below 2\^64, got -1"),
@@ -102,8 +102,8 @@ def test_another_thing_than_an_object_is_refused(values: object) -> None:
 
 
 def test_a_newer_format_asks_for_an_update_whatever_else_it_holds() -> None:
-    with pytest.raises(ModelError, match=r"has format 4, this blemish reads up to 3\. Update blemish"):
-        parse({"format": 4, "unheard": "of"})
+    with pytest.raises(ModelError, match=r"has format 5, this blemish reads up to 4\. Update blemish"):
+        parse({"format": 5, "unheard": "of"})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Folders of formats 1 and 2, made here from those of today: read with the same scores, or refused."""
+"""Folders of formats 1 to 3, made here from those of today: read with the same scores, or refused."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.files import sha256_of
 from blemish.manifest import FILE, FORMAT, GRAPH, WEIGHTS, parse_manifest, read_manifest
-from blemish.manifest_upgrade import DROPPED, EXACT, upgrade_manifest, upgrade_weights
+from blemish.manifest_upgrade import CHANGED, DROPPED, EXACT, upgrade_manifest, upgrade_weights
 from blemish.methods import CATALOGUE
 from blemish.methods.base import Method
 from model_folder import stored
@@ -34,7 +34,6 @@ METHODS: dict[str, Callable[[], Method]] = {
         **TINY, code=8, search_steps=2, epochs=1, discriminator_learning_rate=3e-4
     ),
     "ganomaly": lambda: blemish.GANomaly(**TINY, code=8, epochs=1),
-    "cyclegan": lambda: blemish.CycleGAN(size=32, width=4, blocks=1, epochs=1),
 }
 FORMER_ARGUMENTS: dict[str, Callable[[Json], None]] = {
     "patchcore": lambda arguments: arguments.update(coreset="net"),
@@ -128,7 +127,8 @@ def test_what_learned_from_images_of_another_unit_is_refused(old_patchcore: Path
 
 
 def test_each_method_of_the_catalogue_is_read_or_refused_on_purpose() -> None:
-    assert set(EXACT) == set(CATALOGUE) - {"template", "variation", "texture", "pca"}
+    later = {"template", "variation", "texture", "pca"}
+    assert {*EXACT, *CHANGED} == set(CATALOGUE) - later
 
 
 @pytest.mark.parametrize(
@@ -298,3 +298,22 @@ def test_a_folder_of_format_2_needs_every_other_entry_and_argument(format_2: Pat
     change(format_2, lambda values: values.pop("seed"))
     with pytest.raises(ModelError, match=r"is damaged: seed is missing\."):
         read_manifest(format_2)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("method", CHANGED)
+def test_a_method_whose_network_has_changed_is_refused(number: int, method: str) -> None:
+    text = rf"^The model was written in format {number}; since then the networks of {method} have changed\. Fit again\.$"
+    with pytest.raises(ModelError, match=text):
+        upgrade_manifest(json.dumps({"format": number, "method": method}))
+
+
+def test_an_argument_that_was_added_since_has_its_former_value(tmp_path: Path) -> None:
+    method = blemish.PaDiM(backbone="compact:random", dimensions=8)
+    folder = blemish.fit(method, normal_samples(tmp_path / "good", 6)).save(tmp_path / "m")
+    expected = blemish.load(folder).inspect(draw_part(50)).score
+    change(folder, lambda values: values.update(format=3) or values["arguments"].pop("absolute_ridge"))
+    assert blemish.load(folder).inspect(draw_part(50)).score == expected
+    change(folder, lambda values: values.update(format=4))
+    with pytest.raises(ModelError, match="lacks the arguments absolute_ridge of padim"):
+        blemish.load(folder)

@@ -1,7 +1,8 @@
-"""Reads model folders of formats 1 and 2 as format 3 if that gives the same scores; no other module knows them.
+"""Reads model folders of formats 1 to 3 as format 4 if that gives the same scores; no other module knows them.
 
 In format 1 methods learned from images normalised by `preprocess.mean` and `preprocess.std`; now they get RGB in
-[0, 1], and the normalisation is part of the weights. Format 2 lacks `resolution`.
+[0, 1], and the normalisation is part of the weights. Format 2 lacks `resolution`. Format 3 lacks arguments that were
+added since, and the networks of some methods differ.
 """
 
 import json
@@ -16,8 +17,8 @@ NORMALISED = 1
 """The format whose preprocessing normalised the images."""
 
 EXACT = (
-    *("patchcore", "padim", "fastflow", "msflow", "simplenet", "efficientad", "reconpatch", "autoencoder"),
-    *("denoising_autoencoder", "vae", "anogan", "f_anogan", "ganomaly", "cyclegan"),
+    *("patchcore", "padim", "simplenet", "efficientad", "reconpatch", "autoencoder"),
+    *("denoising_autoencoder", "vae", "anogan", "f_anogan", "ganomaly"),
 )
 """Methods whose networks get the same input in both formats. Others learned grey values of normalised images."""
 
@@ -31,32 +32,39 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
 }
 """Method → former name of an argument → name."""
 DROPPED: Mapping[str, Mapping[str, float]] = {
-    "fastflow": {"clamp": 2.0},
-    "msflow": {"clamp": 1.9},
     "simplenet": {"margin": 0.5},
     "reconpatch": {"projection": 128, "similar": 5, "bandwidth": 0.3, "margin": 1.0},
 }
 """Method → arguments that are constants now, with their values."""
+ADDED: Mapping[str, Mapping[str, Any]] = {"padim": {"absolute_ridge": False}}
+"""Method → arguments that formats up to 3 lack, with the values that they had as constants."""
+CHANGED = ("fastflow", "msflow", "cyclegan")
+"""Methods whose networks compute something else since format 4."""
 PREFIXES: Mapping[str, Mapping[str, str]] = {
     "anogan": {"critic.": "discriminator."},
     "ganomaly": {"critic.": "discriminator."},
-    "cyclegan": {
-        "normal_critic.": "normal_discriminator.",
-        "defective_critic.": "defective_discriminator.",
-    },
 }
 """Method → former beginning of tensors' names → beginning."""
 
 
 def upgrade_manifest(text: str) -> str:
-    """The text of a manifest of format 1 or 2 with the entries of format 3; `format` stays, as the weights do.
+    """The text of a manifest of formats 1 to 3 with the entries of format 4; `format` stays, as the weights do.
 
     Raises:
-        ModelError: If the learned values cannot be used in format 3.
+        ModelError: If the learned values cannot be used in format 4.
     """
     values = json.loads(text)
+    method, arguments = values.get("method"), values.get("arguments")
+    if method in CHANGED:
+        raise ModelError(
+            "The model was written in format {format}; since then the networks of {method} have changed. Fit again.",
+            format=values["format"],
+            method=method,
+        )
     if values["format"] == NORMALISED:
         _upgrade_normalised(values)
+    if isinstance(method, str) and isinstance(arguments, dict):
+        values["arguments"] = ADDED.get(method, {}) | values["arguments"]
     return json.dumps({"resolution": None, **values})
 
 

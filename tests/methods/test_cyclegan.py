@@ -224,3 +224,11 @@ def test_training_makes_the_translation_to_normal_reduce_defects_by_a_third() ->
     learn(method, normal_parts(24))
     assert remaining_defects(method) < 0.7
     assert remaining_defects(collected()) > 1
+
+
+def test_a_brighter_image_has_a_brighter_translation() -> None:
+    method, views = learned(), torch.rand(2, 3, 32, 32) - 0.5
+    with torch.no_grad():
+        moved = method.to_normal(views + 0.3) - method.to_normal(views)
+    assert float(moved.mean()) == pytest.approx(0.3, abs=0.03)
+    assert not CycleGAN.presets["paper"].arguments["standardised"]

@@ -120,3 +120,34 @@ def test_kernels_alternate() -> None:
     method = FastFlow(backbone=RANDOM, layers=(1,), flow_steps=3, kernels=(3, 1))
     sides = [p.shape[-1] for name, p in method.flows.named_parameters() if name.endswith("subnet.0.weight")]
     assert sides == [3, 1, 3]
+
+
+def test_weight_decay_is_far_below_the_gradient_of_the_likelihood() -> None:
+    """Both are divided by the number of dimensions; otherwise the decay shrinks norms and scales."""
+    method, _ = learned(PARTS, 1)
+    with torch.no_grad():
+        prepared = method.prepare(PARTS)
+    (group,) = method.optimizers().param_groups
+    method.train().training_loss(*prepared).backward()
+    assert group["weight_decay"] > 0
+    for name, parameter in [*method.norms.named_parameters(), *method.flows.named_parameters()]:
+        if "weight" in name or "raw_scale" in name:
+            assert parameter.grad is not None
+            decay = group["weight_decay"] * float(parameter.detach().norm())
+            assert decay < 0.01 * float(parameter.grad.norm()), name
+
+
+def test_a_step_of_adam_does_not_depend_on_the_number_of_dimensions() -> None:
+    """Dividing the loss by D changes no step if weight decay and epsilon are divided, too."""
+    method, _ = learned(PARTS, 1)
+    dimensions = sum(p.numel() for n, p in method.norms.named_parameters() if n.endswith("weight"))
+    (group,) = method.optimizers().param_groups
+    assert group["weight_decay"] * dimensions == pytest.approx(method.weight_decay)
+    assert group["eps"] * dimensions == pytest.approx(1e-8)
+
+
+def test_presets_follow_the_public_code() -> None:
+    presets = FastFlow.presets
+    assert presets["resnet18"].arguments["kernels"] == (3,)
+    assert presets["vit"].arguments["backbone"].endswith(":norm")
+    assert presets["vit"].arguments["layers"] == (8,)

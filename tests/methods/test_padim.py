@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +63,16 @@ def test_ridge_follows_the_feature_scale() -> None:
     image = torch.from_numpy(defective_part(1.0))[None]
     assert torch.allclose(large.eval()(image).anomaly_map, small(image).anomaly_map, rtol=1e-2)
     handle.remove()
+
+
+def test_the_paper_adds_its_ridge_in_the_unit_of_the_features() -> None:
+    assert PaDiM.presets["paper"].arguments["absolute_ridge"]
+    method = learned(ridge=0.3, absolute_ridge=True)
+    with torch.no_grad():
+        features = method.embed(torch.from_numpy(normal_parts(20)))
+        found = float(method.gaussians.distance(features[:1])[0, 3, 5])
+    values = features[:, :, 3, 5].double().numpy()
+    covariance = np.cov(values.T) + 0.3 * np.eye(12)
+    difference = values[0] - values.mean(0)
+    expected = np.sqrt(difference @ np.linalg.inv(covariance) @ difference)
+    assert found == pytest.approx(float(expected), rel=1e-3)

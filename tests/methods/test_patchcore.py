@@ -126,6 +126,17 @@ def test_auto_uses_greedy_within_its_limits(
     assert used == [selection]
 
 
+@pytest.mark.parametrize(("preset", "keeps_start"), [("paper", False), ("amazon", True)])
+def test_presets_use_the_selection_of_the_paper_or_of_the_authors_code(
+    preset: str, keeps_start: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_bank, "MAX_GREEDY_CHOICES", 0)  # "auto" would take the epsilon-net
+    method = PatchCore(**{**PatchCore.presets[preset].arguments, "backbone": RANDOM})
+    selection = method._selection(1000, 64)
+    assert isinstance(selection, GreedyCoreset)
+    assert selection.keep_start == keeps_start
+
+
 @pytest.mark.parametrize("preset", ["paper", "amazon"])
 def test_presets_build_on_random_weights(preset: str) -> None:
     chosen = PatchCore.presets[preset]

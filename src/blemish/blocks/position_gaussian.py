@@ -35,8 +35,12 @@ class PositionGaussian(nn.Module):
             self._statistics = _Statistics(features, inside)
         self._statistics.update(features, inside)
 
-    def finish(self, ridge: float) -> None:
-        """Compute the factors of covariance + ridge · (mean variance) · I from the statistics.
+    def finish(self, ridge: float, *, absolute: bool = False) -> None:
+        """Compute the factors of covariance + ridge · I from the statistics.
+
+        Args:
+            ridge: Relative to the mean variance of the features, or in their unit squared.
+            absolute: Which of the two.
 
         Raises:
             MethodError: If fewer than two images were seen, all are equal, features are not finite, or the ridge is too
@@ -63,7 +67,7 @@ class PositionGaussian(nn.Module):
                 "All training images give the same values at every position, so nothing is known about what is usual. "
                 "Give images of different parts."
             )
-        covariance[diagonal] += ridge * variance
+        covariance[diagonal] += ridge if absolute else ridge * variance
         for start in range(0, covariance.shape[1], POSITIONS_AT_ONCE):
             block = covariance[:, start : start + POSITIONS_AT_ONCE]
             block.copy_(_pack(_inverse_factor(_unpack(block, d), ridge)))

@@ -43,7 +43,8 @@ class Backbone(nn.Module):
 
     Args:
         name: A name from `NETWORKS`, "hf:" and a vision transformer of the Hugging Face Hub, or "timm:" and a
-            network of timm. "NAME@FILE" has the weights of a file, "NAME:random" seeded random ones, as the control
+            network of timm. "hf:NAME:norm" gives tokens after the transformer's final layer normalisation, which is
+            left out otherwise. "NAME@FILE" has the weights of a file, "NAME:random" seeded random ones, as the control
             in comparisons.
         layers: Feature maps to return, finest first. Layer k has stride 2^(k+1); in a transformer it is the output
             of block k, and every layer has the stride of the patches; in a network of timm it is feature map k.

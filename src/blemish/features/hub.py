@@ -26,7 +26,8 @@ from blemish.messages import listed
 
 logger = logging.getLogger("blemish")
 
-PREFIX = "hf:"
+PREFIX, NORMED = "hf:", ":norm"
+"""What a name of such a backbone begins with, and ends with if its tokens pass the final layer normalisation."""
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """Name of a repository on the Hub; anything else (./folder, /folder, ~/folder) is a local folder."""
@@ -45,18 +46,25 @@ HALF: RGB = (0.5, 0.5, 0.5)
 
 
 class HubNetwork(nn.Module):
-    """The blocks of a vision transformer up to the last requested layer; each gives a map of its patch tokens."""
+    """The blocks of a vision transformer up to the last requested layer; each gives a map of its patch tokens.
 
-    def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
+    Args:
+        model: The transformer.
+        layers: Numbers of the blocks.
+        normed: Whether the tokens of every layer pass the transformer's final layer normalisation.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[int], normed: bool) -> None:
         super().__init__()
         config: Any = model.config
+        self.normed = normed
         self.model = model
         self.patch: int = config.patch_size
         self.channels: dict[int, int] = dict.fromkeys(layers, config.hidden_size)
         self._arguments = FORWARD_ARGUMENTS[config.model_type]
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Layer → (N, C, ⌈H / patch⌉, ⌈W / patch⌉), the tokens after that block, before any final norm.
+        """Layer → (N, C, ⌈H / patch⌉, ⌈W / patch⌉), the tokens after that block.
 
         Images whose sides are no multiples of the patch are enlarged to the next multiple (bilinear), so that the
         grid spans the image exactly; the position encoding is interpolated to the grid.
@@ -69,7 +77,14 @@ class HubNetwork(nn.Module):
             pixel_values=images, output_hidden_states=[*self.channels], **self._arguments
         ).hidden_states  # 0 is the input of block 1; class, distillation and register tokens come first
         patches = {k: states[k][:, -rows * columns :] for k in self.channels}
+        if self.normed:
+            patches = {k: self._final_norm(tokens) for k, tokens in patches.items()}
         return {k: tokens.transpose(1, 2).unflatten(2, (rows, columns)) for k, tokens in patches.items()}
+
+    def _final_norm(self, tokens: Tensor) -> Tensor:
+        norm: nn.Module = self.model.get_submodule("norm" if hasattr(self.model, "norm") else "layernorm")
+        normed: Tensor = norm(tokens)
+        return normed
 
 
 class Checkpoint:
@@ -78,7 +93,7 @@ class Checkpoint:
     `mean` and `std` normalise its images: those of `preprocessor_config.json`, or else those of its model type.
 
     Args:
-        name: "hf:" and a repository or a folder.
+        name: "hf:" and a repository or a folder; ":norm" at the end: tokens pass the final layer normalisation.
         pretrained: Whether to load its weights, too.
 
     Raises:
@@ -93,6 +108,8 @@ class Checkpoint:
             raise MissingExtraError(
                 "Backbone {name} needs the extra `hf`: pip install 'blemish[hf]'.", name=name
             ) from error
+        self._normed = name.endswith(NORMED)
+        name = name.removesuffix(NORMED)
         self.name = name
         self._folder = _find(name, [CONFIG, WEIGHTS] if pretrained else [CONFIG])
         self._pretrained = pretrained
@@ -134,7 +151,7 @@ class Checkpoint:
                 model = self._library.AutoModel.from_config(self._config, trust_remote_code=False, **options)
         if hasattr(model, "pooler"):
             model.pooler = None  # serves classification only; many checkpoints lack it
-        return HubNetwork(model, layers)
+        return HubNetwork(model, layers, self._normed)
 
     def _loaded(self, options: dict[str, Any]) -> Any:
         path = self._folder / WEIGHTS

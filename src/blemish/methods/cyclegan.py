@@ -4,8 +4,8 @@ Bougaham, Delchevalerie et al., "Industrial and Medical Anomaly Detection Throug
 Networks", Neurocomputing 2023, on Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks", ICCV 2017.
 Differs from the paper: the second domain consists of images with synthetic defects instead of real anomalous images
-(hence the S), because a method learns from normal images only; no Fréchet score; by default smaller images and
-networks and a training of minutes.
+(hence the S), because a method learns from normal images only; no Fréchet score; by default the generators
+translate standardised images, since they see neither brightness nor contrast, and are smaller, as are the images.
 """
 
 from collections.abc import Mapping
@@ -39,6 +39,9 @@ class CycleGAN(Reconstruction):
     size: int = arguments.size(64, smallest=32, multiple_of=8)
     width: int = arguments.width(16)
     blocks: int = argument(4, "Number of residual blocks of each generator.", ge=1, le=64)
+    standardised: bool = argument(
+        True, "Whether generators give an image its mean and contrast back (paper: no)."
+    )
     score: Literal["pixels", "mean"] = arguments.score("pixels", "'mean' is the mean squared change")
     learning_rate: float = argument(2e-4, "Initial learning rate of Adam (linear decay to 0).", gt=0, le=10)
     epochs: int = arguments.epochs(60)
@@ -50,7 +53,7 @@ class CycleGAN(Reconstruction):
     presets: ClassVar = {
         "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
         "paper": Preset(
-            {"size": 256, "width": 64, "blocks": 9, "score": "mean"}
+            {"size": 256, "width": 64, "blocks": 9, "standardised": False, "score": "mean"}
             | {"epochs": 200, "steps": 0, "batch_size": 16},
             {"size": (256, 256)},
         ),
@@ -59,7 +62,9 @@ class CycleGAN(Reconstruction):
     def build(self) -> None:
         super().build()
         with torch.device("meta"):  # weights are initialised in `collect`
-            self.to_normal, self.to_defective = (ResNetGenerator(self.width, self.blocks) for _ in range(2))
+            self.to_normal, self.to_defective = (
+                ResNetGenerator(self.width, self.blocks, standardised=self.standardised) for _ in range(2)
+            )
             self.normal_discriminator, self.defective_discriminator = (PatchGAN(self.width) for _ in range(2))
         for network in self._networks():
             network.to_empty(device="cpu")

@@ -47,7 +47,7 @@ class FastFlow(Method):
     patience: int = arguments.patience(5)
 
     presets: ClassVar = {
-        "resnet18": Preset({"backbone": "resnet18", **_RESNET}),
+        "resnet18": Preset({"backbone": "resnet18", "kernels": (3,), **_RESNET}),
         "paper": Preset(
             {
                 "backbone": "wide_resnet50_2",
@@ -61,8 +61,8 @@ class FastFlow(Method):
         ),
         "vit": Preset(
             {
-                "backbone": "hf:facebook/deit-base-distilled-patch16-384",
-                "layers": (7,),
+                "backbone": "hf:facebook/deit-base-distilled-patch16-384:norm",
+                "layers": (8,),
                 "flow_steps": 20,
                 "hidden_ratio": 0.16,
                 "epochs": 500,
@@ -115,7 +115,11 @@ class FastFlow(Method):
 
     def optimizers(self) -> torch.optim.Optimizer:
         learned = [*self.norms.parameters(), *self.flows.parameters()]
-        return torch.optim.Adam(learned, lr=self.learning_rate, weight_decay=self.weight_decay)
+        # The loss is a mean over the dimensions; what Adam adds to its gradients and their roots must be, too.
+        dimensions = sum(cast("MapNorm", norm).weight.numel() for norm in self.norms)
+        return torch.optim.Adam(
+            learned, self.learning_rate, eps=1e-8 / dimensions, weight_decay=self.weight_decay / dimensions
+        )
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
         return self.features.strides[0], self.features.strides[0]

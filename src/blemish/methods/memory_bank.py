@@ -30,7 +30,7 @@ DEFECT_SHARE = 0.9
 """A defect that is not marked is taken to be the cells whose score is at least this share of the highest score."""
 KEPT_VALUES = 2**26
 """Maximum number of patch values that an update keeps (256 MiB); with more, it embeds the new images twice."""
-Coreset = Literal["auto", "greedy", "streaming"]
+Coreset = Literal["auto", "greedy", "approximate", "streaming"]
 MAX_GREEDY_PATCHES, MAX_GREEDY_CHOICES = 2**20, 2**13
 """Maximum numbers of patches, and of patches to keep, with which "auto" uses greedy: 512 MiB, well under a minute."""
 
@@ -46,7 +46,8 @@ class MemoryBankMethod(Method):
         None, "Maximum number of patches, instead of a share.", ge=1, le=10_000_000
     )
     coreset: Coreset = argument(
-        "auto", "Coreset selection: exact greedy k-centre, or an epsilon-net in one pass."
+        "auto",
+        "Coreset selection: exact greedy k-centre, that of the authors' code, or an epsilon-net in one pass.",
     )
     neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1, le=1000)
 
@@ -156,9 +157,9 @@ class MemoryBankMethod(Method):
             and 4 * width * expected <= free_disk()
         )
         settings: Any = {"ratio": self.coreset_ratio, "size": self.bank_size, "progress": self.progress}
-        if self.coreset == "greedy" or (self.coreset == "auto" and is_quick):
-            return GreedyCoreset(expected, RowFile(), **settings)
-        return StreamingCoreset(expected, **settings)
+        if self.coreset == "streaming" or (self.coreset == "auto" and not is_quick):
+            return StreamingCoreset(expected, **settings)
+        return GreedyCoreset(expected, RowFile(), keep_start=self.coreset == "approximate", **settings)
 
     def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Patches (N, h, w, D) and visible pixels (N, 1, H, W)."""

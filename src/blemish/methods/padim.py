@@ -4,7 +4,7 @@ Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detec
 ICPR 2021.
 Differs from the paper: statistics are streamed, so no feature is kept; covariances are stored as packed triangular
 factors (half the memory of their inverses); the ridge is relative to the variance of the features, so that a backbone
-can be swapped; maps are enlarged bilinearly; no centre crop unless the preset asks for it.
+can be swapped (not with the preset `paper`); maps are enlarged bilinearly; no centre crop unless a preset asks for it.
 """
 
 from typing import ClassVar
@@ -40,10 +40,16 @@ class PaDiM(Method):
     ridge: float = argument(
         0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0, le=1000
     )
+    absolute_ridge: bool = argument(False, "Whether the ridge is added as it is (paper).")
 
     presets: ClassVar = {
         "paper": Preset(
-            {"backbone": "wide_resnet50_2", "layers": (1, 2, 3), "dimensions": 550},
+            {
+                "backbone": "wide_resnet50_2",
+                "layers": (1, 2, 3),
+                "dimensions": 550,
+                "absolute_ridge": True,
+            },
             {"size": (256, 256), "crop": (224, 224)},
         ),
     }
@@ -62,7 +68,7 @@ class PaDiM(Method):
             images, visible = split_padding(images)
             features = self.embed(images)
             self.gaussians.update(features, visible_grid(visible, (features.shape[2], features.shape[3])))
-        self.gaussians.finish(self.ridge)
+        self.gaussians.finish(self.ridge, absolute=self.absolute_ridge)
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
         return self.features.strides[0], self.features.strides[0]

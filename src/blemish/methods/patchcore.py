@@ -2,9 +2,9 @@
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 Differs from the paper: no centre crop unless the preset asks for it; the default backbone is the embedded one; where
-exact greedy k-centre would be slow, the coreset is an epsilon-net with the same guarantee.
+exact greedy would be slow, the coreset is an epsilon-net with the same guarantee (not with the preset `paper`).
 The preset `amazon` follows the authors' code instead: squared distances, the plain maximum as image score, embeddings
-averaged down to 1024 values.
+averaged down to 1024 values, and their variant of greedy.
 """
 
 from typing import ClassVar
@@ -26,11 +26,14 @@ class PatchCore(MemoryBankMethod):
     mean_mapped: int | None = argument(None, "Width that embeddings are averaged to.", ge=1, le=8192)
 
     presets: ClassVar = {
-        "paper": Preset({"backbone": "wide_resnet50_2", "coreset_ratio": 0.1}, _PAPER_IMAGES),
+        "paper": Preset(
+            {"backbone": "wide_resnet50_2", "coreset_ratio": 0.1, "coreset": "greedy"}, _PAPER_IMAGES
+        ),
         "amazon": Preset(
             {
                 "backbone": "wide_resnet50_2",
                 "coreset_ratio": 0.1,
+                "coreset": "approximate",
                 "neighbours": 1,
                 "squared": True,
                 "mean_mapped": 1024,

@@ -67,7 +67,7 @@ def test_log_determinant_is_that_of_the_jacobian(channels: int, condition: int) 
     x = torch.randn(1, channels, 3, 2, dtype=torch.float64)
     code = torch.randn(1, condition, 3, 2, dtype=torch.float64) if condition else None
     found = float(flow(x, code)[1].detach())
-    assert abs(found) > 0.1
+    assert abs(found) > 0.01
     assert found == pytest.approx(jacobian_log_determinant(flow, x, code), abs=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_condition_changes_scales_and_translations_only() -> None:
 
 
 def freia_step(ours: CouplingStep) -> Any:
-    """FrEIA's block with the weights of ours, whose outputs it takes a tenth of."""
+    """FrEIA's block with the weights of ours."""
     first, _, last = cast("nn.Sequential", ours.subnet)
 
     def subnet(inputs: int, outputs: int) -> nn.Module:
@@ -101,7 +101,7 @@ def freia_step(ours: CouplingStep) -> Any:
             nn.Conv2d(inputs, inputs, 3, padding=1), nn.ReLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
         )
         theirs[0].load_state_dict(first.state_dict())
-        theirs[2].load_state_dict({key: 10 * value for key, value in last.state_dict().items()})
+        theirs[2].load_state_dict(last.state_dict())
         return theirs
 
     channels = len(ours.order)

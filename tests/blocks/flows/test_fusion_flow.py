@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from blemish.blocks.flows.fusion_flow import ChannelNorm, FusionFlow, normed_convolutions
 
@@ -70,6 +71,28 @@ def test_the_clamp_bounds_what_a_number_is_multiplied_with() -> None:
         _, log = flow([torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 1, 1)])
     assert float(log) <= 2 * 4 * 1.9 * 1.0001  # two channels at four places
     assert float(log) > 2 * 4 * 1.8
+
+
+@torch.no_grad()
+def test_heads_see_each_scale_plus_the_rectified_output_of_the_cross_scale_convolutions() -> None:
+    """The authors' network, computed with torch's functions from the same weights."""
+    part = fusion(5).from_first
+    maps = [x[:, : (x.shape[1] + 1) // 2] for x in pyramid(2, 5)]
+    weights = part.state_dict()
+
+    def convolved(x: Tensor, name: str) -> Tensor:
+        return functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1)
+
+    pooled = torch.cat([functional.adaptive_avg_pool2d(x, (1, 1)) for x in maps], 1)
+    hidden = convolved(pooled, "joint.0").permute(0, 2, 3, 1)
+    normed = (
+        functional.layer_norm(hidden, hidden.shape[3:]) * weights["joint.1.weight"] + weights["joint.1.bias"]
+    )
+    rectified = normed.permute(0, 3, 1, 2).clamp_min(0)
+    shared = convolved(rectified, "joint.3").clamp_min(0).split([2, 3, 3], 1)
+    for i, found in enumerate(part(maps)):
+        expected = convolved(maps[i] + shared[i].expand_as(maps[i]), f"heads.{i}")
+        torch.testing.assert_close(found, expected)
 
 
 def test_normalisation_sees_one_cell_only() -> None:

@@ -77,3 +77,27 @@ def test_weights_are_normal_with_a_deviation_of_two_hundredths_and_the_seed_deci
     again, other = drawn(16, 2), drawn(16, 2, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     assert not torch.equal(next(network.parameters()), next(other.parameters()))
+
+
+def test_only_a_standardised_translation_keeps_brightness_and_contrast() -> None:
+    """Instance norms remove both from the published generator's features, so its output hardly changes."""
+    pictures = torch.rand(2, 3, 32, 32) - 0.5
+    network = drawn(4, 1)
+    inside = (slice(None), slice(None), slice(8, 24), slice(8, 24))  # zero padding tells at the borders
+    with torch.no_grad():
+        for factor, shift in ((1.0, 0.3), (0.5, 0.0)):
+            changed = factor * pictures + shift
+            network.standardised = False
+            plain, other = network(pictures)[inside], network(changed)[inside]
+            assert float((other - plain).abs().max()) < 0.02
+            network.standardised = True
+            expected = factor * network(pictures) + shift
+            torch.testing.assert_close(network(changed), expected, rtol=0, atol=1e-4)
+
+
+def test_a_standardised_even_picture_stays_nearly_as_it_is() -> None:
+    network = drawn(4, 1)
+    network.standardised = True
+    with torch.no_grad():
+        found = network(torch.full((1, 3, 16, 16), 0.4))
+    assert float((found - 0.4).abs().max()) <= 0.03

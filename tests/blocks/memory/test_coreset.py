@@ -5,7 +5,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.blocks.memory import coreset
-from blemish.blocks.memory.coreset import PROJECTED, START_POINTS, GreedyCoreset, greedy_coreset, projection
+from blemish.blocks.memory.coreset import (
+    PROJECTED,
+    START_POINTS,
+    GreedyCoreset,
+    farthest_first,
+    greedy_coreset,
+    projection,
+)
 
 
 def naive_greedy(points: Tensor, count: int, first: int) -> list[int]:
@@ -32,6 +39,21 @@ def test_greedy_is_exact_however_few_of_the_farthest_it_looks_at(monkeypatch: py
     points = torch.randn(400, 6, generator=torch.Generator().manual_seed(3))
     chosen = greedy_coreset(points, 200).tolist()
     assert chosen == naive_greedy(points, 200, chosen[0])
+
+
+def test_with_the_start_kept_it_is_the_greedy_of_the_authors_code() -> None:
+    """Their running minimum begins with each point's mean distance to the ten random points."""
+    points = torch.randn(300, 24, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    start = torch.randint(300, (START_POINTS,))
+    distances = torch.cdist(points.double(), points.double())
+    anchor, expected = distances[:, start].mean(1), []
+    for _ in range(120):
+        expected.append(int(anchor.argmax()))
+        anchor = torch.minimum(anchor, distances[:, expected[-1]])
+    torch.manual_seed(0)
+    found = farthest_first(points, 120, keep_start=True).tolist()
+    assert found == expected != naive_greedy(points, 120, expected[0])
 
 
 def test_first_patch_is_the_farthest_from_ten_random_ones() -> None:

@@ -23,6 +23,8 @@ convolution."""
 
 UNIT_SCALE = 2 * math.log(math.expm1(5.0))
 """The parameter for which a step's global scale, 0.1 · softplus with β = 1/2, is 1."""
+OUTPUT_SHARE = 0.1
+"""Factor of a subnet's output, so that s and t move slowly under Adam, whose steps do not depend on it (FrEIA)."""
 NORM_EPS = 1e-5
 SMALLEST_VARIANCE = 0.01
 """Added to a channel's variance, relative to the whole map's, so that a nearly constant channel does not dominate."""
@@ -87,12 +89,12 @@ class CouplingStep(nn.Module):
         return 0.1 * functional.softplus(self.raw_scale, beta=0.5)
 
     def _predicted(self, kept: Tensor, condition: Tensor | None) -> Tensor:
-        """The subnet's output (N, 2B, H, W): s before its clamp, then t."""
+        """s before its clamp, then t: (N, 2B, H, W)."""
         inputs = kept if condition is None else torch.cat([kept, condition], 1)
         if not self.training or self.offset.dtype != torch.float32:
-            return cast("Tensor", self.subnet(inputs))
+            return cast("Tensor", OUTPUT_SHARE * self.subnet(inputs))
         with mixed_precision(inputs.device):
-            return cast("Tensor", self.subnet(inputs))
+            return cast("Tensor", OUTPUT_SHARE * self.subnet(inputs))
 
 
 class Flow(nn.Module):

@@ -125,7 +125,7 @@ class _CrossScale(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         coarsest = (maps[-1].shape[2], maps[-1].shape[3])
         pooled = [functional.adaptive_avg_pool2d(x, coarsest) for x in maps[:-1]]
-        shared = self.joint(torch.cat([*pooled, maps[-1]], 1)).split(self.inputs, 1)
+        shared = functional.relu(self.joint(torch.cat([*pooled, maps[-1]], 1))).split(self.inputs, 1)
         seen = [x + _enlarged(y, x) for x, y in zip(maps, shared, strict=True)]
         return [head(x) for head, x in zip(self.heads, seen, strict=True)]
 

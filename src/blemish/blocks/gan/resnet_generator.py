@@ -1,21 +1,32 @@
 """The generator of Cycle-GAN (Zhu et al., 2017), which translates images from one domain to another.
 
-Convolutions before an instance norm have no bias, since the norm subtracts the mean.
+Convolutions before an instance norm have no bias, since the norm subtracts the mean. The norms also remove the image's
+own mean and contrast, so the published generator gives the same output for a dark and a bright image. Here it can
+translate the standardised image and give its mean and contrast back.
 """
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+REACH = 3.0
+"""Deviations from an image's mean that a standardised output can reach."""
+SMALLEST = 0.01
+"""Lower bound of an image's deviation, so that an even image is not divided by zero."""
+
 
 class ResNetGenerator(nn.Sequential):
-    """Images (N, 3, H, W) from -1 to 1 → images of the same size and range; H and W are multiples of 4, at least 8.
+    """Images (N, 3, H, W) from -1 to 1 → images of the same size; H and W are multiples of 4, at least 8.
 
     Args:
         width: Channels at the image's resolution; four times as many at a quarter of it.
         blocks: Residual blocks, at a quarter of the resolution.
+        standardised: Whether the network translates the image with its mean and deviation removed, and its output gets
+            them back; values are then within `REACH` deviations of the mean.
     """
 
-    def __init__(self, width: int, blocks: int) -> None:
+    def __init__(self, width: int, blocks: int, *, standardised: bool = False) -> None:
         super().__init__(
             *_normalised(nn.Conv2d(3, width, 7, padding=3, padding_mode="reflect", bias=False)),
             *_normalised(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)),
@@ -26,6 +37,14 @@ class ResNetGenerator(nn.Sequential):
             nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect"),
             nn.Tanh(),
         )
+        self.standardised = standardised
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.standardised:
+            return cast("Tensor", super().forward(images))
+        mean = images.mean((2, 3), keepdim=True)
+        width = REACH * (images - mean).square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(SMALLEST)
+        return mean + width * cast("Tensor", super().forward((images - mean) / width))
 
 
 class _ResidualBlock(nn.Module):

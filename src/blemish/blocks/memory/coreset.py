@@ -37,6 +37,7 @@ class GreedyCoreset:
         store: Empty; receives the patches.
         ratio: Budget as a share of the patches.
         size: Budget in patches; replaces `ratio`.
+        keep_start: See `farthest_first`.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class GreedyCoreset:
         *,
         ratio: float = 1.0,
         size: int | None = None,
+        keep_start: bool = False,
         progress: Progress = no_progress,
     ) -> None:
         self.expected = expected
         self.store = store
         self.ratio = ratio
         self.size = size
+        self.keep_start = keep_start
         self.progress = progress
         self.seen = 0
         self.points = self.origins = self.matrix = torch.empty(0)
@@ -76,7 +79,7 @@ class GreedyCoreset:
         """The chosen patches (M, D) and their origins (M, ·)."""
         points = self.points[: self.seen]
         count = min(self.seen, self.size or max(1, round(self.ratio * self.seen)))
-        chosen = farthest_first(points, count, self.progress)
+        chosen = farthest_first(points, count, self.progress, keep_start=self.keep_start)
         patches = torch.from_numpy(self.store.read(chosen.cpu().numpy()))
         return patches.to(points), self.origins[chosen]
 
@@ -90,7 +93,9 @@ def greedy_coreset(patches: Tensor, count: int, progress: Progress = no_progress
     return farthest_first(patches @ projection(patches.shape[1]).to(patches), count, progress)
 
 
-def farthest_first(points: Tensor, count: int, progress: Progress = no_progress) -> Tensor:
+def farthest_first(
+    points: Tensor, count: int, progress: Progress = no_progress, *, keep_start: bool = False
+) -> Tensor:
     """Indices of points, each the farthest from all chosen before it.
 
     The first is the one with the largest mean distance to ten random ones (torch's global generator). Cost:
@@ -102,15 +107,20 @@ def farthest_first(points: Tensor, count: int, progress: Progress = no_progress)
     Args:
         points: (N, D).
         count: Number of choices, at most N.
+        keep_start: Whether the mean distance to the random points, from which the first choice is made, bounds the
+            distance of every point to those chosen, as in the code of PatchCore's authors. A point far from all
+            chosen ones but nearer to the random ones is then chosen later.
 
     Returns:
         (count,) int64, in the order of choosing.
     """
     norms = points.square().sum(1)
     start = torch.randint(len(points), (START_POINTS,)).to(points.device)
-    latest = _squared_distances(points, norms, start).sqrt().mean(1).argmax()[None]
+    to_start = _squared_distances(points, norms, start).sqrt().mean(1)
+    latest = to_start.argmax()[None]
     chosen, done = [latest], 1
-    nearest = torch.full_like(norms, torch.inf)  # squared distance to the nearest one chosen
+    # Squared distance to the nearest one chosen.
+    nearest = to_start.square() if keep_start else torch.full_like(norms, torch.inf)
     while done < count:
         for part, own, so_far in zip(*(t.split(ROWS_AT_ONCE) for t in (points, norms, nearest)), strict=True):
             distances = torch.addmm(norms[latest], part, points[latest].T, alpha=-2).amin(1) + own
