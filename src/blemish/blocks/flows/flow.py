@@ -89,7 +89,7 @@ class CouplingStep(nn.Module):
         return 0.1 * functional.softplus(self.raw_scale, beta=0.5)
 
     def _predicted(self, kept: Tensor, condition: Tensor | None) -> Tensor:
-        """s before its clamp, then t: (N, 2B, H, W)."""
+        """The values s before their clamp, then t: (N, 2B, H, W)."""
         inputs = kept if condition is None else torch.cat([kept, condition], 1)
         if not self.training or self.offset.dtype != torch.float32:
             return cast("Tensor", OUTPUT_SHARE * self.subnet(inputs))

@@ -5,8 +5,6 @@ own mean and contrast, so the published generator gives the same output for a da
 translate the standardised image and give its mean and contrast back.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -41,10 +39,15 @@ class ResNetGenerator(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.standardised:
-            return cast("Tensor", super().forward(images))
+            return self._translated(images)
         mean = images.mean((2, 3), keepdim=True)
         width = REACH * (images - mean).square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(SMALLEST)
-        return mean + width * cast("Tensor", super().forward((images - mean) / width))
+        return mean + width * self._translated((images - mean) / width)
+
+    def _translated(self, images: Tensor) -> Tensor:
+        for layer in self:
+            images = layer(images)
+        return images
 
 
 class _ResidualBlock(nn.Module):
