@@ -11,6 +11,7 @@ from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.reconstruction import RIDGE, latent_distance
 from blemish.testing.parts import DEFECT, SIZE, defective_part, normal_parts
 from blemish.training import learn
+from tensor_batches import TensorBatches
 
 TINY = {"size": 32, "width": 8, "code": 8, "epochs": 20, "batch_size": 4, "learning_rate": 3e-3}
 
@@ -161,6 +162,7 @@ def test_textures_are_auxiliary_images_or_procedural_ones() -> None:
     method = AutoEncoder(size=32)
     assert method.textures().shape == (32, 3, 32, 32)
     assert 0 <= float(method.textures().min()) <= float(method.textures().max()) <= 1
-    method.auxiliary = [torch.from_numpy(normal_parts(2)), torch.from_numpy(normal_parts(1, seed=1))]
-    expected = method.prepare(torch.cat(list(method.auxiliary)))[0]
+    images = torch.from_numpy(normal_parts(4))
+    method.auxiliary = TensorBatches(images)
+    expected = method.prepare(images)[0]
     torch.testing.assert_close(method.textures(), expected)

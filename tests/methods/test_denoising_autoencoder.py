@@ -12,6 +12,7 @@ from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder
 from blemish.methods.reconstruction import MAX_TEXTURES
 from blemish.testing.parts import normal_parts
 from blemish.training import learn
+from tensor_batches import TensorBatches
 
 SMALL = {"size": 32, "width": 8, "code": 8, "batch_size": 6}
 CORRUPTIONS = ("defects", "gaussian", "coarse")
@@ -102,7 +103,7 @@ def test_strength_is_the_share_of_images_with_a_defect(strength: float) -> None:
 def test_auxiliary_images_are_the_textures_of_the_defects() -> None:
     method = built()
     red = torch.tensor([2.0, -2.0, -1.5]).view(1, 3, 1, 1).expand(4, 3, 40, 50)
-    method.auxiliary = [red]
+    method.auxiliary = TensorBatches(red)
     method.collect([])
     assert method.defect_textures.shape == (4, 3, 32, 32)
     assert torch.allclose(method.defect_textures, method.network_images(red), atol=1e-6)

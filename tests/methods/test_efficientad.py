@@ -1,6 +1,5 @@
 import copy
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,33 +9,21 @@ from torch.nn import functional
 
 from blemish.blocks.synthetic.colour_jitter import colour_jitter
 from blemish.errors import MethodError
-from blemish.methods.efficientad import MAX_PENALTY_IMAGES, EfficientAD
+from blemish.methods.efficientad import EfficientAD
 from blemish.testing.parts import defective_part, normal_parts
 from blemish.training import learn
+from tensor_batches import TensorBatches
 
 RANDOM = "pdn_small:random"
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
-class BatchesOfThree:
-    """Given images in batches of three."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.images.split(3))
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.images) / 3)
-
-
 def collected(images: Tensor, **arguments: object) -> EfficientAD:
     method = EfficientAD(**{"backbone": RANDOM, **arguments})  # type: ignore[arg-type]
     torch.manual_seed(0)
     with torch.no_grad():
-        method.eval().collect(BatchesOfThree(images))
+        method.eval().collect(TensorBatches(images))
     return method
 
 
@@ -81,7 +68,7 @@ def test_the_loss_is_the_sum_of_its_four_parts(monkeypatch: pytest.MonkeyPatch) 
         found = float(method.training_loss(*prepared))
         torch.manual_seed(4)
         jittered = colour_jitter(images, 0.2)
-        other = method._penalty_crops(2)
+        other = method._penalty_images(images)
         teacher = (method.teacher(images) - method.mean) / method.deviation
         teacher_jittered = (method.teacher(jittered) - method.mean) / method.deviation
         images, jittered, other = ((part - MEAN) / STD for part in (images, jittered, other))
@@ -161,8 +148,23 @@ def test_map_is_the_mean_of_both_calibrated_maps_with_a_zero_border(learned: Eff
     assert torch.allclose(prediction.score, expected.amax((1, 2)), rtol=1e-3)
 
 
+def test_the_scales_are_quantiles_over_the_held_out_images() -> None:
+    held_out = normal_parts(5, seed=3)
+    method = EfficientAD(backbone=RANDOM, steps=2)
+    learn(method, normal_parts(6), held_out=held_out)
+    assert method.uses_held_out
+    assert method.held_out is None
+    with torch.no_grad():
+        maps = method.eval().raw_maps(torch.from_numpy(held_out))
+    for values, scale in zip(maps, (method.student_scale, method.autoencoder_scale), strict=True):
+        expected = np.quantile(values.numpy(), [0.9, 0.995])
+        assert scale.quantiles.tolist() == pytest.approx(expected.tolist(), rel=1e-3)
+
+
 @torch.no_grad()
-def test_the_scales_are_quantiles_over_the_training_images(learned: EfficientAD) -> None:
+def test_without_held_out_images_the_scales_are_quantiles_over_the_training_images(
+    learned: EfficientAD,
+) -> None:
     maps = learned.raw_maps(torch.from_numpy(normal_parts(6)))
     for values, scale in zip(maps, (learned.student_scale, learned.autoencoder_scale), strict=True):
         expected = np.quantile(values.numpy(), [0.9, 0.995])
@@ -179,30 +181,50 @@ def test_dropout_only_in_training(learned: EfficientAD) -> None:
     assert not torch.equal(first, second)
 
 
-def test_the_penalty_uses_crops_of_the_auxiliary_images() -> None:
+def test_the_penalty_sees_the_middle_of_a_fresh_auxiliary_image_in_every_step() -> None:
     method = EfficientAD(backbone=RANDOM)
-    method.auxiliary = BatchesOfThree(torch.arange(100.0).view(-1, 1, 1, 1).expand(100, 3, 80, 100))
-    with torch.no_grad():
-        method.collect(BatchesOfThree(torch.from_numpy(normal_parts(2))))
-    assert method.penalty_images.shape[1:] == (3, 80, 100)
-    assert 1 < len(method.penalty_images) <= MAX_PENALTY_IMAGES
-    crops = method._penalty_crops(50)
-    assert crops.shape == (50, 3, 40, 50)
-    assert len(crops[:, 0, 0, 0].unique()) > 10
-    assert set(crops.unique().tolist()) <= set(range(100))
+    assert method.auxiliary_scale == 2
+    numbered = torch.arange(100.0).view(-1, 1, 1, 1).expand(100, 3, 128, 192).clone()
+    numbered[:, :, :32] = numbered[:, :, -32:] = numbered[:, :, :, :48] = numbered[:, :, :, -48:] = -1
+    method.auxiliary = TensorBatches(numbered)
+    images = torch.zeros(50, 3, 64, 96)
+    torch.manual_seed(0)
+    first, second = method._penalty_images(images), method._penalty_images(images)
+    assert first.shape == (50, 3, 64, 96)
+    assert float(first.min()) >= 0, "the margin of an image is seen"
+    assert len(first[:, 0, 0, 0].round().unique()) > 25
+    assert not torch.equal(first, second)
 
 
-def test_without_auxiliary_images_the_penalty_images_are_procedural_and_seeded() -> None:
-    images = torch.from_numpy(normal_parts(2))
-    first, second = collected(images).penalty_images, collected(images).penalty_images
-    assert torch.equal(first, second)
-    assert first.shape == (MAX_PENALTY_IMAGES, 3, 64, 96)
+def test_penalty_images_are_grey_with_a_probability_of_three_tenths() -> None:
+    method = EfficientAD(backbone=RANDOM)
+    method.auxiliary = TensorBatches(torch.rand(4, 3, 8, 8))
+    torch.manual_seed(0)
+    drawn = method._penalty_images(torch.zeros(2000, 3, 4, 4))
+    is_grey = (drawn[:, :1] == drawn).all((1, 2, 3))
+    assert float(is_grey.float().mean()) == pytest.approx(0.3, abs=0.04)
+
+
+def test_without_auxiliary_images_the_penalty_images_are_procedural_fresh_and_seeded() -> None:
+    method, images = EfficientAD(backbone=RANDOM), torch.zeros(2, 3, 64, 96)
+    torch.manual_seed(1)
+    first, second = method._penalty_images(images), method._penalty_images(images)
+    torch.manual_seed(1)
+    assert torch.equal(method._penalty_images(images), first)
+    assert not torch.equal(first, second)
     assert float(first.min()) >= 0
     assert float(first.max()) <= 1
 
 
-def test_penalty_images_are_not_part_of_the_model(learned: EfficientAD) -> None:
-    assert not any("penalt" in name for name in learned.state_dict())
+@torch.no_grad()
+def test_weights_start_as_those_of_torchs_layers() -> None:
+    method = collected(torch.from_numpy(normal_parts(2)))
+    for module in [*method.student.modules(), *method.autoencoder.modules()]:
+        if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 5000:
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            assert float(module.weight.abs().max()) == pytest.approx(bound, rel=0.02)
+            assert module.bias is not None
+            assert 0 < float(module.bias.abs().max()) <= bound
 
 
 def test_learning_rate_falls_to_a_tenth_for_the_last_twentieth() -> None:

@@ -139,7 +139,7 @@ def test_steps_are_not_negative() -> None:
 class Still(Line):
     """Its losses on held-out images are given."""
 
-    held_out: tuple[float, ...] = argument((0.0,), "Losses.")
+    watched: tuple[float, ...] = argument((0.0,), "Losses.")
 
     def build(self) -> None:
         super().build()
@@ -149,7 +149,7 @@ class Still(Line):
         if self.training:
             return self.weight.square().sum()
         self.asked += 1
-        return torch.tensor(self.held_out[self.asked - 1])
+        return torch.tensor(self.watched[self.asked - 1])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ class Still(Line):
 def test_patience_ends_training_by_the_loss_on_held_out_images(
     held_out: list[float], patience: int, epochs: int
 ) -> None:
-    method = Still(epochs=len(held_out), held_out=tuple(held_out))
+    method = Still(epochs=len(held_out), watched=tuple(held_out))
     method.patience = patience
     history = learn(method, images(2), held_out=images(2))
     assert len(history.losses) == epochs

@@ -49,6 +49,12 @@ class Preprocess(Record):
         """(h, w) of the network's input."""
         return self.size if self.crop is None else self.crop
 
+    def enlarged(self, factor: int) -> Self:
+        """The same preprocessing to a size, and crop, of `factor` times the height and width."""
+        height, width = self.size
+        crop = None if self.crop is None else (factor * self.crop[0], factor * self.crop[1])
+        return self.changed(size=(factor * height, factor * width), crop=crop)
+
     def describe(self) -> str:
         """The size of the network's input, and how images are brought to it."""
         height, width = self.size

@@ -50,7 +50,10 @@ class AnoGAN(Reconstruction):
     exports = False
     exports_reason: ClassVar[str] = "It scores by gradient descent, which an exported graph cannot run."
     lowest_value: ClassVar[float] = -1.0
-    presets: ClassVar = {"paper": Preset(PAPER, {"size": (256, 256)})}
+    presets: ClassVar = {
+        "texture": Preset({"patches": True, "restarts": 1}),
+        "paper": Preset(PAPER, {"size": (256, 256)}),
+    }
 
     def build(self) -> None:
         super().build()

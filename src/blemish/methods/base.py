@@ -25,6 +25,19 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
 
+class AuxiliaryImages(Batches, Protocol):
+    """Batches whose images can also be taken one at a time."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        ...
+
+    def image(self, index: int) -> Tensor:
+        """One image (3, H, W)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A named configuration of a method, usually that of a paper."""
@@ -69,6 +82,8 @@ class Method(nn.Module):
     """Maximum norm of the gradient over all parameters of an optimizer (0: no limit)."""
     auxiliary_use: ClassVar[str] = ""
     """What the method uses auxiliary images for, as a noun phrase; empty if it cannot use them."""
+    auxiliary_scale: ClassVar[int] = 1
+    """Auxiliary images have this many times the height and width of the input."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -90,8 +105,10 @@ class Method(nn.Module):
             setattr(self, name, value)
         self.progress: Progress = no_progress
         """Callback for the progress of long hooks; set by the caller of the hooks."""
-        self.auxiliary: Batches | None = None
+        self.auxiliary: AuxiliaryImages | None = None
         """Images of other things than the product, set before `collect` if there are any; else None."""
+        self.held_out: Batches | None = None
+        """Normal images that `training_loss` does not get, set before `collect` if `uses_held_out`; else None."""
         self._has_begun = False
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
@@ -125,6 +142,14 @@ class Method(nn.Module):
 
     If `patience` is set, the loss of held-out images is computed too, in evaluation mode.
     """
+
+    @property
+    def uses_held_out(self) -> bool:
+        """Whether a part of the normal images is kept from training, for `patience` or for the method's own use.
+
+        It is not the part that the thresholds rest on.
+        """
+        return bool(self.patience)
 
     def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
         """The optimizer, or several by name; Adam with a learning rate of 1e-3 unless overridden."""

@@ -1,16 +1,15 @@
 """EfficientAD: errors of a student and an autoencoder that predict a teacher's features.
 
 Batzner et al., "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV 2024.
-Differs from the paper: the teacher is our own; without auxiliary images the penalty uses procedural images; it always
-uses crops of half the side; hard features are found by selection, not by sorting; the teacher's features of each
-training image are computed once; training uses bfloat16 where the processor supports it; the quantiles that scale the
-maps are those of the training images; by default far fewer steps at a higher learning rate.
+Differs from the paper: the teacher is our own; without auxiliary images the penalty uses procedural images; hard
+features are found by selection, not by sorting; the teacher's features of each training image are computed once;
+training uses bfloat16 where the processor supports it; by default far fewer steps at a higher learning rate.
 """
 
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from blemish.blocks.anomaly_map import upsample
@@ -19,26 +18,16 @@ from blemish.blocks.hard_mining import hard_mining_mean
 from blemish.blocks.mixed_precision import mixed_precision
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.quantile_scale import QuantileScale
-from blemish.blocks.sampling import evenly_spaced
-from blemish.blocks.synthetic.colour_jitter import colour_jitter
-from blemish.blocks.synthetic.procedural import procedural_images
-from blemish.features.pdn import (
-    CHANNELS,
-    LOST,
-    PDN,
-    SMALLEST_SIDE,
-    STRIDE,
-    FrozenPDN,
-    grid_size,
-    init_kaiming,
-)
+from blemish.blocks.synthetic.colour_jitter import colour_jitter, grey_values
+from blemish.blocks.synthetic.procedural import procedural_image
+from blemish.features.pdn import CHANNELS, LOST, PDN, STRIDE, FrozenPDN, grid_size
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
-MAX_PENALTY_IMAGES = 32
-"""Maximum number of images of other things that are kept for the penalty; every step takes random crops of them."""
+GREY_SHARE = 0.3
+"""Probability that an image of the penalty is turned grey."""
 JITTER = 0.2
 """Largest relative change, up or down, of brightness, contrast or saturation in the autoencoder's training images."""
 SMALLEST_DEVIATION = 1e-6
@@ -65,6 +54,7 @@ class EfficientAD(Method):
         ),
     }
     auxiliary_use: ClassVar[str] = "inputs on which the student is trained to predict 0"
+    auxiliary_scale: ClassVar[int] = 2
 
     def build(self) -> None:
         self.teacher = FrozenPDN(self.backbone)
@@ -80,11 +70,15 @@ class EfficientAD(Method):
             self.register_buffer(name, torch.empty(0))
         self.student_scale = QuantileScale()
         self.autoencoder_scale = QuantileScale()
-        self.penalty_images = torch.empty(0)  # (P, 3, H, W) in [0, 1]; for training only, so not in the model
+
+    @property
+    def uses_held_out(self) -> bool:
+        """Always: the maps are scaled by their quantiles on images that were not trained on."""
+        return True
 
     def collect(self, batches: Batches) -> None:
         for network in (self.student, self.autoencoder):
-            init_kaiming(network)
+            init_default(network)
         total, squares, count = torch.zeros(CHANNELS).double(), torch.zeros(CHANNELS).double(), 0
         for images in batches:
             size = (images.shape[2], images.shape[3])
@@ -98,10 +92,6 @@ class EfficientAD(Method):
         deviation = (squares / count - mean.square()).clamp_min(SMALLEST_DEVIATION**2).sqrt()
         self.mean = mean.float().view(-1, 1, 1).to(self.mean.device)
         self.deviation = deviation.float().view(-1, 1, 1).to(self.mean.device)
-        if self.auxiliary is None:
-            self.penalty_images = procedural_images(MAX_PENALTY_IMAGES, size).to(self.mean.device)
-        else:
-            self.penalty_images = split_padding(evenly_spaced(self.auxiliary, MAX_PENALTY_IMAGES))[0]
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images without padding, and the teacher's features of them."""
@@ -123,7 +113,7 @@ class EfficientAD(Method):
             trunk = self.student.trunk(self._normalised(torch.cat([images, jittered])))
             student = self.student.part(trunk[:count], 0, CHANNELS)
             second_head = self.student.part(trunk[count:], CHANNELS, CHANNELS)
-            penalty_trunk = self.student.trunk(self._normalised(self._penalty_crops(count)))
+            penalty_trunk = self.student.trunk(self._normalised(self._penalty_images(images)))
             on_penalty = self.student.part(penalty_trunk, 0, CHANNELS)
             autoencoder = self.autoencoder(self._normalised(jittered), (teacher.shape[2], teacher.shape[3]))
         hard_loss = hard_mining_mean((teacher - student.float()).square(), self.hard_quantile)
@@ -142,7 +132,7 @@ class EfficientAD(Method):
 
     def finish(self, batches: Batches) -> None:
         scales = (self.student_scale, self.autoencoder_scale)
-        for images in batches:
+        for images in self.held_out or batches:
             images, visible = split_padding(images)
             maps = self.raw_maps(images)
             height, width = maps[0].shape[1:]
@@ -151,7 +141,6 @@ class EfficientAD(Method):
                 scale.update(values[inside])
         for scale in scales:
             scale.finish()
-        self.penalty_images = torch.empty(0)
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
         return STRIDE, STRIDE
@@ -177,19 +166,31 @@ class EfficientAD(Method):
         autoencoder = self.autoencoder(normalised, (teacher.shape[2], teacher.shape[3]))
         return (teacher - student).square().mean(1), (autoencoder - second_head).square().mean(1)
 
-    def _penalty_crops(self, count: int) -> Tensor:
-        """Random crops (count, 3, H/2, W/2) of random penalty images, each flipped with probability ½."""
-        height, width = (max(side // 2, min(side, SMALLEST_SIDE)) for side in self.penalty_images.shape[2:])
-        crops = []
-        for chosen in torch.randint(len(self.penalty_images), (count,)).tolist():
-            image = self.penalty_images[chosen]
-            top = int(torch.randint(image.shape[1] - height + 1, ()))
-            left = int(torch.randint(image.shape[2] - width + 1, ()))
-            crop = image[:, top : top + height, left : left + width]
-            crops.append(crop.flip(2) if torch.rand(()) < 0.5 else crop)
-        return torch.stack(crops)
+    def _penalty_images(self, like: Tensor) -> Tensor:
+        """As many images of other things as `like` (N, 3, H, W) has, drawn anew; some of them grey."""
+        drawn = torch.stack([self._other_image((like.shape[2], like.shape[3])) for _ in like]).to(like.device)
+        is_grey = (torch.rand(len(drawn), 1, 1, 1) < GREY_SHARE).to(like.device)
+        return torch.where(is_grey, grey_values(drawn), drawn)
+
+    def _other_image(self, size: tuple[int, int]) -> Tensor:
+        """The middle (3, H, W) of a random auxiliary image at twice that size, or a procedural image."""
+        if self.auxiliary is None:
+            return procedural_image(size)
+        chosen = int(torch.randint(self.auxiliary.count, ()))
+        image = split_padding(self.auxiliary.image(chosen)[None])[0]
+        height, width = size
+        double = functional.interpolate(image, (2 * height, 2 * width), mode="bilinear", align_corners=False)
+        top, left = height // 2, width // 2
+        return double[0, :, top : top + height, left : left + width]
 
     def _normalised(self, images: Tensor) -> Tensor:
         """The inputs of the networks, in the memory layout in which convolutions on CPUs are faster."""
         normalised: Tensor = self.teacher.normalise(images)
         return normalised.contiguous(memory_format=torch.channels_last)
+
+
+def init_default(network: nn.Module) -> None:
+    """Draw the weights of all convolutions as torch does by default, as the authors' results were trained."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()

@@ -40,7 +40,7 @@ class FastFlow(Method):
     hidden_ratio: float = argument(1.0, "Hidden channels of a subnet, relative to its inputs.", gt=0, le=8)
     map: Literal["nll", "exp"] = argument("nll", "Anomaly map: −log p, or −p as in the public code.")
     epochs: int = arguments.epochs(30)
-    steps: int = arguments.steps(720)
+    steps: int = arguments.steps(2000)
     batch_size: int = arguments.batch_size(8)
     learning_rate: float = argument(1e-3, "Learning rate of Adam.", gt=0, le=10)
     weight_decay: float = argument(1e-5, "Weight decay of Adam.", ge=0, le=1)

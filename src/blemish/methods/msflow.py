@@ -51,7 +51,7 @@ class MSFlow(Method):
     )
     map: Literal["nll", "mul", "add"] = argument("nll", "Anomaly map: −log p, or one of the published maps.")
     epochs: int = arguments.epochs(30)
-    steps: int = arguments.steps(720)
+    steps: int = arguments.steps(2000)
     batch_size: int = arguments.batch_size(8)
     learning_rate: float = argument(
         1e-4, "Learning rate of Adam between warm-up and step decay.", gt=0, le=10

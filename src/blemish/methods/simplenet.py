@@ -44,7 +44,7 @@ class SimpleNet(Method):
     )
     learning_rate: float = arguments.learning_rate(3e-4, "AdamW; the discriminator's is twice as high")
     epochs: int = arguments.epochs(10)
-    steps: int = arguments.steps(1000)
+    steps: int = arguments.steps(4000)
     batch_size: int = arguments.batch_size(2)
 
     presets: ClassVar = {

@@ -57,7 +57,7 @@ def learn(
     Args:
         method: Method to train; modified in place.
         images: Normal images (3, H, W).
-        held_out: Other normal images, for early stopping if the method has patience.
+        held_out: Other normal images, for methods with `uses_held_out`.
         auxiliary: Images of other things than the product, for methods that use them.
         batch_size: Batch size of passes without gradients; training uses the method's own.
         seed: Seed of torch's generators and of the order of the images.
@@ -91,6 +91,9 @@ def learn(
     history = History()
     method.to(device).progress = progress
     method.auxiliary = _Batches(auxiliary, batch_size, device) if len(auxiliary) else None
+    method.held_out = (
+        _Batches(held_out, batch_size, device) if len(held_out) and method.uses_held_out else None
+    )
     with _seeded(seed, torch.device(device)):
         with torch.no_grad():
             method.eval().collect(_Batches(images, batch_size, device, "collecting", progress))
@@ -101,7 +104,7 @@ def learn(
             history.losses = training.run(watch)
         with torch.no_grad():
             method.eval().finish(_Batches(images, batch_size, device, "finishing", progress))
-    method.progress, method.auxiliary = no_progress, None
+    method.progress, method.auxiliary, method.held_out = no_progress, None, None
     method.learned = torch.ones(1, device=device)
     return history
 
@@ -278,13 +281,17 @@ class _Batches:
         self, images: Images, size: int, device: str, phase: str = "", progress: Progress = no_progress
     ) -> None:
         self.images = images
+        self.count = len(images)
         self.size = size
         self.device = device
         self.phase = phase
         self.progress = progress
 
     def __len__(self) -> int:
-        return math.ceil(len(self.images) / self.size)
+        return math.ceil(self.count / self.size)
+
+    def image(self, index: int) -> Tensor:
+        return torch.from_numpy(self.images[index]).to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         for done, array in enumerate(stacked(self.images, self.size), 1):

@@ -172,20 +172,22 @@ class _Learning:
         from blemish.training.checkpoint import Checkpoint
 
         others = [image.path if isinstance(image, Sample) else Path(image) for image in auxiliary]
+        scale = self.method.auxiliary_scale
+        learned, watched = normal.parted() if self.method.uses_held_out else (normal.learned, ())
         identity = {
             "method": self.name,
             "arguments": self.method.arguments,
             "preprocess": self.preprocess.to_dict(),
             "images": fingerprint(normal.learned, normal.hashes),
-            "held-out images": fingerprint(normal.held_out, normal.hashes),
+            "watched images": len(watched),
             "auxiliary images": len(others),
             "seed": self.seed,
         }
         return learn(
             self.method,
-            Inputs(normal.learned, self.preprocess),
-            held_out=Inputs(normal.held_out, self.preprocess),
-            auxiliary=Inputs(others, self.preprocess),
+            Inputs(learned, self.preprocess),
+            held_out=Inputs(watched, self.preprocess),
+            auxiliary=Inputs(others, self.preprocess.enlarged(scale)),
             batch_size=batch_size(self.preprocess),
             seed=self.seed,
             device=self.device,

@@ -17,6 +17,9 @@ from blemish.messages import lines
 from blemish.names import printable
 from blemish.types import Progress, Sample
 
+WATCHED = 0.1
+"""Share of the images learned from that a method with `uses_held_out` does not train on."""
+
 
 @dataclass(frozen=True, slots=True)
 class NormalImages:
@@ -32,6 +35,15 @@ class NormalImages:
     """Images that the thresholds rest on."""
     skipped: int
     """Number of images left out because they cannot be read."""
+
+    def parted(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
+        """The images learned from, without the last tenth of them, and that tenth, by which training is watched.
+
+        Of a single image nothing is parted. The thresholds rest on neither, so that the watched images may decide, for
+        example, when training ends.
+        """
+        count = min(max(1, round(WATCHED * len(self.learned))), len(self.learned) - 1)
+        return self.learned[: len(self.learned) - count], self.learned[len(self.learned) - count :]
 
     def record(self) -> TrainingData:
         """The images' entry in the manifest."""

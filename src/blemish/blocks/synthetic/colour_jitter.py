@@ -1,4 +1,4 @@
-"""Random changes of brightness, contrast and saturation."""
+"""Random changes of brightness, contrast and saturation; grey values."""
 
 import torch
 from torch import Tensor
@@ -13,10 +13,15 @@ def colour_jitter(images: Tensor, reach: float) -> Tensor:
     One of the three is multiplied by a factor from 1 - reach to 1 + reach, drawn by torch's global generator.
     """
     count = len(images)
-    weights = torch.tensor(LUMINANCE, device=images.device).view(3, 1, 1)
-    grey = (images * weights).sum(1, keepdim=True)
+    grey = grey_values(images)
     plain = grey.mean((2, 3), keepdim=True).expand_as(grey)
     unchanged = torch.stack([torch.zeros_like(grey), plain, grey])  # by brightness, contrast, saturation
     centre = unchanged[torch.randint(3, (count,)), torch.arange(count)]
     factor = 1 + reach * (2 * torch.rand(count, 1, 1, 1) - 1).to(images.device)
     return (centre + factor * (images - centre)).clamp(0, 1)
+
+
+def grey_values(images: Tensor) -> Tensor:
+    """The grey values (N, 1, H, W) of images (N, 3, H, W)."""
+    weights = torch.tensor(LUMINANCE, device=images.device).view(3, 1, 1)
+    return (images * weights).sum(1, keepdim=True)

@@ -5,6 +5,7 @@ in [0, 1]; no file is read.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,8 +16,17 @@ Generator = torch.Generator | None
 
 def procedural_images(count: int, size: Size, generator: Generator = None) -> Tensor:
     """Images (count, 3, H, W) of four kinds in turn: clouds, cells, stripes, leaves."""
-    kinds = (clouds, cells, stripes, leaves)
-    return torch.stack([kinds[i % len(kinds)](size, generator) for i in range(count)])
+    return torch.stack([_kinds()[i % len(_kinds())](size, generator) for i in range(count)])
+
+
+def procedural_image(size: Size, generator: Generator = None) -> Tensor:
+    """One image (3, H, W) of a random kind."""
+    kind = int(torch.randint(len(_kinds()), (), generator=generator))
+    return _kinds()[kind](size, generator)
+
+
+def _kinds() -> tuple[Callable[[Size, Generator], Tensor], ...]:
+    return clouds, cells, stripes, leaves
 
 
 def clouds(size: Size, generator: Generator = None) -> Tensor:
