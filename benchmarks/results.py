@@ -1,5 +1,6 @@
 """The results table: fits and evaluates every row with the command line and writes the tables of the docs.
 
+    BLEMISH_DATA=... BLEMISH_WEIGHTS=... make results
     BLEMISH_DATA=... BLEMISH_WEIGHTS=... python -m benchmarks.results [METHOD ...]
 
 Each row is one `blemish fit` and one `blemish evaluate` in processes of their own. Rows that stand in
@@ -23,8 +24,9 @@ MODELS = ROOT / ".results"
 """Where models and unfinished training lie; may be deleted."""
 COLUMNS = (
     "method", "options", "data", "seed", "image_auroc", "pixel_auroc", "aupro", "image_f1_max", "pixel_f1_max",
-    "false_alarm_rate", "miss_rate", "fit_seconds", "machine", "versions",
+    "false_alarm_rate", "miss_rate", "fit_seconds", "image_seconds", "model_megabytes", "machine", "versions",
 )  # fmt: skip
+COSTS = ("fit_seconds", "image_seconds", "model_megabytes")
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 SHORT = 300.0
 """Seconds that a fit may take to be run with more seeds than the first."""
@@ -145,12 +147,19 @@ def measure(run: Run, name: str, seed: int, folder: Path) -> Row:
     return {
         "method": run.method, "options": run.options, "data": name, "seed": str(seed), **row,
         "fit_seconds": str(json.loads(shown.stdout)["history"]["seconds"]),
+        "image_seconds": f"{numbers['seconds_per_image']:.4f}",
+        "model_megabytes": f"{sum(file.stat().st_size for file in Path(model).iterdir()) / 1e6:.1f}",
         "machine": machine(), "versions": versions("blemish", "torch", "numpy"),
     }  # fmt: skip
 
 
 def table(rows: list[Row], which: str | None) -> str:
-    """Markdown, one line per run, both data sets side by side: all runs, the first `which` or those of a method."""
+    """Markdown, one line per run, both data sets side by side: all runs, the first `which` or those of a method.
+
+    If `which` is a data set, all that was measured on it.
+    """
+    if which in DATA:
+        return whole_table(rows, which)
     lines = [
         "| `blemish fit …` | "
         + " | ".join(f"{data}<br>image AUROC / pixel AUROC / AUPRO" for data in DATA)
@@ -160,6 +169,21 @@ def table(rows: list[Row], which: str | None) -> str:
     for run in runs_of(which):
         cells = [cell(found(rows, run, data)) for data in DATA]
         lines.append(f"| `{' '.join(filter(None, (run.method, run.options)))}` | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *measured_on(rows)])
+
+
+def whole_table(rows: list[Row], data: str) -> str:
+    """Markdown, one line per run on a data set, with what the model costs."""
+    lines = [
+        "| `blemish fit …` | image AUROC | pixel AUROC | AUPRO | fit, s | per image, s | model, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in RUNS:
+        found_rows = found(rows, run, data)
+        if data in run.data:
+            figures = [figure([row[c] for row in found_rows]) for c in SHOWN]
+            figures += [median([row[c] for row in found_rows]) for c in COSTS]
+            lines.append(f"| `{' '.join(filter(None, (run.method, run.options)))}` | {' | '.join(figures)} |")
     return "\n".join([*lines, "", *measured_on(rows)])
 
 
@@ -178,9 +202,15 @@ def cell(rows: list[Row]) -> str:
     return figures if len(rows) == 1 else f"{figures} ({len(rows)} seeds)"
 
 
+def median(values: list[str]) -> str:
+    """Of the numbers that were measured, to three digits."""
+    numbers = [float(value) for value in values if value]
+    return f"{statistics.median(numbers):.3g}" if numbers else "–"
+
+
 def figure(values: list[str]) -> str:
     """One measured number; of several the mean and the standard deviation."""
-    if not all(values):
+    if not values or not all(values):
         return "–"
     numbers = [float(value) for value in values]
     mean = f"{statistics.mean(numbers):.4f}"

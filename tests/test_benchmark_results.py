@@ -54,6 +54,16 @@ def test_a_table_shows_all_runs_or_the_first_or_those_of_a_method() -> None:
     assert commands("padim") == [command for command in every if command.split()[0] == "padim"] != []
 
 
+def test_the_table_of_a_data_set_shows_what_models_cost() -> None:
+    row = {"method": "padim", "options": "--image-size 256", "data": "bottle", "seed": "0"}
+    row |= {"image_auroc": "0.9", "pixel_auroc": "0.8", "aupro": "0.7", "machine": "m", "versions": "v"}
+    costs = {"fit_seconds": "61.25", "image_seconds": "0.1234", "model_megabytes": "45.6"}
+    lines = results.table([row | costs], "bottle").splitlines()
+    assert "| `padim --image-size 256` | 0.9000 | 0.8000 | 0.7000 | 61.2 | 0.123 | 45.6 |" in lines
+    assert sum("– | – | – |" in line for line in lines) > 20, "runs that were not measured"
+    assert results.median(["3", "", "1", "2"]) == "2"
+
+
 def test_more_seeds_follow_short_fits_only() -> None:
     run = Run("pca", seeds=3, size="")
     row = {"method": "pca", "options": "", "data": "plate", "seed": "0", "fit_seconds": "300.0"}
