@@ -44,13 +44,20 @@ class ReConPatch(MemoryBankMethod):
     pairwise_share: float = argument(0.5, "Weight of pairwise against contextual similarity.", ge=0, le=1)
     momentum: float = argument(0.99, "Momentum of the target layers.", ge=0, lt=1)
     sampled: int = argument(512, "Number of patches per training step.", ge=2, le=65536)
-    learning_rate: float = arguments.learning_rate(1e-4, "AdamW")
-    epochs: int = arguments.epochs(10)
+    learning_rate: float = arguments.learning_rate(1e-3, "AdamW")
+    epochs: int = arguments.epochs(60)
+    steps: int = arguments.steps(1500)
     batch_size: int = arguments.batch_size(8)
 
     presets: ClassVar = {
         "paper": Preset(
-            {"backbone": "wide_resnet50_2", "sampled": 1024, "epochs": 120, "learning_rate": 1e-5},
+            {
+                "backbone": "wide_resnet50_2",
+                "sampled": 1024,
+                "epochs": 120,
+                "steps": 0,
+                "learning_rate": 1e-5,
+            },
             {"size": (256, 256), "crop": (224, 224)},
         ),
     }
