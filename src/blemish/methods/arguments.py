@@ -212,6 +212,11 @@ def patch_size() -> Any:
     return argument(3, "Side of the neighbourhood that is averaged around each cell.", ge=1, le=63, odd=True)
 
 
+def mean_mapped() -> Any:
+    """Declare `mean_mapped` of patch embeddings."""
+    return argument(None, "Width that embeddings are averaged to.", ge=1, le=8192)
+
+
 def sigma() -> Any:
     """Declare `sigma` of the anomaly map's blur."""
     return argument(4.0, "Standard deviation of the anomaly map's blur, in pixels (0: none).", ge=0, le=100)

@@ -1,4 +1,4 @@
-"""Methods that score patches by the distance to a memory bank of normal patches.
+"""Methods that score patches by distances to a memory bank of normal patches.
 
 The bank is a coreset of the training patches. Exact greedy k-centre selects it where that is quick; for more patches
 it is an epsilon-net, which is built in one pass and gives the same guarantee.
@@ -16,7 +16,7 @@ from blemish.blocks.memory.bank import MemoryBank
 from blemish.blocks.memory.coreset import GreedyCoreset
 from blemish.blocks.memory.streaming_coreset import StreamingCoreset
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
-from blemish.blocks.patches import local_mean, stack_layers
+from blemish.blocks.patches import local_mean, mean_map, stack_layers
 from blemish.data.cache import RowFile, free_disk
 from blemish.features.backbone import Backbone
 from blemish.methods import arguments
@@ -35,8 +35,8 @@ MAX_GREEDY_PATCHES, MAX_GREEDY_CHOICES = 2**20, 2**13
 """Maximum numbers of patches, and of patches to keep, with which "auto" uses greedy: 512 MiB, well under a minute."""
 
 
-class MemoryBankMethod(Method):
-    """Keeps normal patches in a memory bank and scores new patches by the distance to their nearest neighbour."""
+class CoresetMethod(Method):
+    """Keeps a coreset of the training patches in a memory bank."""
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
@@ -49,7 +49,10 @@ class MemoryBankMethod(Method):
         "auto",
         "Coreset selection: exact greedy k-centre, that of the authors' code, or an epsilon-net in one pass.",
     )
-    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1, le=1000)
+    neighbours: int = 1
+    """Number of nearest bank patches that are stored for each bank patch, itself included."""
+    mean_mapped: int | None = None
+    """Width that embeddings are averaged to, as in the code of PatchCore's authors; None: they are stacked."""
 
     def build(self) -> None:
         self.features = Backbone(self.backbone, self.layers)
@@ -71,9 +74,57 @@ class MemoryBankMethod(Method):
         return self.features.strides[0], self.features.strides[0]
 
     def learned_bytes(self, size: tuple[int, int], images: int) -> int:
-        seen = images * self.features.cells(size)[0]
-        kept = min(seen, self.bank_size or round(self.coreset_ratio * seen))
-        return self.memory_bank.bytes_of(kept, self.width)
+        return self.memory_bank.bytes_of(self._kept(images * self.features.cells(size)[0]), self.width)
+
+    @property
+    def width(self) -> int:
+        """Number of values of a patch."""
+        return self.mean_mapped or sum(self.features.channels)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch embeddings on the finest layer's grid: (N, h, w, D)."""
+        maps = self.features(images)
+        if self.mean_mapped is None:
+            embedded = stack_layers([local_mean(m, self.patch_size) for m in maps])
+        else:
+            embedded = mean_map(maps, self.patch_size, self.mean_mapped)
+        return embedded.permute(0, 2, 3, 1)
+
+    def _kept(self, patches: int) -> int:
+        """Number of these training patches that the bank keeps."""
+        return min(patches, self.bank_size or round(self.coreset_ratio * patches))
+
+    def _selection(self, expected: int, width: int) -> StreamingCoreset | GreedyCoreset:
+        """The selection for an expected number of patches of `width` values."""
+        budget = self.bank_size or self.coreset_ratio * expected
+        is_quick = (
+            expected <= MAX_GREEDY_PATCHES
+            and budget <= MAX_GREEDY_CHOICES
+            and 4 * width * expected <= free_disk()
+        )
+        settings: Any = {"ratio": self.coreset_ratio, "size": self.bank_size, "progress": self.progress}
+        if self.coreset == "streaming" or (self.coreset == "auto" and not is_quick):
+            return StreamingCoreset(expected, **settings)
+        return GreedyCoreset(expected, RowFile(), keep_start=self.coreset == "approximate", **settings)
+
+    def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches (N, h, w, D) and visible pixels (N, 1, H, W)."""
+        images, visible = split_padding(images)
+        return self.embed(images), visible
+
+    def _counted(self, patches: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """The visible patches (n, D) of a batch and their origins (n, 3): image, row, column; adds to `seen`."""
+        inside = visible_grid(visible, (patches.shape[1], patches.shape[2]))
+        origins = inside.nonzero()
+        origins[:, 0] += self.seen[0]
+        self.seen += torch.tensor([len(patches), len(origins)], device=self.seen.device)
+        return patches[inside], origins
+
+
+class MemoryBankMethod(CoresetMethod):
+    """Scores patches by the distance to their nearest neighbour in the memory bank."""
+
+    neighbours: int = argument(9, "Bank neighbours that re-weight the image score (1: none).", ge=1, le=1000)
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         patches, visible = self._embedded(images)
@@ -114,17 +165,6 @@ class MemoryBankMethod(Method):
         size = origins.new_tensor([1, *grid.shape[1:]])
         return ((origins + origins.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
 
-    @property
-    def width(self) -> int:
-        """Number of values of a patch."""
-        return sum(self.features.channels)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Patch embeddings on the finest layer's grid: (N, h, w, D)."""
-        return stack_layers([local_mean(m, self.patch_size) for m in self.features(images)]).permute(
-            0, 2, 3, 1
-        )
-
     def from_distances(self, distances: Tensor) -> Tensor:
         """Scores from distances of any shape: the distances themselves unless overridden."""
         return distances
@@ -147,32 +187,6 @@ class MemoryBankMethod(Method):
         ]  # (N, b, D)
         distances = (patch[:, None] - support).square().sum(2).sqrt()
         return distance * (1 - torch.softmax(distances, 1)[:, 0])
-
-    def _selection(self, expected: int, width: int) -> StreamingCoreset | GreedyCoreset:
-        """The selection for an expected number of patches of `width` values."""
-        budget = self.bank_size or self.coreset_ratio * expected
-        is_quick = (
-            expected <= MAX_GREEDY_PATCHES
-            and budget <= MAX_GREEDY_CHOICES
-            and 4 * width * expected <= free_disk()
-        )
-        settings: Any = {"ratio": self.coreset_ratio, "size": self.bank_size, "progress": self.progress}
-        if self.coreset == "streaming" or (self.coreset == "auto" and not is_quick):
-            return StreamingCoreset(expected, **settings)
-        return GreedyCoreset(expected, RowFile(), keep_start=self.coreset == "approximate", **settings)
-
-    def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches (N, h, w, D) and visible pixels (N, 1, H, W)."""
-        images, visible = split_padding(images)
-        return self.embed(images), visible
-
-    def _counted(self, patches: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """The visible patches (n, D) of a batch and their origins (n, 3): image, row, column; adds to `seen`."""
-        inside = visible_grid(visible, (patches.shape[1], patches.shape[2]))
-        origins = inside.nonzero()
-        origins[:, 0] += self.seen[0]
-        self.seen += torch.tensor([len(patches), len(origins)], device=self.seen.device)
-        return patches[inside], origins
 
     def _predicted(
         self,

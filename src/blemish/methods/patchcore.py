@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from blemish.blocks.patches import mean_map
+from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Preset
 from blemish.methods.memory_bank import MemoryBankMethod
@@ -23,7 +23,7 @@ class PatchCore(MemoryBankMethod):
     """A memory bank of normal patches; the distance to the nearest one is the anomaly map."""
 
     squared: bool = argument(False, "Whether distances are squared.")
-    mean_mapped: int | None = argument(None, "Width that embeddings are averaged to.", ge=1, le=8192)
+    mean_mapped: int | None = arguments.mean_mapped()
 
     presets: ClassVar = {
         "paper": Preset(
@@ -44,13 +44,3 @@ class PatchCore(MemoryBankMethod):
 
     def from_distances(self, distances: Tensor) -> Tensor:
         return distances.square() if self.squared else distances
-
-    @property
-    def width(self) -> int:
-        return self.mean_mapped or super().width
-
-    def embed(self, images: Tensor) -> Tensor:
-        if self.mean_mapped is None:
-            return super().embed(images)
-        embedded = mean_map(self.features(images), self.patch_size, self.mean_mapped)
-        return embedded.permute(0, 2, 3, 1)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -163,3 +165,19 @@ def test_queries_of_nan_do_not_hang_or_crash() -> None:
     queries[2] = torch.nan
     distances, _ = bank.nearest(queries)
     assert torch.isnan(distances).tolist() == [False, False, True, False, False]
+
+
+def test_nearest_allowed_equals_brute_force_and_falls_back_to_the_farthest() -> None:
+    generator = torch.Generator().manual_seed(4)
+    points, queries = (torch.randn(n, 7, generator=generator) for n in (50, 20))
+    search = NearestNeighbours()
+    search.build(points)
+    masks = [torch.rand(20, 50, generator=generator) < share for share in (0.1, 0.5)]
+    masks[0][3] = False
+    found = search.nearest_allowed(queries, masks)
+    for mask, distances in zip(masks, found, strict=True):
+        for query in range(20):
+            every = [math.dist(queries[query].tolist(), point) for point in search.points.tolist()]
+            allowed = [d for d, is_allowed in zip(every, mask[query].tolist(), strict=True) if is_allowed]
+            expected = min(allowed) if allowed else max(every)
+            assert float(distances[query]) == pytest.approx(expected, rel=1e-5)

@@ -1,5 +1,7 @@
 """Exact nearest-neighbour search in a fixed set of points."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +50,20 @@ class NearestNeighbours(nn.Module):
         else:
             indices = self._search(queries, 1)[:, 0]
         return (queries - self.points[indices]).square().sum(1).sqrt(), indices
+
+    def nearest_allowed(self, queries: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
+        """Distances (Q,) from queries (Q, D) to the nearest points that each of the masks (Q, M) allows.
+
+        Where a mask allows none, the distance to the farthest point. Memory: a few times Q · M numbers.
+        """
+        ranked = self._less_query(queries)
+        farthest = ranked.argmax(1)
+        found = []
+        for allowed in masks:
+            least = torch.where(allowed, ranked, torch.inf).min(1)
+            indices = torch.where(least.values.isinf(), farthest, least.indices)
+            found.append((queries - self.points[indices]).square().sum(1).sqrt())
+        return found
 
     def lists(self, count: int) -> Tensor:
         """For each point the `count` ≤ M nearest ones, itself first: (M, count) int64."""

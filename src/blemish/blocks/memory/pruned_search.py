@@ -159,12 +159,15 @@ class PrunedSearch(nn.Module):
         return distances
 
 
-def principal_basis(points: Tensor) -> Basis:
-    """Mean and leading principal directions of points (N, D), or of a random sample of BASIS_POINTS of them."""
+def principal_basis(points: Tensor, count: int = LIFTED - 1) -> Basis:
+    """Mean and `count` ≤ min(N, D) leading principal directions (D, count) of points (N, D).
+
+    Of more points than BASIS_POINTS, those of a random sample.
+    """
     sample = points[torch.randperm(len(points))[:BASIS_POINTS].to(points.device)]
     centre = sample.mean(0)
     sample -= centre
-    _, _, directions = torch.pca_lowrank(sample, LIFTED - 1, center=False)
+    _, _, directions = torch.pca_lowrank(sample, count, center=False)
     return centre, directions.contiguous()
 
 
