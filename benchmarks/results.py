@@ -67,6 +67,8 @@ RUNS = (
     Run("efficientad", "--set hard_quantile=0", data=("bottle",)),
     Run("reconpatch", "--backbone resnet18", seeds=3),
     Run("reconpatch"),
+    Run("pni", "--backbone resnet18", seeds=3),
+    Run("pni"),
     Run("autoencoder", seeds=3),
     Run("autoencoder", "--preset texture", data=("magnetic_tile",)),
     Run("denoising_autoencoder", seeds=3),

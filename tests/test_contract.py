@@ -24,6 +24,7 @@ from blemish.methods.msflow import MSFlow
 from blemish.methods.padim import PaDiM
 from blemish.methods.patchcore import PatchCore
 from blemish.methods.pca import PCA
+from blemish.methods.pni import PNI
 from blemish.methods.reconpatch import ReConPatch
 from blemish.methods.simplenet import SimpleNet
 from blemish.methods.template import Template
@@ -53,6 +54,16 @@ METHODS: dict[str, Make] = {
     ),
     "reconpatch": lambda: ReConPatch(
         backbone="compact:random", sampled=128, epochs=2, batch_size=4, coreset_ratio=0.1
+    ),
+    "pni": lambda: PNI(
+        backbone="compact:random",
+        coreset_ratio=0.1,
+        classes=32,
+        reduced=16,
+        hidden=64,
+        sampled=128,
+        epochs=10,
+        batch_size=4,
     ),
     "autoencoder": lambda: AutoEncoder(**TINY_CODE, epochs=20, learning_rate=3e-3),
     "autoencoder-patches": lambda: AutoEncoder(

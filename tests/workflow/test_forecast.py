@@ -18,9 +18,10 @@ from blemish.data.preprocess import Preprocess
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Method
 from blemish.methods.fastflow import FastFlow
-from blemish.methods.memory_bank import MemoryBankMethod
+from blemish.methods.memory_bank import CoresetMethod
 from blemish.methods.padim import PaDiM
 from blemish.methods.patchcore import PatchCore
+from blemish.methods.pni import PNI
 from blemish.methods.reconpatch import ReConPatch
 from blemish.methods.template import Template
 from blemish.methods.variation import Variation
@@ -35,6 +36,9 @@ GROWING: dict[str, Callable[[], Method]] = {
     "patchcore-mapped": lambda: PatchCore(backbone="compact:random", mean_mapped=128, coreset_ratio=0.5),
     "reconpatch": lambda: ReConPatch(
         backbone="compact:random", dimensions=128, sampled=64, epochs=1, coreset_ratio=1.0
+    ),
+    "pni": lambda: PNI(
+        backbone="compact:random", coreset_ratio=1.0, classes=16, reduced=4, hidden=8, sampled=64, epochs=1
     ),
     "padim": lambda: PaDiM(backbone="compact:random", dimensions=30),
     "fastflow": lambda: FastFlow(backbone="compact:random", flow_steps=1, epochs=1),
@@ -59,7 +63,7 @@ def test_what_grows_with_the_input_is_as_large_as_declared(name: str) -> None:
     method = GROWING[name]()
     declared = method.learned_bytes(large, images) - method.learned_bytes(small, images)
     assert declared == pytest.approx(grown, rel=0.1)
-    if not isinstance(method, MemoryBankMethod):
+    if not isinstance(method, CoresetMethod):
         assert declared == grown > 0
 
 

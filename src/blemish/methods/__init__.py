@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type
     from blemish.methods.padim import PaDiM as PaDiM
     from blemish.methods.patchcore import PatchCore as PatchCore
     from blemish.methods.pca import PCA as PCA
+    from blemish.methods.pni import PNI as PNI
     from blemish.methods.reconpatch import ReConPatch as ReConPatch
     from blemish.methods.simplenet import SimpleNet as SimpleNet
     from blemish.methods.template import Template as Template
@@ -30,6 +31,7 @@ CATALOGUE: Mapping[str, str] = {
     "msflow": "blemish.methods.msflow:MSFlow",
     "simplenet": "blemish.methods.simplenet:SimpleNet",
     "efficientad": "blemish.methods.efficientad:EfficientAD",
+    "pni": "blemish.methods.pni:PNI",
     "reconpatch": "blemish.methods.reconpatch:ReConPatch",
     "autoencoder": "blemish.methods.autoencoder:AutoEncoder",
     "denoising_autoencoder": "blemish.methods.denoising_autoencoder:DenoisingAutoEncoder",
