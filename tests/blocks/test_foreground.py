@@ -95,6 +95,12 @@ def test_images_without_any_variation_are_no_objects() -> None:
     assert bool((block(torch.ones(1, 11, *GRID)) == 1).all())
 
 
+def test_images_of_which_only_outermost_cells_are_visible_are_no_objects() -> None:
+    visible = torch.zeros(1, *GRID, dtype=torch.bool)
+    visible[:, 0] = True
+    assert not fitted([features(disc(0.7).expand(2, -1, -1))], visible).is_object
+
+
 def test_the_discriminant_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(5, 5))

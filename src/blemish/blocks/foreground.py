@@ -77,15 +77,17 @@ class Foreground(nn.Module):
         """
         patches, place = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
         self._share, self._kept = 1.0, []
+        self.weight, self.bias = patches.new_zeros(patches.shape[1]), patches.new_ones(())
+        self.separability = patches.new_zeros(())
+        if not len(patches):
+            return
         is_product = two_clusters(patches, place)
-        shares = [is_product[place == where].double().mean() for where in (BORDER, IN_CENTRE)]
         background = patches[~is_product & (place == BORDER)][:PER_CLASS]
         product = patches[is_product & (place == IN_CENTRE)][:PER_CLASS]
-        self.weight, self.bias = torch.zeros_like(patches[0]), torch.ones_like(patches[0, 0])
-        self.separability = torch.zeros_like(self.bias)
         if not len(background) or not len(product):
             return
-        direction = discriminant(background, product, RIDGE * patches.var(0))
+        shares = [is_product[place == where].double().mean() for where in (BORDER, IN_CENTRE)]
+        direction = discriminant(background, product, RIDGE * patches.var(0, correction=0))
         values = torch.cat([background, product]) @ direction
         low, high = values.quantile(TRIMMED), values.quantile(1 - TRIMMED)
         self.weight = direction / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
@@ -117,7 +119,7 @@ def two_clusters(patches: Tensor, place: Tensor) -> Tensor:
 
     All features together have the same weight as the colour.
     """
-    deviation = patches.std(0)
+    deviation = patches.std(0, correction=0)
     points = (patches - patches.mean(0)) / torch.where(deviation > 0, deviation, 1)
     points[:, :-COLOURS] *= (COLOURS / max(1, points.shape[1] - COLOURS)) ** 0.5
     members = (place == IN_CENTRE).long()
