@@ -63,6 +63,7 @@ RUNS = (
     Run("msflow", "--preset resnet18"),
     Run("simplenet", "--backbone resnet18", seeds=3),
     Run("simplenet", data=("bottle",)),
+    Run("cpr", "--preset resnet18"),
     Run("efficientad"),
     Run("efficientad", "--set hard_quantile=0", data=("bottle",)),
     Run("reconpatch", "--backbone resnet18", seeds=3),

@@ -14,6 +14,7 @@ from blemish.methods import CATALOGUE
 from blemish.methods.anogan import AnoGAN
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Method
+from blemish.methods.cpr import CPR
 from blemish.methods.cyclegan import CycleGAN
 from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder
 from blemish.methods.efficientad import EfficientAD
@@ -48,6 +49,9 @@ METHODS: dict[str, Make] = {
     "padim": lambda: PaDiM(backbone="compact:random", dimensions=16),
     "fastflow": lambda: FastFlow(backbone="compact:random", flow_steps=2, epochs=6, patience=0),
     "msflow": lambda: MSFlow(backbone="compact:random", flow_steps=(1, 1), epochs=6, learning_rate=1e-3),
+    "cpr": lambda: CPR(
+        backbone="compact:random", retrieved=3, width=12, steps=24, batch_size=4, learning_rate=1e-2
+    ),
     "efficientad": lambda: EfficientAD(backbone="pdn_small:random", steps=2),
     "simplenet": lambda: SimpleNet(
         backbone="compact:random", hidden=64, noise=0.5, learning_rate=1e-2, epochs=20, batch_size=4

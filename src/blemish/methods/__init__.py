@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type checkers and editors
     from blemish.methods.anogan import AnoGAN as AnoGAN
     from blemish.methods.autoencoder import AutoEncoder as AutoEncoder
+    from blemish.methods.cpr import CPR as CPR
     from blemish.methods.cyclegan import CycleGAN as CycleGAN
     from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder as DenoisingAutoEncoder
     from blemish.methods.efficientad import EfficientAD as EfficientAD
@@ -33,6 +34,7 @@ CATALOGUE: Mapping[str, str] = {
     "efficientad": "blemish.methods.efficientad:EfficientAD",
     "pni": "blemish.methods.pni:PNI",
     "reconpatch": "blemish.methods.reconpatch:ReConPatch",
+    "cpr": "blemish.methods.cpr:CPR",
     "autoencoder": "blemish.methods.autoencoder:AutoEncoder",
     "denoising_autoencoder": "blemish.methods.denoising_autoencoder:DenoisingAutoEncoder",
     "vae": "blemish.methods.vae:VAE",
