@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.data.splits import hold_out
+from blemish.data.splits import draw_shots, hold_out
 from blemish.errors import DataError
 from blemish.types import Sample
 
@@ -44,3 +44,29 @@ def test_hold_out_depends_on_the_seed_and_needs_two() -> None:
     for share in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="share to hold out must lie between 0 and 1"):
             hold_out(samples, share)
+
+
+def test_shots_are_drawn_by_the_seed_and_all_others_held_out() -> None:
+    samples = samples_named([str(index) for index in range(20)])
+    two, four = (draw_shots(samples, shots, seed=3) for shots in (2, 4))
+    for shots, (learned, held) in ((2, two), (4, four)):
+        assert len(learned) == shots
+        assert sorted([*learned, *held], key=lambda sample: int(sample.path.stem)) == samples
+    assert {*two[0]} < {*four[0]}
+    assert draw_shots(samples[::-1], 4, seed=3) == four
+    assert len({draw_shots(samples, 4, seed)[0] for seed in range(5)}) == 5
+    assert len(draw_shots(samples, 19)[1]) == 1
+
+
+def test_shots_that_are_too_many_or_too_few() -> None:
+    samples = samples_named(["a", "b", "c"])
+    for shots in (3, 7):
+        with pytest.raises(
+            DataError,
+            match=rf"^There are 3 different normal image\(s\), but {shots} shots need at least {shots + 1}: those to "
+            r"learn from and one for the thresholds\. Lower the number of shots, or add normal images\.$",
+        ):
+            draw_shots(samples, shots)
+    for wrong in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="The number of shots must be a whole number from 1, got "):
+            draw_shots(samples, wrong)  # type: ignore[arg-type]

@@ -253,10 +253,12 @@ def test_auxiliary_images_reach_methods_with_a_use_for_them() -> None:
         def collect(self, batches: object) -> None:
             assert self.auxiliary is not None
             self.helped = [len(batch) for batch in self.auxiliary]
+            self.products = [[len(batch) for batch in product] for product in self.auxiliary_products]
 
     method = Helped()
-    learn(method, images(2), auxiliary=images(3), batch_size=2)
-    assert method.helped == [2, 1]
-    assert method.auxiliary is None
+    learn(method, images(2), auxiliary=[images(3), images(4)], batch_size=2)
+    assert method.helped == [2, 2, 2, 1]
+    assert method.products == [[2, 1], [2, 2]]
+    assert (method.auxiliary, method.auxiliary_products) == (None, ())
     with pytest.raises(MethodError, match="Line does not use auxiliary images"):
-        learn(Line(), images(2), auxiliary=images(3))
+        learn(Line(), images(2), auxiliary=[images(3)])

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from blemish.cli.fit_data import auxiliary_samples, chosen_preprocess, require_one_split
 from blemish.cli.options import (
     data_options,
     device_option,
@@ -25,8 +26,8 @@ from blemish.messages import message
 if TYPE_CHECKING:
     from blemish.data.cache import CacheBudget
     from blemish.data.dataset import Dataset
-    from blemish.data.preprocess import Preprocess
-    from blemish.types import Sample, Watch
+    from blemish.methods.base import Method
+    from blemish.types import Watch
 
 EXAMPLES = """\b
 blemish fit patchcore bottle/ -o bottle.blemish
@@ -95,6 +96,12 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     help="Share of the normal images that is held out to set the thresholds.",
 )
 @click.option(
+    "--shots",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Learn from N of the normal images only, drawn by the seed; all others set the thresholds.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(0, 2**64 - 1),
     default=0,
@@ -105,9 +112,11 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 @click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be read, and count them.")
 @click.option(
     "--auxiliary",
+    multiple=True,
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Images of other things than the product, for methods that use them (see `blemish methods`).",
+    help="Images of other things than the product, for methods that use them (see `blemish methods`); a data set, "
+    "can be repeated.",
 )
 @click.option(
     "--resume",
@@ -142,10 +151,11 @@ def command(
     resize: Any,
     false_alarm_rate: float,
     hold_out: float,
+    shots: int | None,
     seed: int,
     device: str,
     skip_unreadable: bool,
-    auxiliary: Path | None,
+    auxiliary: tuple[Path, ...],
     resume: bool,
     log: str | None,
     cache: "CacheBudget",
@@ -157,19 +167,15 @@ def command(
     train and test folders, or a csv file; test images are not learned from.
     """
     from blemish.data.dataset import open_dataset
-    from blemish.plugins import create_method
     from blemish.progress import progress_bars
     from blemish.workflow.fit import fit
     from blemish.workflow.forecast import Forecast
 
+    require_one_split(shots)
     require_output(output)
     dataset = open_dataset(data, layout=layout, category=category)
-    learner = create_method(method, preset=preset, arguments=_with_backbone(arguments, backbone))
-    if onnx:
-        from blemish.runtimes.export import require_exportable
-
-        require_exportable(learner)
-    preprocess = _preprocess(method, preset, dataset.train, image_size, pixels, resize)
+    learner = _learner(method, preset, _with_backbone(arguments, backbone), onnx)
+    preprocess = chosen_preprocess(method, preset, dataset.train, image_size, pixels, resize)
     if forecast := str(Forecast.of(learner, dataset.train, preprocess)):
         click.echo(forecast)
     with _unfinished(output) as unfinished, progress_bars() as progress, _log(log, output, resume) as watch:
@@ -179,11 +185,12 @@ def command(
             preprocess=preprocess,
             test=dataset.test,
             hold_out_share=hold_out,
+            shots=shots,
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             device=device,
             skip_unreadable=skip_unreadable,
-            auxiliary=open_dataset(auxiliary).train if auxiliary else (),
+            auxiliary=auxiliary_samples(auxiliary),
             cache=cache,
             checkpoint=unfinished,
             resume=resume,
@@ -225,6 +232,18 @@ def require_output(output: Path) -> None:
                 folder=folder,
                 strerror=error.strerror,
             ) from error
+
+
+def _learner(method: str, preset: str | None, arguments: dict[str, Any], onnx: bool) -> "Method":
+    """The method that learns, after a check that it can be exported if that is asked for."""
+    from blemish.plugins import create_method
+
+    learner = create_method(method, preset=preset, arguments=arguments)
+    if onnx:
+        from blemish.runtimes.export import require_exportable
+
+        require_exportable(learner)
+    return learner
 
 
 def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
@@ -270,30 +289,3 @@ def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManage
     from blemish.training.log import LOGS
 
     return LOGS[kind](_beside(output, "{}.log"), resume)
-
-
-def _preprocess(
-    method: str,
-    preset: str | None,
-    images: "Sequence[Sample]",
-    image_size: tuple[int, int] | Literal["auto"] | None,
-    pixels: int | None,
-    resize: Any,
-) -> "Preprocess":
-    """The preset's preprocessing with the user's changes, or else that which suits the images."""
-    from blemish.data.input_size import PIXELS, auto_preprocess
-    from blemish.data.preprocess import Preprocess
-    from blemish.plugins import preset_preprocess
-
-    if pixels is not None and image_size not in (None, "auto"):
-        raise click.UsageError(
-            message("--pixels is for --image-size auto, and a size is given. Leave one of them out.")
-        )
-    preset_own = preset_preprocess(method, preset)
-    preprocess = preset_own or Preprocess()
-    if isinstance(image_size, tuple):
-        preprocess = preprocess.changed(size=image_size, crop=None)
-    elif preset_own is None or image_size == "auto" or pixels is not None:
-        suited = auto_preprocess(images, pixels=pixels or PIXELS)
-        preprocess = preprocess.changed(size=suited.size, crop=None)
-    return preprocess if resize is None else preprocess.changed(resize=resize)

@@ -60,6 +60,20 @@ class Inputs:
         return self.preprocess(read_image(_path_of(self.sources[index])))
 
 
+class Joined:
+    """Several sets of images as one, in the order given."""
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        self.places = [(part, index) for part in parts for index in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        part, number = self.places[index]
+        return part[number]
+
+
 def stacked(images: Images, size: int) -> Iterator[NDArray[np.float32]]:
     """Batches (N, 3, H, W) of `size` images, the last may be smaller; threads read images ahead."""
     for rows in in_batches(prefetch(range(len(images)), images.__getitem__), size):

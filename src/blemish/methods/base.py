@@ -107,6 +107,8 @@ class Method(nn.Module):
         """Callback for the progress of long hooks; set by the caller of the hooks."""
         self.auxiliary: AuxiliaryImages | None = None
         """Images of other things than the product, set before `collect` if there are any; else None."""
+        self.auxiliary_products: tuple[Batches, ...] = ()
+        """The same images, those of each product by themselves."""
         self.held_out: Batches | None = None
         """Normal images that `training_loss` does not get, set before `collect` if `uses_held_out`; else None."""
         self._has_begun = False
@@ -150,6 +152,11 @@ class Method(nn.Module):
         It is not the part that the thresholds rest on.
         """
         return bool(self.patience)
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether `training_loss` is to be called; asked after `collect`, which may have found trained weights."""
+        return bool(self.epochs or self.steps)
 
     def optimizers(self) -> torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]:
         """The optimizer, or several by name; Adam with a learning rate of 1e-3 unless overridden."""

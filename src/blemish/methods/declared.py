@@ -12,7 +12,9 @@ from blemish.errors import MethodError
 from blemish.messages import message
 from blemish.methods.arguments import Argument
 
-RESERVED = frozenset({"self", "training", "learned", "auxiliary", "held_out", "progress"})
+RESERVED = frozenset(
+    {"self", "training", "learned", "auxiliary", "auxiliary_products", "held_out", "progress"}
+)
 """Names that the constructor uses or sets, in addition to the attributes of the base classes."""
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80

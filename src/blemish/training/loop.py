@@ -1,7 +1,7 @@
 """The training loop of all methods: seed → collect → epochs of batches → finish."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blemish.data.cache import CacheBudget
 from blemish.data.checks import require_different
-from blemish.data.loading import Images, stacked
+from blemish.data.loading import Images, Joined, stacked
 from blemish.errors import DivergedError, MethodError
 from blemish.methods.base import Method
 from blemish.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Progressed
@@ -41,7 +41,7 @@ def learn(
     images: Images,
     *,
     held_out: Images = (),
-    auxiliary: Images = (),
+    auxiliary: Sequence[Images] = (),
     batch_size: int = 4,
     seed: int = 0,
     device: str = "cpu",
@@ -58,7 +58,7 @@ def learn(
         method: Method to train; modified in place.
         images: Normal images (3, H, W).
         held_out: Other normal images, for methods with `uses_held_out`.
-        auxiliary: Images of other things than the product, for methods that use them.
+        auxiliary: Images of each of some other products, for methods that use them.
         batch_size: Batch size of passes without gradients; training uses the method's own.
         seed: Seed of torch's generators and of the order of the images.
         device: Device of the tensors, e.g. "cpu" or "cuda".
@@ -90,21 +90,23 @@ def learn(
     method.begin()
     history = History()
     method.to(device).progress = progress
-    method.auxiliary = _Batches(auxiliary, batch_size, device) if len(auxiliary) else None
+    method.auxiliary_products = tuple(_Batches(product, batch_size, device) for product in auxiliary)
+    method.auxiliary = _Batches(Joined(auxiliary), batch_size, device) if len(auxiliary) else None
     method.held_out = (
         _Batches(held_out, batch_size, device) if len(held_out) and method.uses_held_out else None
     )
     with _seeded(seed, torch.device(device)):
         with torch.no_grad():
             method.eval().collect(_Batches(images, batch_size, device, "collecting", progress))
-        if method.epochs or method.steps:
+        if method.needs_training:
             prepared = Prepared(method, images, batch_size, device, budget, progress)
             watched = Prepared(method, held_out if method.patience else (), batch_size, device, budget)
             training = _Training(method, prepared, watched, seed, checkpoint, progress)
             history.losses = training.run(watch)
         with torch.no_grad():
             method.eval().finish(_Batches(images, batch_size, device, "finishing", progress))
-    method.progress, method.auxiliary, method.held_out = no_progress, None, None
+    method.progress, method.held_out = no_progress, None
+    method.auxiliary, method.auxiliary_products = None, ()
     method.learned = torch.ones(1, device=device)
     return history
 

@@ -27,6 +27,7 @@ from blemish.types import Progress, Sample, Watch, no_progress, no_watch
 from blemish.workflow.forecast import Forecast
 from blemish.workflow.normal_images import (
     NormalImages,
+    by_product,
     normal_samples,
     raise_for_all_unreadable,
     split_images,
@@ -48,6 +49,7 @@ def fit(
     preprocess: Preprocess | None = None,
     test: Sequence[Sample] = (),
     hold_out_share: float = 0.1,
+    shots: int | None = None,
     false_alarm_rate: float = 0.01,
     seed: int = 0,
     device: str = "auto",
@@ -69,11 +71,13 @@ def fit(
         preprocess: Preprocessing of images; default that of the preset, or else `auto_preprocess(images)`.
         test: Test images, which are only compared with the training images: a warning names duplicates.
         hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
+        shots: Number of images to learn from, drawn by the seed; all others are held out, whatever `hold_out_share` is.
         false_alarm_rate: Share of normal images that may be called NG.
         seed: Seed of the split and of everything random in the method.
         device: Device of torch: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
         skip_unreadable: Whether to skip images that cannot be decoded; the manifest counts them.
-        auxiliary: Images of other things than the product, for methods with an `auxiliary_use`.
+        auxiliary: Images of other things than the product, for methods with an `auxiliary_use`; samples of one
+            category are one product.
         cache: Memory and disk for features that are computed once instead of in every epoch.
         checkpoint: Folder for the state of unfinished training; the caller removes it once the model is saved.
         resume: Whether to continue from the checkpoint, if there is one; the weights are those of uninterrupted
@@ -87,7 +91,7 @@ def fit(
             finds no such device.
         DivergedError: If training diverges.
         ModelError: If the checkpoint is damaged or belongs to other training.
-        ValueError: If a share or a rate is not between 0 and 1, or the seed is negative or too large.
+        ValueError: If a share or a rate is not between 0 and 1, shots is below 1, or the seed is negative or too large.
     """
     from blemish.runtimes.torch import TorchRuntime, resolve_device  # torch is not needed to inspect
 
@@ -111,7 +115,7 @@ def fit(
     started = time.perf_counter()
     try:
         normal = split_images(
-            samples, hold_out_share, seed, skip_unreadable=skip_unreadable, progress=progress
+            samples, hold_out_share, shots, seed, skip_unreadable=skip_unreadable, progress=progress
         )
         _warn_of_test_images(normal.hashes, test)
         trained = learning.run(normal, auxiliary, checkpoint, resume)
@@ -171,8 +175,8 @@ class _Learning:
         from blemish.training import learn
         from blemish.training.checkpoint import Checkpoint
 
-        others = [image.path if isinstance(image, Sample) else Path(image) for image in auxiliary]
-        scale = self.method.auxiliary_scale
+        products = by_product(auxiliary)
+        others = self.preprocess.enlarged(self.method.auxiliary_scale)
         learned, watched = normal.parted() if self.method.uses_held_out else (normal.learned, ())
         identity = {
             "method": self.name,
@@ -180,14 +184,14 @@ class _Learning:
             "preprocess": self.preprocess.to_dict(),
             "images": fingerprint(normal.learned, normal.hashes),
             "watched images": len(watched),
-            "auxiliary images": len(others),
+            "auxiliary images": [len(product) for product in products],
             "seed": self.seed,
         }
         return learn(
             self.method,
             Inputs(learned, self.preprocess),
             held_out=Inputs(watched, self.preprocess),
-            auxiliary=Inputs(others, self.preprocess.enlarged(scale)),
+            auxiliary=[Inputs(product, others) for product in products],
             batch_size=batch_size(self.preprocess),
             seed=self.seed,
             device=self.device,

@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.data.checks import check_images
 from blemish.data.content import HASH_DIGITS, content_hashes, fingerprint, without_copies
-from blemish.data.splits import hold_out
+from blemish.data.splits import draw_shots, hold_out
 from blemish.errors import DataError
 from blemish.manifest import TrainingData
 from blemish.messages import lines
@@ -59,22 +59,30 @@ class NormalImages:
 
 
 def split_images(
-    samples: Sequence[Sample], hold_out_share: float, seed: int, *, skip_unreadable: bool, progress: Progress
+    samples: Sequence[Sample],
+    hold_out_share: float,
+    shots: int | None,
+    seed: int,
+    *,
+    skip_unreadable: bool,
+    progress: Progress,
 ) -> NormalImages:
-    """Hold out some images and shuffle the others, so that the first ones are a random sample of all.
+    """Hold out some images, or all but a few shots, and shuffle the others: the first ones are a random sample of all.
 
     Copies of an image are left out, with a warning.
 
     Raises:
         DataError: If an image cannot be read, or there are too few.
-        ValueError: If the share is not between 0 and 1.
+        ValueError: If the share is not between 0 and 1, or the number of shots is below 1.
     """
     bad = check_images([sample.path for sample in samples], progress) if skip_unreadable else []
     unreadable = {image.path for image in bad}
     readable = [sample for sample in samples if sample.path not in unreadable]
     hashes = content_hashes([sample.path for sample in readable], progress)
     distinct = without_copies(readable, hashes)
-    kept, held_out = hold_out(distinct, hold_out_share, seed)
+    kept, held_out = (
+        hold_out(distinct, hold_out_share, seed) if shots is None else draw_shots(distinct, shots, seed)
+    )
     learned = [kept[index] for index in np.random.default_rng(seed).permutation(len(kept))]
     return NormalImages(distinct, hashes, learned, held_out, len(bad))
 
@@ -110,6 +118,15 @@ def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) ->
     if not samples:
         raise DataError("There is no image to learn from. Give at least 2 normal images.")
     return samples
+
+
+def by_product(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[list[Path]]:
+    """The paths of auxiliary images, those of each category by themselves; paths without a category are one product."""
+    products: dict[str, list[Path]] = {}
+    for image in images:
+        category, path = (image.category, image.path) if isinstance(image, Sample) else ("", Path(image))
+        products.setdefault(category, []).append(path)
+    return list(products.values())
 
 
 def raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progress: Progress) -> NoReturn:

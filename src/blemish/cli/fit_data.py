@@ -1,0 +1,67 @@
+"""What `blemish fit` makes of its options on images: preprocessing, number of shots, auxiliary images."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from click.core import ParameterSource
+
+from blemish.messages import message
+
+if TYPE_CHECKING:
+    from blemish.data.preprocess import Preprocess
+    from blemish.types import Sample
+
+
+def require_one_split(shots: int | None) -> None:
+    """Refuse --shots beside --hold-out, because both say which images are held out."""
+    given = click.get_current_context().get_parameter_source("hold_out") is ParameterSource.COMMANDLINE
+    if shots is not None and given:
+        raise click.UsageError(
+            message("--shots and --hold-out both say how many images are held out. Give one of them.")
+        )
+
+
+def auxiliary_samples(folders: Sequence[Path]) -> "list[Sample]":
+    """Normal training images of data sets; each category of each data set is a category of its own.
+
+    Raises:
+        DataError: If there is no such data set.
+    """
+    from blemish.data.dataset import list_categories, open_dataset
+
+    return [
+        replace(sample, category=f"{folder}/{category}")
+        for folder in folders
+        for category in list_categories(folder)
+        for sample in open_dataset(folder, category=category).train
+    ]
+
+
+def chosen_preprocess(
+    method: str,
+    preset: str | None,
+    images: "Sequence[Sample]",
+    image_size: tuple[int, int] | Literal["auto"] | None,
+    pixels: int | None,
+    resize: Any,
+) -> "Preprocess":
+    """The preset's preprocessing with the user's changes, or else that which suits the images."""
+    from blemish.data.input_size import PIXELS, auto_preprocess
+    from blemish.data.preprocess import Preprocess
+    from blemish.plugins import preset_preprocess
+
+    if pixels is not None and image_size not in (None, "auto"):
+        raise click.UsageError(
+            message("--pixels is for --image-size auto, and a size is given. Leave one of them out.")
+        )
+    preset_own = preset_preprocess(method, preset)
+    preprocess = preset_own or Preprocess()
+    if isinstance(image_size, tuple):
+        preprocess = preprocess.changed(size=image_size, crop=None)
+    elif preset_own is None or image_size == "auto" or pixels is not None:
+        suited = auto_preprocess(images, pixels=pixels or PIXELS)
+        preprocess = preprocess.changed(size=suited.size, crop=None)
+    return preprocess if resize is None else preprocess.changed(resize=resize)

@@ -1,0 +1,84 @@
+"""`blemish fit --shots N` and several `--auxiliary`."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from click.testing import Result
+from torch import Tensor
+
+import blemish
+from blemish import plugins
+from cli_data import draw_part, write
+from tiny_product import Average
+
+Run = Callable[..., Result]
+
+
+class Comparing(Average):
+    """Keeps the number of images of each auxiliary product."""
+
+    auxiliary_use: ClassVar[str] = "comparisons"
+    products: ClassVar[list[int]] = []
+
+    def collect(self, batches: Iterable[Tensor]) -> None:
+        super().collect(batches)
+        self.products[:] = [sum(map(len, product)) for product in self.auxiliary_products]
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins._registered, "comparing", Comparing)
+
+
+def fit(run: Run, made: Path, *options: str | Path) -> Result:
+    return run("fit", "comparing", made / "flat", "-o", "m", "--image-size", "32", *options)
+
+
+def test_shots(run: Run, made: Path) -> None:
+    result = fit(run, made, "--shots", "4", "--seed", "3")
+    assert result.exit_code == 0
+    data = blemish.load("m").manifest.data
+    assert (data.learned_from, data.held_out) == (4, 16)
+    assert "held out 16" in result.output
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_shots_and_hold_out_contradict_each_other(run: Run, made: Path, order: int) -> None:
+    given = [("--shots", "4"), ("--hold-out", "0.1")][::order]
+    result = fit(run, made, *given[0], *given[1])
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        "Error: --shots and --hold-out both say how many images are held out. Give one of them.\n"
+    )
+
+
+def test_shots_that_are_too_many_or_too_few(run: Run, made: Path) -> None:
+    result = fit(run, made, "--shots", "20")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        1,
+        "Error: There are 20 different normal image(s), but 20 shots need at least 21: those to learn from and one "
+        "for the thresholds. Lower the number of shots, or add normal images.",
+    )
+    result = fit(run, made, "--shots", "0")
+    assert result.exit_code == 2
+    assert "Invalid value for '--shots': 0 is not in the range x>=1." in result.stderr
+
+
+def test_each_data_set_and_each_category_is_an_auxiliary_product(
+    run: Run, made: Path, tmp_path: Path
+) -> None:
+    assert fit(run, made, "--auxiliary", made / "masked", "--auxiliary", made / "flat").exit_code == 0
+    assert Comparing.products == [8, 20]
+    for product, count in (("nut", 2), ("bolt", 3)):
+        for index in range(count):
+            write(tmp_path / "several" / product / "train" / "good" / f"{index}.png", draw_part(index))
+    again = "--auxiliary", tmp_path / "several", "--auxiliary", made / "masked"
+    assert fit(run, made, *again).exit_code == 0
+    assert Comparing.products == [3, 2, 8]
+    result = fit(run, made, "--auxiliary", made / "nowhere")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        1,
+        f"Error: {made / 'nowhere'} does not exist. Give the folder of a data set, or its csv file.",
+    )
