@@ -99,6 +99,18 @@ class Backbone(nn.Module):
             return self._maps(images)
         return tiled(self._maps, images, self.strides, self.halo, TILE_CORE)
 
+    def staged(self, images: Tensor, after: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        """The maps if the output of each stage goes on as `after(stage, output)`; for networks with `stages`.
+
+        No image is tiled. A method that trains the network has set `requires_grad` of its parameters.
+        """
+        return self._maps(images, partial(self.network, after=after))
+
+    @property
+    def stages(self) -> dict[int, int]:
+        """Number of channels of the output of each stage; empty for a network that is not in `NETWORKS`."""
+        return self.network.stages if isinstance(self.network, ResNet | Compact) else {}
+
     def cells(self, size: tuple[int, int]) -> list[int]:
         """Number of cells of each layer's map for images of `size` (H, W)."""
         return [-(-size[0] // stride) * -(-size[1] // stride) for stride in self.strides]
@@ -107,8 +119,11 @@ class Backbone(nn.Module):
         """Do nothing but return self: a frozen network stays in evaluation mode."""
         return super().train(False)
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        maps = self.network(self.normalise(images).contiguous(memory_format=torch.channels_last))
+    def _maps(
+        self, images: Tensor, network: Callable[[Tensor], dict[int, Tensor]] | None = None
+    ) -> list[Tensor]:
+        compute = network or self.network
+        maps = compute(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return [maps[k] for k in self.layers]
 
     def _built(self, base: str, file: str | None) -> ResNet | Compact:

@@ -4,6 +4,8 @@ A residual network with 1.9 M parameters, trained by `tools/distill_compact.py` 
 predict the stage-2 and stage-3 features of two ImageNet ResNets from one trunk.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +23,7 @@ class Compact(nn.Module):
     def __init__(self, last_layer: int = 3) -> None:
         super().__init__()
         self.channels = {k: width for k, width in WIDTHS.items() if k <= last_layer}
+        self.stages = {1: STEM[1], **self.channels}
         self.stem = nn.Sequential(
             _conv(3, STEM[0], stride=2), nn.ReLU(), _conv(STEM[0], STEM[1], stride=2), nn.ReLU()
         )
@@ -31,11 +34,14 @@ class Compact(nn.Module):
             self.add_module(f"readout{k}", nn.Conv2d(width, width, 1))
             inputs = width
 
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
+    def forward(
+        self, images: Tensor, after: Callable[[int, Tensor], Tensor] = lambda _, x: x
+    ) -> dict[int, Tensor]:
+        """The maps; `after` is called with the number and the output of each stage, and what it returns goes on."""
         maps = {}
-        x = self.layer1(self.stem(images))
+        x = after(1, self.layer1(self.stem(images)))
         for k in self.channels:
-            x = self.get_submodule(f"layer{k}")(x)
+            x = after(k, self.get_submodule(f"layer{k}")(x))
             maps[k] = self.get_submodule(f"readout{k}")(x)  # (N, C_k, H / 2^(k+1), W / 2^(k+1))
         return maps
 

@@ -5,7 +5,7 @@ Komodakis, "Wide Residual Networks", BMVC 2016. Module names are torchvision's, 
 Differs: inference only, so every batch norm is folded into the convolution before it when weights are loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,7 @@ class ResNet(nn.Module):
         self.channels = {k: 64 * 2 ** (k - 1) * expansion for k in range(1, last_layer + 1)}
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages = self.channels
         inputs = 64
         for k, outputs in self.channels.items():
             stride = 1 if k == 1 else 2
@@ -56,13 +57,19 @@ class ResNet(nn.Module):
             self.add_module(f"layer{k}", nn.Sequential(*blocks))
             inputs = outputs
 
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Layer → feature map (N, C_k, H / 2^(k+1), W / 2^(k+1)) of normalised images (N, 3, H, W)."""
+    def forward(
+        self, images: Tensor, after: Callable[[int, Tensor], Tensor] = lambda _, x: x
+    ) -> dict[int, Tensor]:
+        """Layer → feature map (N, C_k, H / 2^(k+1), W / 2^(k+1)) of normalised images (N, 3, H, W).
+
+        Args:
+            images: Normalised.
+            after: Called with the number and the output of each stage; what it returns is the map, and goes on.
+        """
         maps = {}
         x = self.maxpool(functional.relu(self.conv1(images)))
         for k in self.channels:
-            x = self.get_submodule(f"layer{k}")(x)
-            maps[k] = x
+            x = maps[k] = after(k, self.get_submodule(f"layer{k}")(x))
         return maps
 
     def path(self) -> list[nn.Conv2d | nn.MaxPool2d]:
