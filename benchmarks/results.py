@@ -70,6 +70,7 @@ RUNS = (
     Run("reconpatch"),
     Run("pni", "--backbone resnet18", seeds=3),
     Run("pni"),
+    Run("regad", "--set steps=0"),
     Run("autoencoder", seeds=3),
     Run("autoencoder", "--preset texture", data=("magnetic_tile",)),
     Run("denoising_autoencoder", seeds=3),

@@ -27,6 +27,7 @@ from blemish.methods.patchcore import PatchCore
 from blemish.methods.pca import PCA
 from blemish.methods.pni import PNI
 from blemish.methods.reconpatch import ReConPatch
+from blemish.methods.regad import RegAD
 from blemish.methods.simplenet import SimpleNet
 from blemish.methods.template import Template
 from blemish.methods.texture import Texture
@@ -69,6 +70,7 @@ METHODS: dict[str, Make] = {
         epochs=10,
         batch_size=4,
     ),
+    "regad": lambda: RegAD(backbone="compact:random", dimensions=8, views=False, steps=0),
     "autoencoder": lambda: AutoEncoder(**TINY_CODE, epochs=20, learning_rate=3e-3),
     "autoencoder-patches": lambda: AutoEncoder(
         **TINY_CODE, epochs=20, learning_rate=3e-3, patches=True, standardise=False, score="latent"

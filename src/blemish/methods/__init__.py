@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type
     from blemish.methods.pca import PCA as PCA
     from blemish.methods.pni import PNI as PNI
     from blemish.methods.reconpatch import ReConPatch as ReConPatch
+    from blemish.methods.regad import RegAD as RegAD
     from blemish.methods.simplenet import SimpleNet as SimpleNet
     from blemish.methods.template import Template as Template
     from blemish.methods.texture import Texture as Texture
@@ -35,6 +36,7 @@ CATALOGUE: Mapping[str, str] = {
     "pni": "blemish.methods.pni:PNI",
     "reconpatch": "blemish.methods.reconpatch:ReConPatch",
     "cpr": "blemish.methods.cpr:CPR",
+    "regad": "blemish.methods.regad:RegAD",
     "autoencoder": "blemish.methods.autoencoder:AutoEncoder",
     "denoising_autoencoder": "blemish.methods.denoising_autoencoder:DenoisingAutoEncoder",
     "vae": "blemish.methods.vae:VAE",
