@@ -149,5 +149,4 @@ def test_a_step_of_adam_does_not_depend_on_the_number_of_dimensions() -> None:
 def test_presets_follow_the_public_code() -> None:
     presets = FastFlow.presets
     assert presets["resnet18"].arguments["kernels"] == (3,)
-    assert presets["vit"].arguments["backbone"].endswith(":norm")
     assert presets["vit"].arguments["layers"] == (8,)

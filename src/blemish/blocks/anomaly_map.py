@@ -1,4 +1,4 @@
-"""Upsampling of patch scores to an anomaly map, and Gaussian blur."""
+"""Upsampling of patch scores to an anomaly map, Gaussian blur, and the mean of the highest scores."""
 
 import torch
 from torch import Tensor
@@ -9,6 +9,12 @@ def upsample(grid: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
     """Bilinear to (N, H, W), then a Gaussian blur of `sigma` pixels."""
     full = functional.interpolate(grid[:, None], size=size, mode="bilinear", align_corners=False)
     return gaussian_blur(full, sigma)[:, 0]
+
+
+def top_mean(scores: Tensor, share: float) -> Tensor:
+    """Mean (N,) of the highest of each image's scores (N, H, W): of this share of them, but at least of one."""
+    flat = scores.flatten(1)
+    return flat.topk(max(1, int(share * flat.shape[1])), dim=1).values.mean(1)
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -43,11 +43,12 @@ class Backbone(nn.Module):
 
     Args:
         name: A name from `NETWORKS`, "hf:" and a vision transformer of the Hugging Face Hub, or "timm:" and a
-            network of timm. "hf:NAME:norm" gives tokens after the transformer's final layer normalisation, which is
-            left out otherwise. "NAME@FILE" has the weights of a file, "NAME:random" seeded random ones, as the control
+            network of timm. "NAME@FILE" has the weights of a file, "NAME:random" seeded random ones, as the control
             in comparisons.
         layers: Feature maps to return, finest first. Layer k has stride 2^(k+1); in a transformer it is the output
             of block k, and every layer has the stride of the patches; in a network of timm it is feature map k.
+        final_norm: Whether the layers of a transformer of the Hub pass its final norm, as the last one does in its
+            training. Other networks have none.
 
     Raises:
         MethodError: If there is no such network, or it has no such layer.
@@ -55,7 +56,7 @@ class Backbone(nn.Module):
         WeightsError: If the weights cannot be found or do not fit.
     """
 
-    def __init__(self, name: str, layers: Sequence[int]) -> None:
+    def __init__(self, name: str, layers: Sequence[int], *, final_norm: bool = False) -> None:
         super().__init__()
         self.name = name
         self.layers = tuple(layers)
@@ -67,7 +68,7 @@ class Backbone(nn.Module):
         if base.startswith(PREFIX):
             checkpoint = Checkpoint(base, pretrained)
             self._check_layers(base, checkpoint.layers)
-            self.network = checkpoint.build(self.layers, RANDOM_SEED)
+            self.network = checkpoint.build(self.layers, RANDOM_SEED, final_norm)
             self.normalise = Normalise(checkpoint.mean, checkpoint.std)
             self.strides = (self.network.patch,) * len(self.layers)
             self.halo = None

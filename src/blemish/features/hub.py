@@ -26,8 +26,7 @@ from blemish.messages import listed
 
 logger = logging.getLogger("blemish")
 
-PREFIX, NORMED = "hf:", ":norm"
-"""What a name of such a backbone begins with, and ends with if its tokens pass the final layer normalisation."""
+PREFIX = "hf:"
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """Name of a repository on the Hub; anything else (./folder, /folder, ~/folder) is a local folder."""
@@ -49,19 +48,19 @@ class HubNetwork(nn.Module):
     """The blocks of a vision transformer up to the last requested layer; each gives a map of its patch tokens.
 
     Args:
-        model: The transformer.
-        layers: Numbers of the blocks.
-        normed: Whether the tokens of every layer pass the transformer's final layer normalisation.
+        model: Of transformers, cut after the last of `layers`.
+        layers: Numbers of blocks.
+        final_norm: Whether the tokens of every layer pass the model's final norm.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[int], normed: bool) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[int], final_norm: bool) -> None:
         super().__init__()
         config: Any = model.config
-        self.normed = normed
         self.model = model
         self.patch: int = config.patch_size
         self.channels: dict[int, int] = dict.fromkeys(layers, config.hidden_size)
         self._arguments = FORWARD_ARGUMENTS[config.model_type]
+        self._final_norm = final_norm
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Layer → (N, C, ⌈H / patch⌉, ⌈W / patch⌉), the tokens after that block.
@@ -77,14 +76,10 @@ class HubNetwork(nn.Module):
             pixel_values=images, output_hidden_states=[*self.channels], **self._arguments
         ).hidden_states  # 0 is the input of block 1; class, distillation and register tokens come first
         patches = {k: states[k][:, -rows * columns :] for k in self.channels}
-        if self.normed:
-            patches = {k: self._final_norm(tokens) for k, tokens in patches.items()}
+        if self._final_norm:
+            norm = self.model.get_submodule("norm" if hasattr(self.model, "norm") else "layernorm")
+            patches = {k: norm(tokens) for k, tokens in patches.items()}
         return {k: tokens.transpose(1, 2).unflatten(2, (rows, columns)) for k, tokens in patches.items()}
-
-    def _final_norm(self, tokens: Tensor) -> Tensor:
-        norm: nn.Module = self.model.get_submodule("norm" if hasattr(self.model, "norm") else "layernorm")
-        normed: Tensor = norm(tokens)
-        return normed
 
 
 class Checkpoint:
@@ -93,7 +88,7 @@ class Checkpoint:
     `mean` and `std` normalise its images: those of `preprocessor_config.json`, or else those of its model type.
 
     Args:
-        name: "hf:" and a repository or a folder; ":norm" at the end: tokens pass the final layer normalisation.
+        name: "hf:" and a repository or a folder.
         pretrained: Whether to load its weights, too.
 
     Raises:
@@ -108,8 +103,6 @@ class Checkpoint:
             raise MissingExtraError(
                 "Backbone {name} needs the extra `hf`: pip install 'blemish[hf]'.", name=name
             ) from error
-        self._normed = name.endswith(NORMED)
-        name = name.removesuffix(NORMED)
         self.name = name
         self._folder = _find(name, [CONFIG, WEIGHTS] if pretrained else [CONFIG])
         self._pretrained = pretrained
@@ -138,7 +131,7 @@ class Checkpoint:
         path = _find_preprocessor(name, self._folder, pretrained)
         self.mean, self.std = usual if path is None else _read_statistics(path, usual)
 
-    def build(self, layers: Sequence[int], seed: int) -> HubNetwork:
+    def build(self, layers: Sequence[int], seed: int, final_norm: bool) -> HubNetwork:
         """The network up to the last of `layers`, with random weights from `seed` if it is not pretrained."""
         self._config.num_hidden_layers = max(layers)
         # Both are set, because a config may name others; an attention of the repository's would be downloaded code.
@@ -151,7 +144,7 @@ class Checkpoint:
                 model = self._library.AutoModel.from_config(self._config, trust_remote_code=False, **options)
         if hasattr(model, "pooler"):
             model.pooler = None  # serves classification only; many checkpoints lack it
-        return HubNetwork(model, layers, self._normed)
+        return HubNetwork(model, layers, final_norm)
 
     def _loaded(self, options: dict[str, Any]) -> Any:
         path = self._folder / WEIGHTS

@@ -197,14 +197,14 @@ def patience(default: int) -> Any:
     )
 
 
-def backbone() -> Any:
+def backbone(default: str = "compact") -> Any:
     """Declare `backbone` of a method on frozen features."""
-    return argument("compact", "Name of the frozen backbone; NAME@FILE for its weights in a file.")
+    return argument(default, "Name of the frozen backbone; NAME@FILE for its weights in a file.")
 
 
-def layers() -> Any:
+def layers(default: tuple[int, ...] = (2, 3)) -> Any:
     """Declare `layers` of the backbone."""
-    return argument((2, 3), "Feature maps of the backbone that are used, finest first.", ge=1, le=64)
+    return argument(default, "Feature maps of the backbone that are used, finest first.", ge=1, le=64)
 
 
 def patch_size() -> Any:

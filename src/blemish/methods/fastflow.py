@@ -61,7 +61,7 @@ class FastFlow(Method):
         ),
         "vit": Preset(
             {
-                "backbone": "hf:facebook/deit-base-distilled-patch16-384:norm",
+                "backbone": "hf:facebook/deit-base-distilled-patch16-384",
                 "layers": (8,),
                 "flow_steps": 20,
                 "hidden_ratio": 0.16,
@@ -75,7 +75,7 @@ class FastFlow(Method):
     }
 
     def build(self) -> None:
-        self.features = Backbone(self.backbone, self.layers)
+        self.features = Backbone(self.backbone, self.layers, final_norm=True)
         self.norms = nn.ModuleList(MapNorm() for _ in self.layers)
         subnets = [convolutions(kernel, self.hidden_ratio) for kernel in self.kernels]
         self.flows = nn.ModuleList(

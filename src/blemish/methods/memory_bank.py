@@ -66,7 +66,7 @@ class CoresetMethod(Method):
             patches, origins = self._counted(*self._embedded(images))
             if selection is None:
                 selection = self._selection(len(batches) * len(patches), patches.shape[1])
-            selection.add(patches, origins)
+            selection.add(*self.trusted(patches, origins))
         if selection is not None:
             self.memory_bank.fill(*selection.finish())
 
@@ -89,6 +89,10 @@ class CoresetMethod(Method):
         else:
             embedded = mean_map(maps, self.patch_size, self.mean_mapped)
         return embedded.permute(0, 2, 3, 1)
+
+    def trusted(self, patches: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
+        """Those training patches (N, D), and their origins (N, 3), that may enter the bank: all unless overridden."""
+        return patches, origins
 
     def _kept(self, patches: int) -> int:
         """Number of these training patches that the bank keeps."""
@@ -128,7 +132,7 @@ class MemoryBankMethod(CoresetMethod):
 
     def forward(self, images: Tensor) -> Prediction[Tensor]:
         patches, visible = self._embedded(images)
-        distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
+        distances, indices = self.nearest(patches.flatten(0, 2))
         return self._predicted(patches, distances, indices, visible)
 
     def update(self, batches: Batches) -> Prediction[Tensor]:
@@ -156,7 +160,7 @@ class MemoryBankMethod(CoresetMethod):
         A defect that is not marked is taken to be the cells whose score is nearly the highest of the image.
         """
         patches, visible = self._embedded(image)
-        distances, indices = self.memory_bank.nearest(patches.flatten(0, 2))
+        distances, indices = self.nearest(patches.flatten(0, 2))
         grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
         marked = functional.adaptive_max_pool2d(where[None].to(grid.dtype), grid.shape[1:]) > 0
         if not marked.any():
@@ -164,6 +168,10 @@ class MemoryBankMethod(CoresetMethod):
         origins = self.memory_bank.remove(indices.reshape(grid.shape)[marked])  # image, row and column
         size = origins.new_tensor([1, *grid.shape[1:]])
         return ((origins + origins.new_tensor([0, 0.5, 0.5])) / size)[:, [0, 2, 1]]
+
+    def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (Q,) of patches (Q, D) to their nearest ones in the bank, and these patches' indices (Q,)."""
+        return self.memory_bank.nearest(patches)
 
     def from_distances(self, distances: Tensor) -> Tensor:
         """Scores from distances of any shape: the distances themselves unless overridden."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.anomaly_map import top_mean, upsample
 from blemish.blocks.flows.flow import CouplingStep, Flow
 from blemish.blocks.flows.fusion_flow import FusionFlow, normed_convolutions
 from blemish.blocks.flows.positional_encoding import positional_encoding
@@ -125,12 +125,12 @@ class MSFlow(Method):
         if self.map == "nll":
             mean = torch.stack([upsample(torch.exp(-grid), size, 0) for grid in grids]).mean(0)
             anomaly_map = -torch.log(mean.clamp_min(SMALLEST_P))
-            return Prediction(_top_mean(anomaly_map), anomaly_map)
+            return Prediction(top_mean(anomaly_map, TOP_SHARE), anomaly_map)
         product = 1 - _relative_p(torch.stack([upsample(grid, size, 0) for grid in grids]).sum(0))
         if self.map == "mul":
-            return Prediction(_top_mean(product), product)
+            return Prediction(top_mean(product, TOP_SHARE), product)
         total = torch.stack([upsample(_relative_p(grid), size, 0) for grid in grids]).sum(0)
-        return Prediction(_top_mean(product), total.amax((1, 2), keepdim=True) - total)
+        return Prediction(top_mean(product, TOP_SHARE), total.amax((1, 2), keepdim=True) - total)
 
     def _apply_flows(self, prepared: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """All flows applied to the feature maps: z of every layer, and the sum of log|det| for each image (N,)."""
@@ -149,9 +149,3 @@ class MSFlow(Method):
 def _relative_p(negative_log_p: Tensor) -> Tensor:
     """Ratio of p to the largest p of the same image, from −log p (N, H, W)."""
     return torch.exp(negative_log_p.amin((1, 2), keepdim=True) - negative_log_p)
-
-
-def _top_mean(anomaly_map: Tensor) -> Tensor:
-    """Mean of the highest pixels of each map (N,)."""
-    pixels = anomaly_map.flatten(1)
-    return pixels.topk(max(1, int(TOP_SHARE * pixels.shape[1])), dim=1).values.mean(1)

@@ -38,12 +38,12 @@ def test_layer_k_is_the_patch_tokens_after_block_k(kind: str, folders: dict[str,
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_norm_gives_the_tokens_after_the_pretrained_final_norm(kind: str, folders: dict[str, Path]) -> None:
+def test_final_norm_gives_the_tokens_after_the_pretrained_one(kind: str, folders: dict[str, Path]) -> None:
     arguments = {"interpolate_pos_encoding": True} if kind in ANY_SIZE else {}
     model = transformers.AutoModel.from_pretrained(folders[kind]).eval()
     with torch.no_grad():
         final = model(pixel_values=normalised(images(), kind), **arguments).last_hidden_state
-    first, last = Backbone(f"hf:{folders[kind]}:norm", (1, 3))(images())
+    first, last = Backbone(f"hf:{folders[kind]}", (1, 3), final_norm=True)(images())
     expected = final[:, FAMILIES[kind][1] :].mT.unflatten(2, (5, 3))
     torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-5)
     plain = Backbone(f"hf:{folders[kind]}", (1, 3))(images())
@@ -52,10 +52,6 @@ def test_norm_gives_the_tokens_after_the_pretrained_final_norm(kind: str, folder
     with torch.no_grad():
         early = norm(plain[0].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     torch.testing.assert_close(first, early, rtol=1e-4, atol=1e-5)
-
-
-def test_norm_and_random_weights_can_be_joined(folder: Path) -> None:
-    assert Backbone(f"hf:{folder}:norm:random", (2,))(images())[0].shape == (2, 16, 5, 3)
 
 
 def test_a_preprocessors_mean_and_std_come_before_the_usual_ones(folder: Path) -> None:

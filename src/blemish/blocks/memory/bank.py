@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from blemish.blocks.memory.epsilon_net import break_closest_pairs, epsilon_net
 from blemish.blocks.memory.neighbours import NearestNeighbours
-from blemish.blocks.memory.pruned_search_kernels import LIFTED
 from blemish.errors import MethodError
 
 ROWS_AT_ONCE = 512
@@ -34,7 +33,7 @@ class MemoryBank(nn.Module):
 
     def bytes_of(self, patches: int, width: int) -> int:
         """About the number of bytes of a bank of this many patches of `width` values."""
-        return patches * (4 * (width + LIFTED + 1) + 8 * (self.neighbours + 3))
+        return self.search.bytes_of(patches, width) + 8 * patches * (self.neighbours + 3)
 
     def fill(self, patches: Tensor, origins: Tensor) -> None:
         """Replace the content by these patches (M, D), M ≥ 1, from `origins` (M, 3)."""

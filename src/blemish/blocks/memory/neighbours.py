@@ -29,6 +29,11 @@ class NearestNeighbours(nn.Module):
         self.register_buffer("norms", torch.empty(0))
         self.pruned = PrunedSearch()
 
+    @staticmethod
+    def bytes_of(points: int, width: int) -> int:
+        """About the number of bytes of an index of this many points of `width` values."""
+        return 4 * points * (width + LIFTED + 1)
+
     def build(self, points: Tensor, basis: Basis | None = None) -> Tensor:
         """Index points (M, D), M ≥ 1; they are reordered, and the order (M,) is returned.
 
