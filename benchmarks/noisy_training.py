@@ -76,16 +76,21 @@ def drawn(train: Sequence[Sample], test: Sequence[Sample], seed: int) -> tuple[l
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown, one line per data set and method."""
+    """Markdown, one line per data set and method, from the seeds with which both trainings are measured."""
     lines = [
         "| data | method | defective of the training images | image AUROC, clean | image AUROC, noisy | lost |",
         "|---|---|---|---|---|---|",
     ]
     for name in DATA:
         for method in METHODS:
-            found = [row for row in rows if (row["data"], row["method"]) == (name, method)]
-            clean, noisy = ([row for row in found if row["training"] == training] for training in TRAININGS)
-            if not clean or not noisy:
+            found = {
+                (row["training"], row["seed"]): row
+                for row in rows
+                if (row["data"], row["method"]) == (name, method)
+            }
+            seeds = [s for s in map(str, SEEDS) if all((training, s) in found for training in TRAININGS)]
+            clean, noisy = ([found[training, seed] for seed in seeds] for training in TRAININGS)
+            if not seeds:
                 continue
             lost = statistics.mean(aurocs(clean)) - statistics.mean(aurocs(noisy))
             lines.append(

@@ -12,6 +12,7 @@ import pytest
 from blemish.errors import MethodError
 from blemish.methods import CATALOGUE
 from blemish.methods.anogan import AnoGAN
+from blemish.methods.anomalydino import AnomalyDINO
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Method
 from blemish.methods.cpr import CPR
@@ -29,6 +30,7 @@ from blemish.methods.pni import PNI
 from blemish.methods.reconpatch import ReConPatch
 from blemish.methods.regad import RegAD
 from blemish.methods.simplenet import SimpleNet
+from blemish.methods.softpatch import SoftPatch
 from blemish.methods.template import Template
 from blemish.methods.texture import Texture
 from blemish.methods.vae import VAE
@@ -71,6 +73,11 @@ METHODS: dict[str, Make] = {
         batch_size=4,
     ),
     "regad": lambda: RegAD(backbone="compact:random", dimensions=8, views=False, steps=0),
+    "softpatch": lambda: SoftPatch(backbone="compact:random", coreset_ratio=0.1),
+    "anomalydino": lambda: AnomalyDINO(backbone="compact:random", layers=(2, 3), rotations=4),
+    "anomalydino-foreground": lambda: AnomalyDINO(
+        backbone="compact:random", layers=(2, 3), rotations=1, foreground=True, bank_size=300
+    ),
     "autoencoder": lambda: AutoEncoder(**TINY_CODE, epochs=20, learning_rate=3e-3),
     "autoencoder-patches": lambda: AutoEncoder(
         **TINY_CODE, epochs=20, learning_rate=3e-3, patches=True, standardise=False, score="latent"

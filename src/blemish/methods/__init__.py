@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type checkers and editors
     from blemish.methods.anogan import AnoGAN as AnoGAN
+    from blemish.methods.anomalydino import AnomalyDINO as AnomalyDINO
     from blemish.methods.autoencoder import AutoEncoder as AutoEncoder
     from blemish.methods.cpr import CPR as CPR
     from blemish.methods.cyclegan import CycleGAN as CycleGAN
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type
     from blemish.methods.reconpatch import ReConPatch as ReConPatch
     from blemish.methods.regad import RegAD as RegAD
     from blemish.methods.simplenet import SimpleNet as SimpleNet
+    from blemish.methods.softpatch import SoftPatch as SoftPatch
     from blemish.methods.template import Template as Template
     from blemish.methods.texture import Texture as Texture
     from blemish.methods.vae import VAE as VAE
@@ -37,6 +39,8 @@ CATALOGUE: Mapping[str, str] = {
     "reconpatch": "blemish.methods.reconpatch:ReConPatch",
     "cpr": "blemish.methods.cpr:CPR",
     "regad": "blemish.methods.regad:RegAD",
+    "softpatch": "blemish.methods.softpatch:SoftPatch",
+    "anomalydino": "blemish.methods.anomalydino:AnomalyDINO",
     "autoencoder": "blemish.methods.autoencoder:AutoEncoder",
     "denoising_autoencoder": "blemish.methods.denoising_autoencoder:DenoisingAutoEncoder",
     "vae": "blemish.methods.vae:VAE",
