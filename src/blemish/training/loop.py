@@ -13,9 +13,10 @@ from torch import Tensor
 
 from blemish.data.cache import CacheBudget
 from blemish.data.checks import require_different
-from blemish.data.loading import Images, Joined, stacked
+from blemish.data.loading import Images, Joined
 from blemish.errors import DivergedError, MethodError
 from blemish.methods.base import Method
+from blemish.training.batches import ImageBatches
 from blemish.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Progressed
 from blemish.training.prepared import Prepared
 from blemish.types import Prediction, Progress, Watch, no_progress, no_watch
@@ -90,21 +91,21 @@ def learn(
     method.begin()
     history = History()
     method.to(device).progress = progress
-    method.auxiliary_products = tuple(_Batches(product, batch_size, device) for product in auxiliary)
-    method.auxiliary = _Batches(Joined(auxiliary), batch_size, device) if len(auxiliary) else None
+    method.auxiliary_products = tuple(ImageBatches(product, batch_size, device) for product in auxiliary)
+    method.auxiliary = ImageBatches(Joined(auxiliary), batch_size, device) if len(auxiliary) else None
     method.held_out = (
-        _Batches(held_out, batch_size, device) if len(held_out) and method.uses_held_out else None
+        ImageBatches(held_out, batch_size, device) if len(held_out) and method.uses_held_out else None
     )
     with _seeded(seed, torch.device(device)):
         with torch.no_grad():
-            method.eval().collect(_Batches(images, batch_size, device, "collecting", progress))
+            method.eval().collect(ImageBatches(images, batch_size, device, "collecting", progress))
         if method.needs_training:
             prepared = Prepared(method, images, batch_size, device, budget, progress)
             watched = Prepared(method, held_out if method.patience else (), batch_size, device, budget)
             training = _Training(method, prepared, watched, seed, checkpoint, progress)
             history.losses = training.run(watch)
         with torch.no_grad():
-            method.eval().finish(_Batches(images, batch_size, device, "finishing", progress))
+            method.eval().finish(ImageBatches(images, batch_size, device, "finishing", progress))
     method.progress, method.held_out = no_progress, None
     method.auxiliary, method.auxiliary_products = None, ()
     method.learned = torch.ones(1, device=device)
@@ -125,7 +126,7 @@ def update_method(
         MethodError: If the method cannot be updated.
     """
     with torch.no_grad(), _seeded(0, torch.device(device)):
-        batches = _Batches(images, batch_size, device, "collecting", progress)
+        batches = ImageBatches(images, batch_size, device, "collecting", progress)
         scores, maps = method.eval().update(batches)
     return Prediction(scores.cpu().numpy(), maps.cpu().numpy())
 
@@ -274,29 +275,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def _named(value: Value | Mapping[str, Value]) -> Mapping[str, Value]:
     return value if isinstance(value, Mapping) else {"loss": value}
-
-
-class _Batches:
-    """Batches of images as tensors on the device, for any number of passes; progress is reported under `phase`."""
-
-    def __init__(
-        self, images: Images, size: int, device: str, phase: str = "", progress: Progress = no_progress
-    ) -> None:
-        self.images = images
-        self.count = len(images)
-        self.size = size
-        self.device = device
-        self.phase = phase
-        self.progress = progress
-
-    def __len__(self) -> int:
-        return math.ceil(self.count / self.size)
-
-    def image(self, index: int) -> Tensor:
-        return torch.from_numpy(self.images[index]).to(self.device)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for done, array in enumerate(stacked(self.images, self.size), 1):
-            yield torch.from_numpy(array).to(self.device)
-            if self.phase:
-                self.progress(self.phase, done, len(self))
