@@ -27,6 +27,7 @@ class ImageBatches:
         return math.ceil(self.count / self.size)
 
     def image(self, index: int) -> Tensor:
+        """One image (3, H, W)."""
         return torch.from_numpy(self.images[index]).to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
