@@ -48,10 +48,10 @@ def seen(method: PNI, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         patches = method.embed(image[None])
         components = method.neighbourhood.reduce(patches, torch.ones(patches.shape[:3], dtype=torch.bool))
         count = len(method.memory_bank.patches)
-        cells = torch.arange(HEIGHT * WIDTH).view(HEIGHT, WIDTH)[2:-2, 2:-2].flatten()
+        cells = torch.arange(HEIGHT * WIDTH).view(HEIGHT, WIDTH)[1:-1, 1:-1].flatten()
         by_neighbours = method.neighbourhood.allowed(components, cells, 0.5 / count)[0]
     by_position = method.position.allowed(slice(None), count)
-    shape = (HEIGHT - 4, WIDTH - 4, count)
+    shape = (HEIGHT - 2, WIDTH - 2, count)
     return patches[0], by_neighbours.view(shape), by_position.view(shape)
 
 
@@ -62,14 +62,14 @@ def official_grid(method: PNI, image: Tensor) -> Tensor:
     grid = torch.zeros(HEIGHT, WIDTH, dtype=torch.float64)
     for row in range(HEIGHT):
         for column in range(WIDTH):
-            r, c = min(max(row, 2), HEIGHT - 3), min(max(column, 2), WIDTH - 3)
+            r, c = min(max(row, 1), HEIGHT - 2), min(max(column, 1), WIDTH - 2)
             terms = []
             for allowed in priors:
                 distances = [float((patches[r, c].double() - m).norm()) / scale for m in bank]
                 likelihoods = [gamma * math.exp(-gamma * d) for d in distances]
                 farthest = likelihoods.index(min(likelihoods))
                 counted = [
-                    t for i, t in enumerate(likelihoods) if i == farthest or bool(allowed[r - 2, c - 2, i])
+                    t for i, t in enumerate(likelihoods) if i == farthest or bool(allowed[r - 1, c - 1, i])
                 ]
                 terms.append(-math.log(max(counted)))
             grid[row, column] = sum(terms) / 2
@@ -95,7 +95,7 @@ def test_where_a_prior_allows_nothing_the_farthest_patch_counts(method: PNI) -> 
     other.position.bits.zero_()
     with torch.no_grad():
         patches = other.embed(image)
-        inner = patches[0, 2:-2, 2:-2]
+        inner = patches[0, 1:-1, 1:-1]
         every = torch.cdist(inner.flatten(0, 1).double(), other.memory_bank.patches.double())
         by_neighbours = seen(other, image[0])[1].flatten(0, 1)
         nearest = torch.where(by_neighbours, every, torch.inf).amin(1)
@@ -110,7 +110,7 @@ def test_with_everything_allowed_the_score_is_the_nearest_distance_up_to_an_affi
     method = learned()
     image = torch.from_numpy(defective_part(1.0))
     with torch.no_grad():
-        patches = method.embed(image[None])[0, 2:-2, 2:-2]
+        patches = method.embed(image[None])[0, 1:-1, 1:-1]
         distances = torch.cdist(patches.double(), method.memory_bank.patches.double()).amin(2)
         score = float(method(image[None]).score)
     assert score == pytest.approx(
@@ -132,9 +132,9 @@ def test_cells_are_compared_in_parts_with_the_same_result(
 
 
 def test_position_votes_are_those_of_the_nearest_bank_patches(method: PNI) -> None:
-    votes = torch.zeros(HEIGHT - 4, WIDTH - 4, len(method.memory_bank.patches))
+    votes = torch.zeros(HEIGHT - 2, WIDTH - 2, len(method.memory_bank.patches))
     with torch.no_grad():
-        patches = method.embed(torch.from_numpy(normal_parts(6)))[:, 2:-2, 2:-2]
+        patches = method.embed(torch.from_numpy(normal_parts(6)))[:, 1:-1, 1:-1]
     nearest = torch.cdist(patches.double(), method.memory_bank.patches.double()).argmin(3)
     for image in nearest:
         for (row, column), patch in np.ndenumerate(image.numpy()):
@@ -151,13 +151,13 @@ def test_what_training_reads_are_classes_of_inner_patches_and_their_neighbourhoo
         components, classes = method.prepare(torch.from_numpy(images))
         patches = method.embed(torch.from_numpy(normal_parts(3)))
     assert components.shape == (3, HEIGHT, WIDTH, 8)
-    assert classes.shape == (3, 4 * 8)
+    assert classes.shape == (3, 6 * 10)
     bank = method.memory_bank.patches
     representatives = bank[method.neighbourhood.representatives]
-    expected = torch.cdist(patches[0, 2:-2, 2:-2], representatives).argmin(2)
-    assert torch.equal(classes[0].view(4, 8).long(), expected)
-    assert (classes[1].view(4, 8)[:, :6] == -1).all()
-    assert (classes[1].view(4, 8)[:, 6:] >= 0).all()
+    expected = torch.cdist(patches[0, 1:-1, 1:-1], representatives).argmin(2)
+    assert torch.equal(classes[0].view(6, 10).long(), expected)
+    assert (classes[1].view(6, 10)[:, :7] == -1).all()
+    assert (classes[1].view(6, 10)[:, 7:] >= 0).all()
     assert not components[1, :, :8].any()
 
 
@@ -173,7 +173,9 @@ def test_padding_and_border_do_not_enter_the_bank() -> None:
     images[:, :, :32] = np.nan
     method = PNI(**{**TINY, "coreset_ratio": 1.0})
     learn(method, images)
-    assert len(method.memory_bank.patches) == 4 * 2 * 8  # of 4 visible rows, 2 are on the border
+    assert (
+        len(method.memory_bank.patches) == 4 * 3 * 10
+    )  # of 4 visible rows, 1 is on the border, and 2 of 12 columns
 
 
 def test_priors_do_not_allow_updates(method: PNI) -> None:

@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from blemish.blocks.padding import visible_grid
 
-BORDER = 2
-"""Width in cells (Bae et al., "PNI", ICCV 2023)."""
+BORDER = 2 / 60
+"""Width as a share of the side: two of 60 cells (Bae et al., "PNI", ICCV 2023)."""
 
 
 def border(side: int) -> int:
-    """Width of the border at both ends of this many cells."""
-    return min(BORDER, (side - 1) // 2)
+    """Width in cells of the border at both ends of this many cells; at least one, if a cell remains."""
+    return min(max(1, round(BORDER * side)), (side - 1) // 2)
 
 
 def without_border(patches: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,17 +125,12 @@ class CPR(Method):
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images without padding, their foreground (N, h, w), and the numbers (N, K) of references to learn from.
 
-        Of one more than `retrieved`, the one with the most similar features is left out: if the image is a reference,
-        it is the image itself.
+        The nearest of one more than `retrieved` is left out, because it is the image itself if that is a reference.
         """
         images, maps, inside = self._embedded(images)
         found = self._references(maps[0], inside, self.retrieved + 1)
-        if found.shape[1] > 1:
-            others = self.reference_features[0][found].float()  # (N, K + 1, C, h, w)
-            closest = (maps[0][:, None] - others).abs().flatten(2).mean(2).argmin(1, keepdim=True)
-            is_other = torch.arange(found.shape[1], device=found.device) != closest
-            found = found[is_other].unflatten(0, (len(found), -1))
-        return images, self.foreground(with_colour(maps[0], images)) * inside, found
+        others = found[:, 1:] if found.shape[1] > 1 else found
+        return images, self.foreground(with_colour(maps[0], images)) * inside, others
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         """The contrastive loss of images with synthetic defects and one reference of each, summed over the layers."""
