@@ -8,7 +8,7 @@ the images; the foreground also sees colour; the number of pixels in the image s
 and the score their mean; half-cosine decay of the learning rate; by default narrower metrics and far fewer steps.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -48,6 +48,8 @@ DISTURBED = 0.3
 """Share of the training images that get another lightness, and share that get noise (paper)."""
 LIGHTNESS, NOISE = 0.1, 0.03
 """Largest relative change of lightness, and largest share of the pixels that are noise (paper)."""
+LEAST = 1e-3
+"""Smallest weight of a cell of the background in references and in training."""
 SHARPNESS = 2
 """Exponent of the foreground where points are drawn in training."""
 TEXTURES, TEXTURE_SIDE = 16, 256
@@ -130,17 +132,14 @@ class CPR(Method):
         images, maps, inside = self._embedded(images)
         found = self._references(maps[0], inside, self.retrieved + 1)
         others = found[:, 1:] if found.shape[1] > 1 else found
-        return images, self.foreground(with_colour(maps[0], images)) * inside, others
+        return images, self._weights(images, maps, inside), others
 
     def training_loss(self, *prepared: Tensor) -> Tensor:
         """The contrastive loss of images with synthetic defects and one reference of each, summed over the layers."""
         images, weights, found = prepared
         drawn = found.gather(1, torch.randint(found.shape[1], (len(found), 1)).to(found.device))[:, 0]
-        weights = (
-            torch.maximum(weights, self.weights[drawn]) ** SHARPNESS
-            * (weights > 0)
-            * (self.weights[drawn] > 0)
-        )
+        inside = (weights > 0) & (self.weights[drawn] > 0)
+        weights = torch.maximum(weights, self.weights[drawn]) ** SHARPNESS * inside
         defective, masks = self._augmented(images)
         with torch.no_grad(), mixed_precision(images.device):
             maps = self.features(defective)
@@ -204,6 +203,11 @@ class CPR(Method):
         maps = self.features(images)
         return images, maps, visible_grid(visible, (maps[0].shape[2], maps[0].shape[3]))
 
+    def _weights(self, images: Tensor, maps: Sequence[Tensor], inside: Tensor) -> Tensor:
+        """The foreground (N, h, w), not 0 in any cell of the image, and 0 in all others."""
+        foreground: Tensor = self.foreground(with_colour(maps[0], images))
+        return foreground.clamp_min(LEAST) * inside
+
     def _references(self, features: Tensor, inside: Tensor, count: int) -> Tensor:
         """Numbers of the `count` references, or of all, that are nearest to images with features (N, C, h, w)."""
         histograms = self.retrieval.describe(features, inside)
@@ -227,8 +231,7 @@ class CPR(Method):
             first += len(images)
             if len(here):
                 images, maps, inside = self._embedded(images[here])
-                weights = self.foreground(with_colour(maps[0], images)) * inside
-                kept.append([weights, *(m.half() for m in maps)])
+                kept.append([self._weights(images, maps, inside), *(m.half() for m in maps)])
         self.weights, *self.reference_features = (torch.cat(parts) for parts in zip(*kept, strict=True))
 
     def _augmented(self, images: Tensor) -> tuple[Tensor, Tensor]:
