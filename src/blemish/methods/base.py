@@ -200,6 +200,22 @@ class Method(nn.Module):
             name=type(self).__name__,
         )
 
+    def score_without(self, image: Tensor, number: int) -> Prediction[Tensor]:
+        """The prediction for training image `number`, (1, 3, H, W), as if it had not been learned from.
+
+        Raises:
+            MethodError: If the method does not support it; most do not.
+        """
+        raise MethodError(
+            "{name} cannot leave out a training image. Fit it again without the image.",
+            name=type(self).__name__,
+        )
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the method supports `score_without`."""
+        return type(self).score_without is not Method.score_without
+
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
         """Height and width, in pixels of an input of `size` (H, W), of one cell of the grid that is scored.
 

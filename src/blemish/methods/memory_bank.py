@@ -171,7 +171,15 @@ class MemoryBankMethod(CoresetMethod):
 
     def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (Q,) of patches (Q, D) to their nearest ones in the bank, and these patches' indices (Q,)."""
-        return self.memory_bank.nearest(patches)
+        distances, indices = self.memory_bank.nearest(patches)
+        return self.weighted(distances, indices), indices
+
+    def weighted(self, distances: Tensor, indices: Tensor) -> Tensor:
+        """Distances (Q,) as the bank's patches at these indices weigh them: unchanged unless overridden."""
+        return distances
+
+    def score_without(self, image: Tensor, number: int) -> Prediction[Tensor]:
+        return self._without_itself(*self._embedded(image), number)
 
     def from_distances(self, distances: Tensor) -> Tensor:
         """Scores from distances of any shape: the distances themselves unless overridden."""
@@ -213,4 +221,4 @@ class MemoryBankMethod(CoresetMethod):
     def _without_itself(self, patches: Tensor, visible: Tensor, number: int) -> Prediction[Tensor]:
         """The prediction for training image `number`, patches (1, h, w, D), from the bank patches of other images."""
         distances, indices = self.memory_bank.nearest_of_others(patches.flatten(0, 2), number)
-        return self._predicted(patches, distances, indices, visible, without=number)
+        return self._predicted(patches, self.weighted(distances, indices), indices, visible, without=number)

@@ -102,10 +102,9 @@ class SoftPatch(MemoryBankMethod):
         kept = self._factors[tuple(origins.T)] <= self._largest
         return patches[kept], origins[kept]
 
-    def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances, each times the outlier factor of the nearest patch in the bank, and this patch's index."""
-        distances, indices = super().nearest(patches)
-        return distances * self.weights[indices], indices
+    def weighted(self, distances: Tensor, indices: Tensor) -> Tensor:
+        """Each distance times the outlier factor of the nearest patch in the bank."""
+        return distances * self.weights[indices]
 
 
 def _factors(group: list[tuple[Tensor, Tensor]]) -> Tensor:

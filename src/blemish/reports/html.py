@@ -106,33 +106,41 @@ def write_report(path: Path, report: ReportData) -> Path:
     return path
 
 
-def _render(report: ReportData) -> str:
-    environment = Environment(
+def template_environment() -> Environment:
+    """The environment of all reports' templates; values are escaped."""
+    return Environment(
         loader=PackageLoader("blemish.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _render(report: ReportData) -> str:
     columns = list(dict.fromkeys(name for row in report.by_type.values() for name in row))
     images = report.gallery[:MAX_IMAGES]
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        summary=_summarize(report),
-        numbers=[_describe_metric(report, name) for name in report.metrics],
-        columns=[(name, *_name_metric(name, short=True)) for name in columns],
-        rows=[
-            (defect_type, [(name, row.get(name), format_metric(name, row.get(name))) for name in columns])
-            for defect_type, row in report.by_type.items()
-        ],
-        histogram=charts.draw_histogram(report.scores, report.labels, report.threshold),
-        roc=None if report.roc is None else charts.draw_curve(*report.roc),
-        pro=None if report.pro is None else charts.draw_curve(*report.pro, x_end=OVERLAP_LIMIT),
-        losses=charts.draw_losses(report.losses),
-        loss_names=LOSSES,
-        groups=_group_gallery(images, report.without_image),
-        colour_bar=data_uri(colour_bar(640, 20)),
-        plot=charts,
+    return (
+        template_environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            summary=_summarize(report),
+            numbers=[_describe_metric(report, name) for name in report.metrics],
+            columns=[(name, *_name_metric(name, short=True)) for name in columns],
+            rows=[
+                (defect_type, [(name, row.get(name), format_metric(name, row.get(name))) for name in columns])
+                for defect_type, row in report.by_type.items()
+            ],
+            histogram=charts.draw_histogram(report.scores, report.labels, report.threshold),
+            roc=None if report.roc is None else charts.draw_curve(*report.roc),
+            pro=None if report.pro is None else charts.draw_curve(*report.pro, x_end=OVERLAP_LIMIT),
+            losses=charts.draw_losses(report.losses),
+            loss_names=LOSSES,
+            groups=_group_gallery(images, report.without_image),
+            colour_bar=data_uri(colour_bar(640, 20)),
+            plot=charts,
+        )
     )
 
 

@@ -1,0 +1,131 @@
+"""Near-copies among images that look alike: candidates by embeddings, confirmed by the correlation of fine detail.
+
+Images of one product have the same shapes, and only what is finest, the grain of a surface and its reflections, tells
+one part from another. So two images are registered, and what remains of each after a blur is subtracted is compared, at
+the same contrast everywhere: otherwise the edges of shapes and prints, which all parts share, would decide.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from blemish.blocks.anomaly_map import gaussian_blur
+from blemish.blocks.classical.registration import coverage, register, warp
+
+Floats = NDArray[np.float32]
+Pair = tuple[int, int]
+
+LARGEST_ANGLE = 5.0
+"""Degrees between two photographs of a part that are recognised as such."""
+DETAIL = 2.0
+"""Standard deviation in pixels of the blur that is subtracted."""
+CONTRAST_WINDOW = 4.0
+"""Standard deviation in pixels of the window in which the contrast of the detail is measured."""
+NOISE = 1 / 255
+"""Contrast that is added to it, so that rounding and the noise of encoders in blank places are not enlarged."""
+MARGIN = 6
+"""Pixels at the edges that are not compared, since their blur has seen what lies outside."""
+SAMPLED = 200
+"""Maximum number of images of which a pair is taken to tell how alike images of different parts are."""
+NEIGHBOURS = 5
+"""Number of nearest images of each image that are registered with it."""
+LEAST_CORRELATION = 0.7
+"""Correlation of fine detail below which two images are different, whatever other images are like."""
+DEVIATIONS = 6.0
+"""Robust standard deviations by which the detail of copies must be more alike than that of other similar images."""
+LEAST_DEVIATION = 0.05
+"""Smallest such standard deviation, in Fisher's transform."""
+NORMAL_MAD = 1.4826
+ROWS_AT_ONCE = 1024
+
+
+def nearest_pairs(embeddings: Floats) -> tuple[list[Pair], list[Pair]]:
+    """Pairs of images to register: each with its nearest ones, and each with one that is near but not nearest.
+
+    No similarity decides which pairs are candidates: where every image has a copy, all nearest neighbours are copies,
+    and nothing tells how similar other images are.
+
+    Args:
+        embeddings: (N, D).
+
+    Returns:
+        Candidates, and the pairs that tell how much alike similar images of these parts are; (smaller, larger) index.
+    """
+    count = len(embeddings)
+    vectors = functional.normalize(torch.from_numpy(embeddings - embeddings.mean(0)).double(), dim=1)
+    kept = min(2 * NEIGHBOURS, count - 1)
+    every = -(-count // SAMPLED)
+    candidates: set[Pair] = set()
+    others: set[Pair] = set()
+    for first in range(0, count, ROWS_AT_ONCE):
+        similar = vectors[first : first + ROWS_AT_ONCE] @ vectors.T
+        rows = torch.arange(len(similar))
+        similar[rows, rows + first] = -2  # itself
+        for row, nearest in enumerate(similar.topk(kept).indices.tolist(), first):
+            candidates.update(_ordered(row, other) for other in nearest[:NEIGHBOURS])
+            if row % every == 0:
+                others.add(_ordered(row, nearest[-1]))
+    return sorted(candidates), sorted(others)
+
+
+def detail_correlation(fixed: Floats, moving: Floats) -> float:
+    """Correlation of the fine detail of two grey images (H, W) where both are seen, after registration."""
+    first, second, inside = _registered(fixed, moving)
+    a, b = first[inside], second[inside]
+    energy = float(a.norm() * b.norm())
+    return float(a @ b) / energy if energy else 0.0
+
+
+def detail_difference(fixed: Floats, moving: Floats) -> Floats:
+    """Difference of the fine detail of two grey images (H, W), 0 where only one is seen, after registration."""
+    first, second, inside = _registered(fixed, moving)
+    return ((first - second) * inside).numpy()
+
+
+def threshold(others: Iterable[float]) -> float:
+    """Correlation of fine detail above which two images are near-copies.
+
+    Args:
+        others: The correlations of pairs of similar images, most of which are no copies.
+    """
+    z = np.arctanh(np.clip(np.fromiter(others, np.float64), -0.999, 0.999))
+    median = np.median(z)
+    deviation = max(LEAST_DEVIATION, NORMAL_MAD * float(np.median(np.abs(z - median))))
+    return max(LEAST_CORRELATION, float(np.tanh(median + DEVIATIONS * deviation)))
+
+
+def connected(pairs: Iterable[Pair]) -> list[list[int]]:
+    """The groups of numbers that pairs join, each sorted, in the order of their smallest numbers."""
+    group_of: dict[int, list[int]] = {}
+    for pair in pairs:
+        first, second = (group_of.setdefault(number, [number]) for number in pair)
+        if first is not second:
+            first += second
+            group_of.update(dict.fromkeys(second, first))
+    return sorted(map(sorted, {id(group): group for group in group_of.values()}.values()))
+
+
+def _registered(fixed: Floats, moving: Floats) -> tuple[Tensor, Tensor, Tensor]:
+    """The fine detail of two images (H, W), the second one moved to the first, and the pixels that are compared."""
+    first, second = (torch.from_numpy(image)[None] for image in (fixed, moving))
+    motion = register(first, second, torch.ones_like(first), LARGEST_ANGLE)
+    moved = warp(second[:, None], motion)[:, 0]
+    inside = coverage(motion, first.shape[1], first.shape[2])[0]
+    inside[:MARGIN] = inside[-MARGIN:] = False
+    inside[:, :MARGIN] = inside[:, -MARGIN:] = False
+    return _detail(first), _detail(moved), inside
+
+
+def _detail(grey: Tensor) -> Tensor:
+    """What a blur takes away from a grey image (1, H, W), at the same contrast everywhere: (H, W)."""
+    detail = grey[:, None] - gaussian_blur(grey[:, None], DETAIL)
+    contrast = gaussian_blur(detail.square(), CONTRAST_WINDOW).sqrt()
+    return (detail / (contrast + NOISE))[0, 0]
+
+
+def _ordered(first: int, second: int) -> Pair:
+    return min(first, second), max(first, second)

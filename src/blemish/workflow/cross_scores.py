@@ -1,0 +1,158 @@
+"""Scores images by models that did not learn from them: fits a method to all folds of the images but one, in turn.
+
+Defects in the training images hide each other: what one image shows, the model may have learned from another. So all
+is done twice, and the second pass does not learn from the images that scored highest in the first.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.images import read_image
+from blemish.data.loading import Inputs
+from blemish.data.preprocess import Preprocess
+from blemish.messages import message
+from blemish.metrics.outliers import robust_z
+from blemish.plugins import create_method
+from blemish.scoring import Decoded, Scored, Scorer, batch_size
+from blemish.types import Progress, Sample
+
+Numbers = NDArray[np.float64]
+Folds = NDArray[np.int64]
+"""The fold of each image; `ALWAYS_LEARNED` for those that are only learned from."""
+Take = Callable[[int, int, Scored], None]
+"""Called with the fold, the number of the image, and its score with the map."""
+
+ALWAYS_LEARNED = -1
+COMPARABLE = 40
+"""Smallest fold whose scores are standardised by themselves: the median and deviation of fewer are too uncertain."""
+LEFT_OUT = 0.15
+"""Share of the images, those of the highest scores, that the second pass does not learn from."""
+
+
+class CrossScores(NamedTuple):
+    """Scores of all images, NaN for those that are only learned from."""
+
+    scores: Numbers
+    z: Numbers
+    """Robust z, comparable between the folds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the models that score are fitted."""
+
+    method: str
+    arguments: Mapping[str, Any]
+    preprocess: Preprocess
+    seed: int
+    device: str
+
+    def scorer(self, samples: Sequence[Sample], progress: Progress) -> Scorer:
+        """A scorer that learned from these images."""
+        from blemish.runtimes.torch import TorchRuntime  # torch is not needed to inspect
+        from blemish.training import learn
+
+        learner = create_method(self.method, arguments=self.arguments)
+        inputs = Inputs(samples, self.preprocess)
+        size = batch_size(self.preprocess)
+        learn(learner, inputs, batch_size=size, seed=self.seed, device=self.device, progress=progress)
+        return Scorer(TorchRuntime(learner, self.device), self.preprocess)
+
+
+def assign_folds(groups: Sequence[Sequence[int]], numbers: Sequence[int], folds: int, seed: int) -> list[int]:
+    """The fold of each image of `numbers`, at random; images of a group of copies share theirs.
+
+    Otherwise a defect would be learned from the copy of the image that shows it.
+    """
+    rng = np.random.default_rng(seed)
+    group_of = {number: place for place, group in enumerate(groups) for number in group}
+    units: dict[int, list[int]] = {}
+    for number in numbers:
+        units.setdefault(group_of.get(number, -1 - number), []).append(number)
+    listed, sizes, fold_of = list(units.values()), [0] * folds, {}
+    for place in rng.permutation(len(listed)).tolist():
+        fold = sizes.index(min(sizes))
+        fold_of.update(dict.fromkeys(listed[place], fold))
+        sizes[fold] += len(listed[place])
+    return [fold_of[number] for number in numbers]
+
+
+def cross_scores(
+    recipe: Recipe, samples: Sequence[Sample], fold_of: Folds, take: Take, progress: Progress
+) -> CrossScores:
+    """The score of each image by a model that did not learn from its fold, after two passes.
+
+    Args:
+        recipe: How each model is fitted.
+        samples: Images.
+        fold_of: The fold of each; there must be images to learn from outside of each fold.
+        take: Called with each result of the second pass.
+        progress: Called with the number of images scored.
+    """
+    scored = fold_of != ALWAYS_LEARNED
+    total = 2 * int(scored.sum())
+    learnable = np.ones(len(samples), np.bool_)
+    first = _pass(recipe, samples, fold_of, learnable, lambda *_: None, _part(progress, 0, total))
+    z = standardised(first, fold_of)
+    left_out = np.argsort(-z[scored], kind="stable")[: math.ceil(LEFT_OUT * scored.sum())]
+    learnable[np.flatnonzero(scored)[left_out]] = False
+    second = _pass(recipe, samples, fold_of, learnable, take, _part(progress, total // 2, total))
+    return CrossScores(second, standardised(second, fold_of))
+
+
+def standardised(scores: Numbers, fold_of: Folds) -> Numbers:
+    """Robust z of scores from several models, of each fold by itself if every fold has scored enough images."""
+    z = np.full(len(scores), np.nan)
+    folds = np.unique(fold_of[fold_of != ALWAYS_LEARNED])
+    parts = [fold_of == fold for fold in folds.tolist()]
+    if min(int(part.sum()) for part in parts) < COMPARABLE:
+        parts = [fold_of != ALWAYS_LEARNED]
+    for part in parts:
+        z[part] = robust_z(scores[part])
+    return z
+
+
+def read(sample: Sample) -> Decoded:
+    """The decoded image of a sample."""
+    return Decoded(sample.path, read_image(sample.path))
+
+
+def _pass(
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    fold_of: Folds,
+    learnable: NDArray[np.bool_],
+    take: Take,
+    progress: Callable[[int], Progress],
+) -> Numbers:
+    """The score of each image by a model that learned from the learnable images of all other folds."""
+    scores = np.full(len(samples), np.nan)
+    done = 0
+    for fold in np.unique(fold_of[fold_of != ALWAYS_LEARNED]).tolist():
+        learned = [samples[number] for number in np.flatnonzero((fold_of != fold) & learnable).tolist()]
+        scorer = recipe.scorer(learned, progress(done))
+        numbers = np.flatnonzero(fold_of == fold).tolist()
+        for number, result in zip(numbers, scorer.stream([samples[n] for n in numbers], read), strict=True):
+            scores[number] = result.score
+            take(fold, number, result)
+            done += 1
+            progress(done)("scoring images", done, len(samples))
+    return scores
+
+
+def _part(progress: Progress, before: int, total: int) -> Callable[[int], Progress]:
+    """Progress of one pass: the number of images scored in all, with what a fit does at the moment as a note."""
+
+    def at(done: int) -> Progress:
+        def report(phase: str, part: int, whole: int | None, note: str = "", /) -> None:
+            doing = message("{phase} {part} of {whole}", phase=message(phase), part=part, whole=whole or "?")
+            progress("cross-scoring", before + done, total, doing)
+
+        return report
+
+    return at
