@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.inspection.result import Inspection as Inspection
     from blemish.inspection.result import Region as Region
     from blemish.inspection.result import Unreadable as Unreadable
+    from blemish.inspection.suspects import Suspects as Suspects
     from blemish.methods import *  # noqa: F403  # the classes of the catalogue
     from blemish.methods.arguments import argument as argument
     from blemish.methods.base import Method as Method
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.types import Sample as Sample
     from blemish.workflow.evaluate import evaluate as evaluate
     from blemish.workflow.fit import fit as fit
+    from blemish.workflow.suspects import suspects as suspects
     from blemish.workflow.update import remove_like as remove_like
     from blemish.workflow.update import update as update
 
@@ -58,6 +60,7 @@ _HOMES = {
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
         "blemish.inspection.result": ("Inspection", "Region", "Unreadable"),
+        "blemish.inspection.suspects": ("Suspects",),
         "blemish.methods.arguments": ("argument",),
         "blemish.methods.base": ("Method", "Preset"),
         "blemish.metrics.evaluation": ("Evaluation",),
@@ -68,6 +71,7 @@ _HOMES = {
         "blemish.types": ("Prediction", "Sample"),
         "blemish.workflow.evaluate": ("evaluate",),
         "blemish.workflow.fit": ("fit",),
+        "blemish.workflow.suspects": ("suspects",),
         "blemish.workflow.update": ("remove_like", "update"),
     }.items()
     for name in names

@@ -56,6 +56,8 @@ class TrainingData(Record):
     held_out: Count
     skipped: Count
     """Number of images that could not be decoded."""
+    excluded: Count = 0
+    """Number of images that the user left out."""
     images: tuple[str, ...] = Field(description="a list of text")
     """Names of the images learned from, in the order of training."""
     fingerprint: Sha256
@@ -141,6 +143,11 @@ class Manifest(Record):
             ),
             (message("held out"), message("{count} images", count=data.held_out)),
             (message("skipped"), message("{count} unreadable images", count=data.skipped)),
+            *(
+                [(message("excluded"), message("{count} images", count=data.excluded))]
+                if data.excluded
+                else []
+            ),
             (message("data"), message("fingerprint {digits}", digits=data.fingerprint[:16])),
             (message("input"), self.preprocess.describe()),
             *([] if self.resolution is None else [(message("resolution"), self.resolution.describe())]),

@@ -69,6 +69,8 @@ class Model:
         # There are fewer epochs than requested after early stopping or with a limit of steps.
         trained = message(" ({taken} of {epochs} epochs)", taken=taken, epochs=epochs) if epochs else ""
         skipped = message(", skipped {count} unreadable", count=data.skipped) if data.skipped else ""
+        if data.excluded:
+            skipped += message(", excluded {count}", count=data.excluded)
         texts = [
             message(
                 "Learned from {count} images in {seconds:.1f} s{trained}, held out {held_out}{skipped}.",

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from blemish.data import csv_table
+from blemish.data.csv_table import read_paths
 from blemish.data.dataset import open_dataset
 from blemish.data.layouts import read_csv
 from blemish.errors import BlemishWarning, DataError
@@ -168,3 +170,49 @@ def test_any_text_is_samples_or_a_data_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text("path,label\n" + text, encoding="utf-8", newline="")
     with pytest.raises(DataError, match=r"t\.csv"):  # no file of any name is there
         read_csv(tmp_path / "t.csv")
+
+
+def test_paths_of_a_list(tmp_path: Path) -> None:
+    touch(tmp_path, "lists/a.png", "data/a.png", "data/sub/b.png")
+    table = tmp_path / "lists" / "list.csv"
+    absolute = tmp_path / "data" / "a.png"
+    table.write_text(
+        f"\ufeffreason,Path,z\nsuspected,a.png,1\n\nx,sub/b.png\nx,{absolute}\nx,gone.png\n", "utf-8"
+    )
+    assert read_paths(table, (table.parent, tmp_path / "data")) == [
+        tmp_path / "lists" / "a.png",  # the list's folder comes first
+        tmp_path / "data" / "sub" / "b.png",
+        absolute,
+        tmp_path / "lists" / "gone.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1: no column 'path' among nothing"),
+        (b"name,reason\na.png,x\n", "line 1: no column 'path' among 'name', 'reason'"),
+        (b"path,path\na.png,b.png\n", "the column 'path' stands there twice"),
+        (b"z,path\n1\n", "line 2: the column 'path' holds no path"),
+        (b"path,z\n,1\n", "line 2: the column 'path' holds no path"),
+        (b"path\na\0b.png\n", "line 2: the column 'path' holds no path"),
+        (b"\x89PNG\r\n\x1a\n", "is not UTF-8 text"),
+        (b"path\n" + b"a" * 200_000, r"line 2: not valid csv \(field larger than field limit"),
+    ],
+)
+def test_a_list_that_is_none_is_one_error(tmp_path: Path, content: bytes, message: str) -> None:
+    table = tmp_path / "list.csv"
+    table.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_paths(table, (tmp_path,))
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_table, "LARGEST", 2**20)
+    table = tmp_path / "list.csv"
+    with table.open("wb") as file:
+        file.truncate(2**20 + 1)
+    with pytest.raises(DataError, match=r"list\.csv is larger than 1 MiB, which no list of images is\."):
+        read_paths(table, (tmp_path,))
+    with pytest.raises(DataError, match=r"cannot be read"):
+        read_paths(tmp_path / "gone.csv", (tmp_path,))

@@ -34,6 +34,7 @@ ENGLISH_AND_CHINESE = [
         (f"docs/{name}.md", f"docs/{name}.zh-CN.md")
         for name in (
             "calibration",
+            "dirty-data",
             "input-size",
             "installing",
             "other-languages",

@@ -101,6 +101,7 @@ def test_the_manifest_says_what_was_learned_from(tmp_path: Path) -> None:
         "learned_from": 5,
         "held_out": 2,
         "skipped": 0,
+        "excluded": 0,
         "fingerprint": fingerprint(samples, content_hashes(sample.path for sample in samples)),
         "hashes": [content_fingerprint(sample.path)[:16] for sample in samples],
     }

@@ -13,11 +13,14 @@ from blemish.cli.fit_data import auxiliary_samples, chosen_preprocess, require_o
 from blemish.cli.options import (
     data_options,
     device_option,
+    exclude_option,
     false_alarm_rate_type,
     require_finite,
+    seed_option,
     share_type,
     to_arguments,
     to_cache,
+    to_excluded,
     to_pixels,
     to_size_or_auto,
 )
@@ -101,13 +104,8 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     metavar="N",
     help="Learn from N of the normal images only, drawn by the seed; all others set the thresholds.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of everything random.",
-)
+@seed_option
+@exclude_option
 @device_option
 @click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be read, and count them.")
 @click.option(
@@ -153,6 +151,7 @@ def command(
     hold_out: float,
     shots: int | None,
     seed: int,
+    exclude: Path | None,
     device: str,
     skip_unreadable: bool,
     auxiliary: tuple[Path, ...],
@@ -184,6 +183,7 @@ def command(
             dataset.train,
             preprocess=preprocess,
             test=dataset.test,
+            exclude=to_excluded(exclude, data),
             hold_out_share=hold_out,
             shots=shots,
             false_alarm_rate=false_alarm_rate,

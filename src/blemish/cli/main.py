@@ -15,7 +15,18 @@ from blemish.cli.wide_text import WideFormatter
 from blemish.errors import BlemishError, BlemishWarning
 from blemish.messages import Message, message, translate_program
 
-COMMANDS = ("demo", "fit", "evaluate", "inspect", "calibrate", "update", "show", "methods", "doctor")
+COMMANDS = (
+    "demo",
+    "suspects",
+    "fit",
+    "evaluate",
+    "inspect",
+    "calibrate",
+    "update",
+    "show",
+    "methods",
+    "doctor",
+)
 """In the order of the help; each is a file of this folder that defines `command`."""
 
 INTERRUPTED = 130

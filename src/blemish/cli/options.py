@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -105,6 +106,13 @@ def print_device(model: "Model") -> None:
         click.echo(message("Device: {device}", device=model.runtime.device), err=True)
 
 
+def to_excluded(table: Path | None, data: Path) -> list[Path]:
+    """The paths that the file of --exclude lists; none without it."""
+    from blemish.data.csv_table import read_paths
+
+    return [] if table is None else read_paths(table, (table.parent, data if data.is_dir() else data.parent))
+
+
 def data_options(command: Command) -> Command:
     """--layout and --category."""
     layout = click.option(
@@ -136,6 +144,20 @@ device_option = click.option(
     default="auto",
     show_default=True,
     help="Device of torch: auto (the GPU if there is one), cpu, cuda or cuda:1.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of everything random.",
+)
+exclude_option = click.option(
+    "--exclude",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Leave out the images that the column path of a csv file lists, such as that of `suspects --write`; relative "
+    "paths start at its folder, or else at DATA.",
 )
 share_type = click.FloatRange(0, 1, min_open=True, max_open=True)
 false_alarm_rate_type = click.FloatRange(1e-6, 1, max_open=True)  # SMALLEST_RATE, whose module loads slowly

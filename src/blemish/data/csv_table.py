@@ -11,6 +11,9 @@ from blemish.errors import DataError
 from blemish.messages import listed, message
 from blemish.types import Sample, Split
 
+LARGEST = 256 * 2**20
+"""Largest csv file that is read, in bytes."""
+
 
 def read_table(
     table: Path, names: dict[str, str], roots: tuple[Path, ...], required: Iterable[str] | None = None
@@ -58,10 +61,40 @@ def read_table(
         )
 
 
+def read_paths(table: Path, roots: tuple[Path, ...]) -> list[Path]:
+    """The column `path` of a csv file, in its order; other columns are not read.
+
+    Args:
+        table: The file.
+        roots: Folders that paths may be relative to; the first one where the file exists, or else the first one.
+
+    Raises:
+        DataError: The file is no csv file, has no such column, or a cell of it is empty; the text names the line.
+    """
+    paths = []
+    for line, row in _rows(table, ["path"]):
+        text = row.get("path", "")
+        if not text or "\0" in text:
+            raise DataError(
+                "{table}, line {line}: the column 'path' holds no path. Fill it in or remove the row.",
+                table=table,
+                line=line,
+            )
+        places = [root / text for root in roots]
+        paths.append(next((place for place in places if os.path.lexists(place)), places[0]))
+    return paths
+
+
 def _text(table: Path) -> str:
     if table.exists() and not (table.is_file() or table.is_dir()):
         raise DataError("{table} is a pipe or a device. Save the table as a file.", table=table)
     try:
+        if table.stat().st_size > LARGEST:
+            raise DataError(
+                "{table} is larger than {largest} MiB, which no list of images is. Name another file.",
+                table=table,
+                largest=LARGEST // 2**20,
+            )
         return table.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError("{table} is not UTF-8 text. Save it as “CSV UTF-8”.", table=table) from None

@@ -31,6 +31,7 @@ from blemish.workflow.normal_images import (
     normal_samples,
     raise_for_all_unreadable,
     split_images,
+    without_excluded,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def fit(
     arguments: Mapping[str, Any] | None = None,
     preprocess: Preprocess | None = None,
     test: Sequence[Sample] = (),
+    exclude: Sequence[Path] | Sequence[str] = (),
     hold_out_share: float = 0.1,
     shots: int | None = None,
     false_alarm_rate: float = 0.01,
@@ -70,6 +72,7 @@ def fit(
         arguments: For the constructor of a method given by name; they override the preset's.
         preprocess: Preprocessing of images; default that of the preset, or else `auto_preprocess(images)`.
         test: Test images, which are only compared with the training images: a warning names duplicates.
+        exclude: Images to leave out, each of which must be among `images`; the manifest counts them.
         hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
         shots: Number of images to learn from, drawn by the seed; all others are held out, whatever `hold_out_share` is.
         false_alarm_rate: Share of normal images that may be called NG.
@@ -86,7 +89,8 @@ def fit(
         progress: Called with the progress of each phase.
 
     Raises:
-        DataError: If images cannot be decoded, all of which the text names, or there are too few.
+        DataError: If images cannot be decoded, all of which the text names, there are too few, or an excluded one is
+            not among them.
         MethodError: If the method cannot be built, has begun to learn before, or cannot learn from the images, or torch
             finds no such device.
         DivergedError: If training diverges.
@@ -103,7 +107,8 @@ def fit(
         raise ValueError(
             message("The seed must be a whole number from 0 to below 2^64, got {seed!r}.", seed=seed)
         )
-    samples = normal_samples(images)
+    given = normal_samples(images)
+    samples = without_excluded(given, exclude)
     if not isinstance(preprocess, Preprocess | None):
         raise MethodError(
             "preprocess must be a blemish.Preprocess, such as Preprocess(size=(256, 256)), got {value!r:.80}.",
@@ -127,10 +132,11 @@ def fit(
         if skip_unreadable:
             raise
         raise_for_all_unreadable(samples, error, progress)
-    seconds = round(time.perf_counter() - started, 2)
-    history = History(seconds=seconds, losses=tuple(trained.losses))
+    history = History(seconds=round(time.perf_counter() - started, 2), losses=tuple(trained.losses))
     return Model(
-        learning.manifest(normal.record(), calibration, history, resolution), runtime, unusual=unusual
+        learning.manifest(normal.record(len(given) - len(samples)), calibration, history, resolution),
+        runtime,
+        unusual=unusual,
     )
 
 

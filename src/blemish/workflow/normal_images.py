@@ -12,6 +12,7 @@ from blemish.data.checks import check_images
 from blemish.data.content import HASH_DIGITS, content_hashes, fingerprint, without_copies
 from blemish.data.splits import draw_shots, hold_out
 from blemish.errors import DataError
+from blemish.files import resolved
 from blemish.manifest import TrainingData
 from blemish.messages import lines
 from blemish.names import printable
@@ -45,13 +46,14 @@ class NormalImages:
         count = min(max(1, round(WATCHED * len(self.learned))), len(self.learned) - 1)
         return self.learned[: len(self.learned) - count], self.learned[len(self.learned) - count :]
 
-    def record(self) -> TrainingData:
-        """The images' entry in the manifest."""
+    def record(self, excluded: int = 0) -> TrainingData:
+        """The images' entry in the manifest; `excluded` is the number that the user left out."""
         return TrainingData(
             category=printable(self.samples[0].category),
             learned_from=len(self.learned),
             held_out=len(self.held_out),
             skipped=self.skipped,
+            excluded=excluded,
             images=tuple(_names(self.learned)),
             fingerprint=fingerprint(self.samples, self.hashes),
             hashes=tuple(self.hashes[sample.path][:HASH_DIGITS] for sample in self.samples),
@@ -127,6 +129,31 @@ def by_product(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> lis
         category, path = (image.category, image.path) if isinstance(image, Sample) else ("", Path(image))
         products.setdefault(category, []).append(path)
     return list(products.values())
+
+
+def without_excluded(samples: Sequence[Sample], exclude: Sequence[Path] | Sequence[str]) -> Sequence[Sample]:
+    """The samples but those of the excluded files, which may be written as `names.printable` writes them.
+
+    Raises:
+        DataError: If an excluded file is not among them.
+    """
+    if not exclude:
+        return samples
+    if isinstance(exclude, str | Path):  # a str is a sequence of str, too
+        raise DataError("{path} is a single path. Give a list of the images to exclude.", path=exclude)
+    files = [resolved(sample.path) for sample in samples]
+    known = {name: file for file in files for name in (printable(file), str(file))}
+    left_out = set()
+    for path in exclude:
+        file = known.get(str(resolved(Path(path))))
+        if file is None:
+            raise DataError(
+                "{path} is to be excluded, but is not among the images to learn from. Correct the path or remove it "
+                "from the list.",
+                path=path,
+            )
+        left_out.add(file)
+    return [sample for sample, file in zip(samples, files, strict=True) if file not in left_out]
 
 
 def raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progress: Progress) -> NoReturn:
