@@ -39,7 +39,7 @@ def test_patchcore_with_backbone_preset_and_settings(run: Run, data: Path) -> No
         "layers": [3],
         "coreset_ratio": 0.5,
         "bank_size": None,
-        "coreset": "auto",
+        "coreset": "approximate",
         "neighbours": 1,
         "patch_size": 3,
         "squared": True,

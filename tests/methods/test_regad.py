@@ -18,9 +18,10 @@ from blemish.errors import BlemishWarning, MethodError
 from blemish.features import trained_weights
 from blemish.methods import regad
 from blemish.methods.padim import PaDiM
-from blemish.methods.regad import RegAD
+from blemish.methods.regad import RegAD, some_images
 from blemish.testing.parts import defective_part, normal_parts, textured
 from blemish.training import learn
+from tensor_batches import TensorBatches
 
 RANDOM: dict[str, Any] = {"backbone": "compact:random", "dimensions": 8}
 TRAINED: dict[str, Any] = {**RANDOM, "views": False, "steps": 2, "batch_size": 2}
@@ -171,7 +172,7 @@ def test_another_product_finds_the_same_weights(monkeypatch: pytest.MonkeyPatch)
 def test_what_decides_the_weights_is_in_the_name_of_their_file() -> None:
     def file(auxiliary: list[NDArray[np.float32]] = OTHERS, seed: int = 0, **arguments: Any) -> Path:
         method = RegAD(**{**TRAINED, **arguments})
-        method.auxiliary_products = tuple([torch.from_numpy(images)] for images in auxiliary)
+        method.auxiliary_products = tuple(TensorBatches(torch.from_numpy(images)) for images in auxiliary)
         torch.manual_seed(seed)
         with torch.no_grad():
             method.collect([])
@@ -255,3 +256,18 @@ def test_several_images_at_once_are_registered_independently() -> None:
 def _messages_are_caught(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level(logging.WARNING, logger="blemish"):
         yield
+
+
+def test_of_a_large_product_evenly_spaced_images_are_read_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(regad, "MOST_IMAGES", 4)
+    read: list[int] = []
+
+    class Watched(TensorBatches):
+        def image(self, index: int) -> Tensor:
+            read.append(index)
+            return super().image(index)
+
+    product = Watched(torch.arange(10.0).view(-1, 1, 1, 1).expand(10, 3, 4, 4))
+    assert some_images(product)[:, 0, 0, 0].tolist() == read == [0, 3, 6, 9]

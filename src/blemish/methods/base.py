@@ -1,41 +1,22 @@
 """The contract of a method: what it declares, the hooks through which it learns, how it scores."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, ClassVar, Protocol, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
 from blemish.errors import MethodError, NotLearnedError
 from blemish.messages import message
+from blemish.methods.batches import AuxiliaryImages as AuxiliaryImages
+from blemish.methods.batches import Batches as Batches
 from blemish.methods.declared import Declared
 from blemish.types import Prediction, Progress, no_progress
 
 _BEGINNING = Lock()
 """Held while a method is marked as one that learns, since two threads could be given the same."""
-
-
-class Batches(Protocol):
-    """`len` image batches (N, 3, H, W); all but the last hold the same number of images."""
-
-    def __iter__(self) -> Iterator[Tensor]: ...
-
-    def __len__(self) -> int: ...
-
-
-class AuxiliaryImages(Batches, Protocol):
-    """Batches whose images can also be taken one at a time."""
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        ...
-
-    def image(self, index: int) -> Tensor:
-        """One image (3, H, W)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +88,7 @@ class Method(nn.Module):
         """Callback for the progress of long hooks; set by the caller of the hooks."""
         self.auxiliary: AuxiliaryImages | None = None
         """Images of other things than the product, set before `collect` if there are any; else None."""
-        self.auxiliary_products: tuple[Batches, ...] = ()
+        self.auxiliary_products: tuple[AuxiliaryImages, ...] = ()
         """The same images, those of each product by themselves."""
         self.held_out: Batches | None = None
         """Normal images that `training_loss` does not get, set before `collect` if `uses_held_out`; else None."""

@@ -21,7 +21,6 @@ from blemish.blocks.few_shot_views import AS_IT_IS, VIEWS
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
 from blemish.blocks.position_gaussian import PositionGaussian
-from blemish.blocks.sampling import evenly_spaced
 from blemish.blocks.schedules import half_cosine
 from blemish.blocks.siamese import SiameseHead
 from blemish.blocks.spatial_transformer import SpatialTransformer, inverse, warp
@@ -31,7 +30,7 @@ from blemish.features.trained_weights import keep_trained, read_trained, trained
 from blemish.messages import message
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
-from blemish.methods.base import Batches, Method, Preset
+from blemish.methods.base import AuxiliaryImages, Batches, Method, Preset
 from blemish.types import Prediction
 
 LAST_STAGE = 3
@@ -208,9 +207,7 @@ class RegAD(Method):
 
     def _find_weights(self) -> None:
         """Load the trained weights for these auxiliary products, or keep the images to train on."""
-        products = [
-            split_padding(evenly_spaced(product, MOST_IMAGES))[0] for product in self.auxiliary_products
-        ]
+        products = [split_padding(some_images(product))[0] for product in self.auxiliary_products]
         fewest = min(len(images) for images in products)
         if fewest <= self.supports:
             raise MethodError(
@@ -232,3 +229,9 @@ class RegAD(Method):
             for name, parameter in self.named_parameters():
                 parameter.copy_(state[name])
             logger.warning(message("RegAD uses its trained weights in {file}.", file=file))
+
+
+def some_images(product: AuxiliaryImages) -> Tensor:
+    """At most `MOST_IMAGES` images (N, 3, H, W) of a product, evenly spaced; no others are read."""
+    every = -(-product.count // MOST_IMAGES)
+    return torch.stack([product.image(index) for index in range(0, product.count, every)])
