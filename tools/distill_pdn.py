@@ -4,7 +4,8 @@ The command that made the embedded weights, from clones of the two public image 
 EliSchwartz/imagenet-sample-images and pan8915/DeepTexture ($BLEMISH_WEIGHTS holds the backbone's file):
 
     python -m tools.distill_pdn PHOTOS TEXTURES --network pdn_small --backbone resnet18 \
-        --out src/blemish/features/pdn_small.safetensors --log tools/distill_pdn.csv --crops 4000 --epochs 3 --seed 0
+        --out src/blemish/features/pdn_small.safetensors --log tools/distill_pdn.csv \
+        --crops 8000 --epochs 7 --batch 8 --learning-rate 1.5e-3 --seed 0
 
 Steps: cut crops; run the backbone once on each at twice its size and keep the targets (layers 2 and 3 made into one
 embedding of 384 numbers as PatchCore does, every channel standardised); fit the PDN to them by mean squared error,

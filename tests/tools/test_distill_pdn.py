@@ -78,4 +78,4 @@ def test_the_log_ends_better_than_it_begins() -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == list(range(len(rows)))
     assert float(rows[-1]["test_loss"]) < float(rows[0]["test_loss"])
-    assert float(rows[-1]["explained"]) > 0.25
+    assert float(rows[-1]["explained"]) > 0.48
