@@ -25,7 +25,7 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
         "layers": (2, 3),
         "coreset_ratio": 0.5,
         "bank_size": None,
-        "coreset": "auto",
+        "coreset": "approximate",
         "neighbours": 1,
         "patch_size": 3,
         "squared": True,
