@@ -16,7 +16,7 @@ TINY = {"size": 32, "width": 4, "blocks": 1, "epochs": 2, "batch_size": 4, "lear
 
 @pytest.fixture(autouse=True)
 def _few_textures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blemish.methods.reconstruction.MAX_TEXTURES", 8)
+    monkeypatch.setattr("blemish.methods.square_views.MAX_TEXTURES", 8)
 
 
 class Affine(nn.Module):

@@ -9,7 +9,7 @@ from blemish.blocks.autoencoders.unet import UNet
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder
-from blemish.methods.reconstruction import MAX_TEXTURES
+from blemish.methods.square_views import MAX_TEXTURES
 from blemish.testing.parts import normal_parts
 from blemish.training import learn
 from tensor_batches import TensorBatches
