@@ -1,0 +1,1 @@
+"""Diffusion models: noise schedule, time-conditioned U-Net, reconstruction in one step."""
