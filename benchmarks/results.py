@@ -87,6 +87,8 @@ RUNS = (
     Run("ganomaly", "--preset texture", data=("magnetic_tile",)),
     Run("cyclegan", seeds=3),
     Run("cyclegan", "--preset texture", data=("magnetic_tile",)),
+    Run("diffusionad"),
+    Run("diffusionad", "--set patches=true", data=("magnetic_tile",)),
     Run("template"),
     Run("variation"),
     Run("texture"),

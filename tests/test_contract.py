@@ -18,6 +18,7 @@ from blemish.methods.base import Method
 from blemish.methods.cpr import CPR
 from blemish.methods.cyclegan import CycleGAN
 from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder
+from blemish.methods.diffusionad import DiffusionAD
 from blemish.methods.efficientad import EfficientAD
 from blemish.methods.f_anogan import FAnoGAN
 from blemish.methods.fastflow import FastFlow
@@ -102,6 +103,17 @@ METHODS: dict[str, Make] = {
     ),
     "ganomaly": lambda: GANomaly(**TINY_CODE, epochs=4, learning_rate=2e-3),
     "cyclegan": lambda: CycleGAN(size=32, width=4, blocks=1, epochs=2, learning_rate=2e-3),
+    "diffusionad": lambda: DiffusionAD(
+        size=32,
+        patches=True,
+        width=8,
+        segmenter_width=8,
+        attention=8,
+        batch_size=12,
+        epochs=100,
+        learning_rate=3e-3,
+        segmenter_learning_rate=1e-2,
+    ),
     "template": Template,
     "variation": Variation,
     "texture": Texture,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # the classes that `blemish` offers as public names, for type
     from blemish.methods.cpr import CPR as CPR
     from blemish.methods.cyclegan import CycleGAN as CycleGAN
     from blemish.methods.denoising_autoencoder import DenoisingAutoEncoder as DenoisingAutoEncoder
+    from blemish.methods.diffusionad import DiffusionAD as DiffusionAD
     from blemish.methods.efficientad import EfficientAD as EfficientAD
     from blemish.methods.f_anogan import FAnoGAN as FAnoGAN
     from blemish.methods.fastflow import FastFlow as FastFlow
@@ -48,6 +49,7 @@ CATALOGUE: Mapping[str, str] = {
     "f_anogan": "blemish.methods.f_anogan:FAnoGAN",
     "ganomaly": "blemish.methods.ganomaly:GANomaly",
     "cyclegan": "blemish.methods.cyclegan:CycleGAN",
+    "diffusionad": "blemish.methods.diffusionad:DiffusionAD",
     "template": "blemish.methods.template:Template",
     "variation": "blemish.methods.variation:Variation",
     "texture": "blemish.methods.texture:Texture",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.diffusion.denoising_unet import Attention, DenoisingUNet, Residual, time_embedding
+from blemish.blocks.diffusion.denoising_unet import Attention, DenoisingUNet, Residual, Stage, time_embedding
 
 
 def drawn(
@@ -28,17 +28,20 @@ def normalised(features: Tensor, norm: nn.GroupNorm) -> Tensor:
     groups = features.unflatten(1, (norm.num_groups, -1)).flatten(2)
     deviation = (groups.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
     normal = ((groups - groups.mean(2, keepdim=True)) / deviation).view_as(features)
-    return normal * norm.weight[:, None, None] + norm.bias[:, None, None]
+    scaled: Tensor = normal * norm.weight[:, None, None] + norm.bias[:, None, None]
+    return scaled
 
 
 def swish(features: Tensor) -> Tensor:
-    return features * features.sigmoid()
+    rectified: Tensor = features * features.sigmoid()
+    return rectified
 
 
 def residual_by_hand(block: Residual, features: Tensor, time: Tensor) -> Tensor:
     def scaled(values: Tensor) -> Tensor:
         if block.scale == 0.5:
-            return values.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).mean((3, 5))
+            halved: Tensor = values.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).mean((3, 5))
+            return halved
         return values.repeat_interleave(2, 2).repeat_interleave(2, 3) if block.scale == 2 else values
 
     first, last = block.first, block.last
@@ -50,7 +53,8 @@ def residual_by_hand(block: Residual, features: Tensor, time: Tensor) -> Tensor:
     shortcut = scaled(features)
     if isinstance(block.shortcut, nn.Conv2d):
         shortcut = functional.conv2d(shortcut, block.shortcut.weight, block.shortcut.bias)
-    return shortcut + change
+    changed: Tensor = shortcut + change
+    return changed
 
 
 def attention_by_hand(block: Attention, features: Tensor) -> Tensor:
@@ -101,22 +105,25 @@ def test_the_network_is_its_blocks_joined_by_skips() -> None:
     loosened(network)
     images, times = torch.randn(2, 3, 16, 16), torch.tensor([3, 500])
     time = network.embed(time_embedding(times, 8))
+    down, middle, up = (
+        [stage for stage in stages if isinstance(stage, Stage)]
+        for stages in (network.down, network.middle, network.up)
+    )
     with torch.no_grad():
         start = network.first(images)
-        fine = network.down[0].residual(start, time)
-        halved = network.down[1].residual(fine, time)
-        coarse = network.down[2].attention(network.down[2].residual(halved, time))
-        middle = network.middle[0].attention(network.middle[0].residual(coarse, time))
-        middle = network.middle[1].residual(middle, time)
-        for index, skipped in ((0, coarse), (1, halved)):
-            stage = network.up[index]
-            middle = stage.attention(stage.residual(torch.cat([middle, skipped], 1), time))
-        up = network.up[2].residual(middle, time)
-        for index, skipped in ((3, fine), (4, start)):
-            up = network.up[index].residual(torch.cat([up, skipped], 1), time)
-        assert torch.allclose(network(images, times), network.last(up), atol=1e-4)
-    assert [isinstance(s.attention, Attention) for s in network.down] == [False, False, True]
-    assert [isinstance(s.attention, Attention) for s in network.up] == [True, True, False, False, False]
+        fine = down[0].residual(start, time)
+        halved = down[1].residual(fine, time)
+        coarse = down[2].attention(down[2].residual(halved, time))
+        features = middle[0].attention(middle[0].residual(coarse, time))
+        features = middle[1].residual(features, time)
+        for stage, skipped in ((up[0], coarse), (up[1], halved)):
+            features = stage.attention(stage.residual(torch.cat([features, skipped], 1), time))
+        features = up[2].residual(features, time)
+        for stage, skipped in ((up[3], fine), (up[4], start)):
+            features = stage.residual(torch.cat([features, skipped], 1), time)
+        assert torch.allclose(network(images, times), network.last(features), atol=1e-4)
+    assert [isinstance(stage.attention, Attention) for stage in down] == [False, False, True]
+    assert [isinstance(stage.attention, Attention) for stage in up] == [True, True, False, False, False]
 
 
 def test_the_network_of_the_paper_has_131_7_million_parameters() -> None:
