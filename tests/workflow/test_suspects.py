@@ -131,7 +131,7 @@ def test_few_images_and_wrong_arguments_are_refused(dirty: list[Sample], tmp_pat
         DataError, match=r"^Found 4 different images that can be read, but at least 5 are needed"
     ):
         blemish.suspects(dirty[:4], method="average", preprocess=SMALL)
-    with pytest.raises(ValueError, match=r"^A false-alarm rate must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"^The rate of false discoveries must be between 0 and 1, got 2\."):
         blemish.suspects(dirty, rate=2)
     with pytest.raises(OSError, match="Is a folder"):
         blemish.suspects(dirty, method="average", report=tmp_path)

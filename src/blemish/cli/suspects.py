@@ -9,10 +9,10 @@ import click
 from blemish.cli.options import (
     data_options,
     device_option,
-    false_alarm_rate_type,
     json_option,
     require_finite,
     seed_option,
+    share_type,
     to_arguments,
     to_size,
 )
@@ -53,7 +53,7 @@ blemish fit patchcore bottle/ -o bottle.blemish --exclude list.csv
 )
 @click.option(
     "--rate",
-    type=false_alarm_rate_type,
+    type=share_type,
     default=0.1,
     show_default=True,
     callback=require_finite,

@@ -4,12 +4,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blemish.calibration import require_rate
 from blemish.data.content import content_hashes
 from blemish.data.find import natural_order
 from blemish.data.input_size import auto_preprocess
@@ -76,7 +76,7 @@ def suspects(
     from blemish.runtimes.torch import resolve_device  # torch is not needed to inspect
 
     device = resolve_device(device)
-    require_rate(rate)
+    _require_share(rate)
     if model is not None and any(given is not None for given in (method, arguments, preprocess)):
         raise MethodError("method, arguments and preprocess are those of the model. Give a model, or these.")
     if report is not None:
@@ -113,6 +113,13 @@ def suspects(
     return _with_report(
         found, partial(drawn.write, Path(report), found, numbers, _pairs(seen, readable, near))
     )
+
+
+def _require_share(rate: float) -> None:
+    if not (isinstance(rate, Real) and 0 < rate < 1):
+        raise ValueError(
+            message("The rate of false discoveries must be between 0 and 1, got {rate!r}.", rate=rate)
+        )
 
 
 def _recipe(
