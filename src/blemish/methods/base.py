@@ -105,7 +105,7 @@ class Method(nn.Module):
         """
 
     def collect(self, batches: Batches) -> None:
-        """Pass once over all training images before training, without gradients."""
+        """Pass over all training images before training, usually once, without gradients."""
 
     def prepare(self, images: Tensor) -> tuple[Tensor, ...]:
         """The tensors that training needs of a batch, for example frozen features; computed once, without gradients.
