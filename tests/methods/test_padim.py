@@ -5,7 +5,8 @@ import torch
 from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.patches import stack_layers
 from blemish.features.backbone import Backbone
-from blemish.methods.padim import SIGMA, PaDiM
+from blemish.methods.padim import PaDiM
+from blemish.methods.position_gaussians import SIGMA
 from blemish.testing.parts import defective_part, normal_parts
 from blemish.training import learn
 

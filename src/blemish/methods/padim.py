@@ -9,24 +9,18 @@ can be swapped (not with the preset `paper`); maps are enlarged bilinearly; no c
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from blemish.blocks.anomaly_map import upsample
-from blemish.blocks.padding import mask_grid, split_padding, visible_grid
+from blemish.blocks.padding import split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
-from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.features.backbone import Backbone
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
-from blemish.methods.base import Batches, Method, Preset
-from blemish.types import Prediction
-
-SIGMA = 4.0
-"""Blur of the anomaly map in pixels of the network's input (authors' setting)."""
+from blemish.methods.base import Batches, Preset
+from blemish.methods.position_gaussians import GaussianMethod
 
 
-class PaDiM(Method):
+class PaDiM(GaussianMethod):
     """A Gaussian per position of the feature grid; the Mahalanobis distance to it is the anomaly map.
 
     The parts must be aligned, so that a position shows the same place of the part in every image.
@@ -34,12 +28,6 @@ class PaDiM(Method):
 
     backbone: str = arguments.backbone()
     layers: tuple[int, ...] = arguments.layers()
-    dimensions: int = argument(
-        100, "Number of stacked channels that are used, drawn at random.", ge=1, le=8192
-    )
-    ridge: float = argument(
-        0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0, le=1000
-    )
     absolute_ridge: bool = argument(False, "Whether the ridge is added as it is (paper).")
 
     presets: ClassVar = {
@@ -55,34 +43,16 @@ class PaDiM(Method):
     }
 
     def build(self) -> None:
+        super().build()
         self.features = Backbone(self.backbone, self.layers)
-        self.channels: Tensor  # (d,) int64: indices of the drawn channels
-        self.register_buffer("channels", torch.empty(0, dtype=torch.int64))
-        self.gaussians = PositionGaussian()
 
     def collect(self, batches: Batches) -> None:
-        total = sum(self.features.channels)
-        drawn = torch.randperm(total)[: self.dimensions].sort().values
-        self.channels = drawn.to(self.channels.device)
+        self.draw_channels()
         for images in batches:
             images, visible = split_padding(images)
             features = self.embed(images)
             self.gaussians.update(features, visible_grid(visible, (features.shape[2], features.shape[3])))
         self.gaussians.finish(self.ridge, absolute=self.absolute_ridge)
 
-    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
-        return self.features.strides[0], self.features.strides[0]
-
-    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
-        dimensions = min(self.dimensions, sum(self.features.channels))
-        return 4 * self.features.cells(size)[0] * PositionGaussian.numbers(dimensions)
-
-    def forward(self, images: Tensor) -> Prediction[Tensor]:
-        images, visible = split_padding(images)
-        grid = mask_grid(self.gaussians.distance(self.embed(images)), visible)
-        anomaly_map = upsample(grid, (images.shape[2], images.shape[3]), SIGMA)
-        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
-
     def embed(self, images: Tensor) -> Tensor:
-        """The drawn channels on the finest layer's grid: (N, d, h, w)."""
         return stack_layers(self.features(images), mode="nearest")[:, self.channels]

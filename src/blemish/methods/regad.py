@@ -16,11 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.few_shot_views import AS_IT_IS, VIEWS
-from blemish.blocks.padding import mask_grid, split_padding, visible_grid
+from blemish.blocks.padding import split_padding, visible_grid
 from blemish.blocks.patches import stack_layers
-from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.blocks.schedules import half_cosine
 from blemish.blocks.siamese import SiameseHead
 from blemish.blocks.spatial_transformer import SpatialTransformer, inverse, warp
@@ -30,15 +28,13 @@ from blemish.features.trained_weights import keep_trained, read_trained, trained
 from blemish.messages import message
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
-from blemish.methods.base import AuxiliaryImages, Batches, Method, Preset
-from blemish.types import Prediction
+from blemish.methods.base import AuxiliaryImages, Batches, Preset
+from blemish.methods.position_gaussians import GaussianMethod
 
 LAST_STAGE = 3
 """The deepest stage of the backbone that is used; a spatial transformer follows each stage."""
 SIDE = 112
 """Side of the map from which the transformer of stage k derives its matrices, times 2^k: that of 224 × 224 pixels."""
-SIGMA = 4.0
-"""Blur of the anomaly map in pixels of the network's input (authors' setting)."""
 MOST_IMAGES = 64
 """Maximum number of images of each auxiliary product that are kept in memory for meta-training."""
 MOMENTUM = 0.9
@@ -48,7 +44,7 @@ META_TRAINING = 1
 logger = logging.getLogger("blemish")
 
 
-class RegAD(Method):
+class RegAD(GaussianMethod):
     """Mahalanobis distance to a Gaussian per position, learned from a few images and 22 views of each.
 
     The features are trained on auxiliary products: spatial transformers align the images of a product with each other.
@@ -57,12 +53,6 @@ class RegAD(Method):
 
     backbone: str = argument(
         "compact", "Network that is trained: compact or a ResNet; NAME@FILE for its first weights in a file."
-    )
-    dimensions: int = argument(
-        100, "Number of stacked channels that are used, drawn at random.", ge=1, le=8192
-    )
-    ridge: float = argument(
-        0.01, "Added to covariance diagonals, relative to the mean variance.", gt=0, le=1000
     )
     views: bool = argument(True, "Whether each image is also learned rotated, shifted, mirrored and grey.")
     supports: int = argument(2, "Number of support images per query in meta-training.", ge=1, le=64)
@@ -86,6 +76,7 @@ class RegAD(Method):
     auxiliary_use: ClassVar[str] = "products on which the features are trained"
 
     def build(self) -> None:
+        super().build()
         base = self.backbone.removesuffix(":random").partition("@")[0]
         if base not in NETWORKS:
             raise MethodError(
@@ -104,9 +95,6 @@ class RegAD(Method):
             self.head = SiameseHead(self.features.channels[-1])
         for network in (self.transformers, self.head):
             network.to_empty(device="cpu")
-        self.channels: Tensor  # (d,) int64: indices of the drawn channels
-        self.register_buffer("channels", torch.empty(0, dtype=torch.int64))
-        self.gaussians = PositionGaussian()
         self.episodes: list[Tensor] = []  # images (N, 3, H, W) of each auxiliary product; for training only
         self.file: Path | None = None  # where the weights that are being trained will be kept
 
@@ -116,8 +104,7 @@ class RegAD(Method):
             if isinstance(module, SpatialTransformer):
                 module.init_identity()
         self.head.init_random()
-        drawn = torch.randperm(sum(self.features.channels))[: self.dimensions].sort().values
-        self.channels = drawn.to(self.channels.device)
+        self.draw_channels()
         if self.steps and self.auxiliary_products:
             self._find_weights()
         elif self.steps:
@@ -166,19 +153,6 @@ class RegAD(Method):
                 inside = view.of(visible.float()) > 0.5
                 self.gaussians.update(features, visible_grid(inside, (features.shape[2], features.shape[3])))
         self.gaussians.finish(self.ridge)
-
-    def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
-        return self.features.strides[0], self.features.strides[0]
-
-    def learned_bytes(self, size: tuple[int, int], images: int) -> int:
-        dimensions = min(self.dimensions, sum(self.features.channels))
-        return 4 * self.features.cells(size)[0] * PositionGaussian.numbers(dimensions)
-
-    def forward(self, images: Tensor) -> Prediction[Tensor]:
-        images, visible = split_padding(images)
-        grid = mask_grid(self.gaussians.distance(self.embed(images)), visible)
-        anomaly_map = upsample(grid, (images.shape[2], images.shape[3]), SIGMA)
-        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def embed(self, images: Tensor) -> Tensor:
         """The drawn channels (N, d, h, w) on the finest map's grid, each map un-warped to the image's own place."""
