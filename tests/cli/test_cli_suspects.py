@@ -123,7 +123,11 @@ def test_odd_names_can_be_left_out(run: Run, parts: Path, tmp_path: Path) -> Non
         (("-m", "m", "--set", "tolerance=0.1"), "--model has its own method, arguments and input size."),
         (
             ("--write", "a.csv", "-o", "./a.csv"),
-            "The data and the outputs of --write and --report must be different",
+            "a.csv is read, or written twice. Name another file for --write or --report.",
+        ),
+        (
+            ("--set", "backbone=a", "--backbone", "b"),
+            "--backbone and --set backbone=… are the same argument.",
         ),
         (("--rate", "0"), "Invalid value for '--rate'"),
         (("--rate", "nan"), "Invalid value for '--rate'"),
@@ -140,6 +144,14 @@ def test_the_data_are_not_overwritten(run: Run, parts: Path, tmp_path: Path) -> 
     table.write_text(f"path,label\n{parts / '00.png'},good\n")
     assert run("suspects", table, "--write", table).exit_code == 2
     assert table.read_text().startswith("path,label\n")
+
+
+def test_the_model_is_not_overwritten(run: Run, parts: Path, model: Path) -> None:
+    before = (model / "manifest.json").read_bytes()
+    result = run("suspects", parts, "-m", model, "--write", model / "manifest.json")
+    assert result.exit_code == 2
+    assert "manifest.json is read, or written twice." in result.stderr
+    assert (model / "manifest.json").read_bytes() == before
 
 
 def test_too_few_images(run: Run, tmp_path: Path) -> None:

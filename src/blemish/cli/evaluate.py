@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import data_options, json_option, print_device, runtime_options
+from blemish.cli.options import data_options, json_option, overwriting, print_device, runtime_options
 from blemish.messages import message
 
 EXAMPLES = """\b
@@ -85,15 +85,10 @@ def command(
 
 def _require_separate(table: Path | None, report: Path | None, data: Path, model: Path) -> None:
     """Check that the outputs replace neither each other nor what is read."""
-    from blemish.files import resolved
     from blemish.manifest import FILE, FORMER
 
-    read = {resolved(path) for path in (data, model / FILE, model / FORMER)}
-    outputs = [path for path in (table, report) if path is not None]
-    for path in outputs:
-        if resolved(path) in read or [resolved(other) for other in outputs].count(resolved(path)) > 1:
-            raise click.UsageError(
-                message(
-                    "{path} is read, or written twice. Name another file for --csv or --report.", path=path
-                )
-            )
+    path = overwriting((table, report), (data, model / FILE, model / FORMER))
+    if path is not None:
+        raise click.UsageError(
+            message("{path} is read, or written twice. Name another file for --csv or --report.", path=path)
+        )

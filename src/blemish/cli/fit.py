@@ -11,6 +11,7 @@ import click
 
 from blemish.cli.fit_data import auxiliary_samples, chosen_preprocess, require_one_split
 from blemish.cli.options import (
+    backbone_option,
     data_options,
     device_option,
     exclude_option,
@@ -23,6 +24,7 @@ from blemish.cli.options import (
     to_excluded,
     to_pixels,
     to_size_or_auto,
+    with_backbone,
 )
 from blemish.messages import message
 
@@ -51,7 +53,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
 )
 @data_options
 @click.option("--preset", metavar="NAME", help="Named configuration of the method, e.g. paper.")
-@click.option("--backbone", metavar="NAME", help="Pretrained network; short for --set backbone=NAME.")
+@backbone_option
 @click.option(
     "--set",
     "arguments",
@@ -173,7 +175,7 @@ def command(
     require_one_split(shots)
     require_output(output)
     dataset = open_dataset(data, layout=layout, category=category)
-    learner = _learner(method, preset, _with_backbone(arguments, backbone), onnx)
+    learner = _learner(method, preset, with_backbone(arguments, backbone), onnx)
     preprocess = chosen_preprocess(method, preset, dataset.train, image_size, pixels, resize)
     if forecast := str(Forecast.of(learner, dataset.train, preprocess)):
         click.echo(forecast)
@@ -244,17 +246,6 @@ def _learner(method: str, preset: str | None, arguments: dict[str, Any], onnx: b
 
         require_exportable(learner)
     return learner
-
-
-def _with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
-    """The arguments of --set and --backbone."""
-    if backbone is None:
-        return arguments
-    if "backbone" in arguments:
-        raise click.UsageError(
-            message("--backbone and --set backbone=… are the same argument. Give one of them.")
-        )
-    return {**arguments, "backbone": backbone}
 
 
 def _beside(output: Path, name: str) -> Path:

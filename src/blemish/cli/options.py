@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -106,6 +106,31 @@ def print_device(model: "Model") -> None:
         click.echo(message("Device: {device}", device=model.runtime.device), err=True)
 
 
+def with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, Any]:
+    """The arguments of --set and --backbone."""
+    if backbone is None:
+        return arguments
+    if "backbone" in arguments:
+        raise click.UsageError(
+            message("--backbone and --set backbone=… are the same argument. Give one of them.")
+        )
+    return {**arguments, "backbone": backbone}
+
+
+def overwriting(outputs: Iterable[Path | None], read: Iterable[Path]) -> Path | None:
+    """The first output that replaces what is read or an earlier output, if there is one."""
+    from blemish.files import resolved
+
+    taken = {resolved(path) for path in read}
+    for path in outputs:
+        if path is None:
+            continue
+        if resolved(path) in taken:
+            return path
+        taken.add(resolved(path))
+    return None
+
+
 def to_excluded(table: Path | None, data: Path) -> list[Path]:
     """The paths that the file of --exclude lists; none without it."""
     from blemish.data.csv_table import read_paths
@@ -144,6 +169,9 @@ device_option = click.option(
     default="auto",
     show_default=True,
     help="Device of torch: auto (the GPU if there is one), cpu, cuda or cuda:1.",
+)
+backbone_option = click.option(
+    "--backbone", metavar="NAME", help="Pretrained network; short for --set backbone=NAME."
 )
 seed_option = click.option(
     "--seed",

@@ -7,14 +7,17 @@ from typing import Any
 import click
 
 from blemish.cli.options import (
+    backbone_option,
     data_options,
     device_option,
     json_option,
+    overwriting,
     require_finite,
     seed_option,
     share_type,
     to_arguments,
     to_size,
+    with_backbone,
 )
 from blemish.messages import message
 
@@ -36,7 +39,7 @@ blemish fit patchcore bottle/ -o bottle.blemish --exclude list.csv
 )
 @data_options
 @click.option("--method", metavar="NAME", help="Method that scores the images.  [default: patchcore]")
-@click.option("--backbone", metavar="NAME", help="Pretrained network; short for --set backbone=NAME.")
+@backbone_option
 @click.option(
     "--set",
     "arguments",
@@ -110,10 +113,9 @@ def command(
         raise click.UsageError(
             message("--model has its own method, arguments and input size. Leave out the options for them.")
         )
-    if backbone is not None:
-        arguments = {**arguments, "backbone": backbone}
+    arguments = with_backbone(arguments, backbone)
     dataset = open_dataset(data, layout=layout, category=category)
-    _require_separate(table, report, data)
+    _require_separate(table, report, data, model)
     if table is not None:
         require_writable_file(table)
     with progress_bars() as progress:
@@ -140,12 +142,13 @@ def command(
         click.get_current_context().exit(1)
 
 
-def _require_separate(table: Path | None, report: Path | None, data: Path) -> None:
+def _require_separate(table: Path | None, report: Path | None, data: Path, model: Path | None) -> None:
     """Check that the outputs replace neither each other nor what is read."""
-    from blemish.files import resolved
+    from blemish.manifest import FILE, FORMER
 
-    outputs = [resolved(path) for path in (table, report) if path is not None]
-    if resolved(data) in outputs or len(set(outputs)) < len(outputs):
+    read = [data, *(() if model is None else (model / FILE, model / FORMER))]
+    path = overwriting((table, report), read)
+    if path is not None:
         raise click.UsageError(
-            message("The data and the outputs of --write and --report must be different files.")
+            message("{path} is read, or written twice. Name another file for --write or --report.", path=path)
         )

@@ -27,6 +27,7 @@ Folds = NDArray[np.int64]
 Take = Callable[[int, int, Scored], None]
 """Called with the fold, the number of the image, and its score with the map."""
 
+FOLDS = 5
 ALWAYS_LEARNED = -1
 COMPARABLE = 40
 """Smallest fold whose scores are standardised by themselves: the median and deviation of fewer are too uncertain."""

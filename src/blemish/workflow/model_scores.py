@@ -16,6 +16,7 @@ from blemish.types import Progress, Sample
 from blemish.workflow.cross_scores import (
     ALWAYS_LEARNED,
     COMPARABLE,
+    FOLDS,
     CrossScores,
     Numbers,
     Recipe,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = -1
 """Number of a training image that is known by its content, but not by its name."""
-FOLDS = 5
 DIRECT, WITHOUT = -2, -3
 """What `take` gets as the fold of an image that the model scored: as it is, or without what it learned from it."""
 

@@ -22,7 +22,7 @@ from blemish.metrics.outliers import q_values, tail_probability
 from blemish.model import Model
 from blemish.reports.suspects import Pair, SuspectsReport
 from blemish.types import Progress, Sample, no_progress
-from blemish.workflow.cross_scores import CrossScores, Recipe, Take, assign_folds, cross_scores
+from blemish.workflow.cross_scores import FOLDS, CrossScores, Recipe, Take, assign_folds, cross_scores
 from blemish.workflow.model_scores import score_with_model
 from blemish.workflow.near_copies import NearCopies, Seen, difference, find_near_copies, look_at
 from blemish.workflow.normal_images import normal_samples
@@ -30,7 +30,6 @@ from blemish.workflow.normal_images import normal_samples
 METHOD = "patchcore"
 CHEAP: Mapping[str, Mapping[str, Any]] = {METHOD: {"bank_size": 2000}}
 """Defaults for methods whose own ones take long: ten models are fitted, and none of them is kept."""
-FOLDS = 5
 FEWEST = 5
 """Smallest number of different images whose scores can be compared."""
 
