@@ -145,7 +145,7 @@ class DiffusionAD(SquareViews):
             small, large = self.denoise(views, times.to(views.device), noise)
             logits = self.segment(views, small, large)
         predicted = torch.stack([small.noise, large.noise])
-        errors = (predicted - noise.view_as(predicted)).square().mean((0, 2, 3, 4))
+        errors = (predicted - noise.view_as(predicted)).square().mean((2, 3, 4)).sum(0)
         is_normal = (~masks.flatten(1).any(1)).float()
         targets = masks.float()
         return (
