@@ -134,12 +134,9 @@ def test_with_the_foreground_only_a_mark_on_the_background_does_not_score() -> N
     assert float(found[True].anomaly_map[1, :16, :16].max()) < 1e-3 * float(masked[2])
 
 
-def test_the_background_does_not_enter_the_bank() -> None:
-    shown, every = (
-        len(learned(scenes(4), foreground=foreground).bank.points) for foreground in (True, False)
-    )
-    assert every == 4 * 144
-    assert 0.35 < shown / every < 0.75  # the disk, a third of the image, dilated
+def test_the_background_is_learned_so_that_it_is_known_at_the_outline() -> None:
+    """The scored foreground is dilated, so it holds cells of the background."""
+    assert len(learned(scenes(4), foreground=True).bank.points) == 4 * 144
 
 
 def test_paper_preset() -> None:

@@ -82,8 +82,11 @@ def test_the_map_by_brute_force(method: CPR, on_discs: CPR, size: str) -> None:
             total += functional.interpolate(grid[None, None], size=(h, w), mode="bilinear")
         own = method.foreground(with_colour(maps[0], image))
         weights = torch.cat([own, method.weights[found]]).amax(0)
-        full = functional.interpolate(total * weights, size=image.shape[2:], mode="bilinear")
-        expected = gaussian_blur(full, 4.0)[:, 0]
+        large = [
+            functional.interpolate(grid, size=image.shape[2:], mode="bilinear")
+            for grid in (total, weights[None, None])
+        ]
+        expected = gaussian_blur(large[0] * large[1], 4.0)[:, 0]
         score, anomaly_map = method(image)
     assert torch.allclose(anomaly_map, expected, atol=1e-5)
     largest = expected.flatten().sort(descending=True).values[: round(0.005 * expected.numel())]
@@ -181,7 +184,7 @@ def test_padding_is_not_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Tensor] = []
 
     def contrastive_loss(
-        pairs: Tensor, features: Tensor, weights: Tensor, *rest: Tensor, far: bool
+        pairs: Tensor, features: Tensor, weights: Tensor, *rest: Tensor, near: float | None
     ) -> Tensor:
         drawn.append(weights)
         return pairs.sum()
@@ -199,9 +202,9 @@ def test_padding_is_not_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    method = CPR(**{**TINY, "width": 24, "steps": 30, "batch_size": 6, "learning_rate": 1e-2})
+    method = CPR(**{**TINY, "width": 24, "steps": 60, "batch_size": 6})
     losses = [epoch["loss"] for epoch in learn(method, normal_parts(6)).losses]  # of one step each
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
+    assert np.mean(losses[-30:]) < 0.75 * np.mean(losses[:10])
 
 
 def test_building_draws_no_random_numbers() -> None:

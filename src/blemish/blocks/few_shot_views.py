@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from blemish.blocks.spatial_transformer import warp
+from blemish.blocks.synthetic.colour_jitter import grey_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class View:
     def of(self, images: Tensor) -> Tensor:
         """The view of images (N, C, H, W); what comes into it from outside is mirrored at the edges."""
         if self.grey:
-            images = images.mean(1, keepdim=True).expand_as(images)
+            images = grey_values(images).expand_as(images)
         if self.mirrored:
             images = images.flip(3)
         if not self.angle and not any(self.shift):

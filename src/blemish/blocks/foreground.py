@@ -82,13 +82,15 @@ class Foreground(nn.Module):
         if not len(patches):
             return
         is_product = two_clusters(patches, place)
-        background = patches[~is_product & (place == BORDER)][:PER_CLASS]
-        product = patches[is_product & (place == IN_CENTRE)][:PER_CLASS]
+        background = patches[~is_product & (place == BORDER)]
+        product = patches[is_product & (place == IN_CENTRE)]
         if not len(background) or not len(product):
             return
         shares = [is_product[place == where].double().mean() for where in (BORDER, IN_CENTRE)]
-        direction = discriminant(background, product, RIDGE * patches.var(0, correction=0))
-        values = torch.cat([background, product]) @ direction
+        count = min(len(background), len(product), PER_CLASS)
+        sample = (some(background, count), some(product, count))
+        direction = discriminant(*sample, RIDGE * patches.var(0, correction=0))
+        values = patches @ direction
         low, high = values.quantile(TRIMMED), values.quantile(1 - TRIMMED)
         self.weight = direction / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
         self.bias = -low / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
@@ -132,6 +134,11 @@ def two_clusters(patches: Tensor, place: Tensor) -> Tensor:
         known = torch.ones_like(known)
     votes = members[place == BORDER].double().mean()
     return members != int(votes > 0.5)
+
+
+def some(points: Tensor, count: int) -> Tensor:
+    """A random choice of `count` points."""
+    return points[torch.randperm(len(points))[:count].to(points.device)]
 
 
 def discriminant(negative: Tensor, positive: Tensor, ridge: Tensor) -> Tensor:

@@ -18,21 +18,23 @@ class SpatialTransformer(nn.Module):
 
     Args:
         channels: Number of channels of the feature map.
-        side: Height and width to which it is resized for this purpose; a multiple of 4.
+        side: Height and width to which it is resized for this purpose.
     """
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         self.side = side
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, 64, 3, padding=1),
+            nn.Conv2d(channels, 64, 3, padding=1, bias=False),
+            nn.BatchNorm2d(64),
             nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(64, 16, 3, padding=1),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(64, 16, 3, padding=1, bias=False),
+            nn.BatchNorm2d(16),
             nn.ReLU(),
-            nn.MaxPool2d(2),
+            nn.MaxPool2d(3, 2, 1),
             nn.Flatten(),
-            nn.Linear(16 * (side // 4) ** 2, HIDDEN),
+            nn.Linear(16 * (-(-side // 4)) ** 2, HIDDEN),
             nn.ReLU(),
         )
         self.last = nn.Linear(HIDDEN, 3)
@@ -40,7 +42,7 @@ class SpatialTransformer(nn.Module):
     def init_identity(self) -> None:
         """Draw the weights at random, except those of the last layer, which makes all matrices the identity."""
         for layer in self.layers:
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
                 layer.reset_parameters()
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)

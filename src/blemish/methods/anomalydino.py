@@ -2,8 +2,9 @@
 
 Damm et al., "AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2", WACV 2025.
 Differs from the paper: where rotation brings in what lies outside the image, patches are not learned; the principal
-component of the foreground is that of the reference images, its threshold relative to its standard deviation; more
-patches than a budget are reduced to a coreset.
+component of the foreground is that of the reference images, its threshold relative to its standard deviation, its sign
+that of the border; the blur is in pixels of the network's input, not of the original image; more patches than a budget
+are reduced to a coreset.
 """
 
 import math
@@ -27,7 +28,7 @@ from blemish.methods.base import Batches, Method, Preset
 from blemish.types import Prediction
 
 SIGMA = 4.0
-"""Blur of the anomaly map in pixels of the network's input (paper)."""
+"""Blur of the anomaly map in pixels of the network's input; the paper's number, which is in pixels of the image."""
 TOP_SHARE = 0.01
 """Share of the patches, the most anomalous ones, whose mean is the image score (paper)."""
 
@@ -99,14 +100,11 @@ class AnomalyDINO(Method):
         return self.rotations * self.features.cells(size)[0]
 
     def _rotated(self, images: Tensor, visible: Tensor, angle: float) -> Tensor:
-        """The patches (n, D) of rotated images that lie in the image and, if asked for, on the product."""
+        """The patches (n, D) of rotated images that lie in the image."""
         motion = images.new_tensor([[angle, 0, 0]]).expand(len(images), 3)
         patches = self.embed(warp(images, motion))
         seen = (warp(visible.to(images), motion) > 0.5) & coverage(motion, *images.shape[2:])[:, None]
-        inside = _inside(seen, patches) & seen.any(3, keepdim=True).any(2)
-        if self.foreground:
-            inside = self.product(patches, inside)
-        return patches[inside]
+        return patches[_inside(seen, patches) & seen.any(3, keepdim=True).any(2)]
 
 
 def _inside(visible: Tensor, patches: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.anomaly_map import gaussian_blur, upsample
 from blemish.blocks.foreground import Foreground, with_colour
-from blemish.blocks.local_metric import LocalMetric, contrastive_loss
+from blemish.blocks.local_metric import NEAR, LocalMetric, contrastive_loss
 from blemish.blocks.memory.coreset import farthest_first
 from blemish.blocks.memory.image_retrieval import ImageRetrieval
 from blemish.blocks.memory.windowed_search import windowed_distance
@@ -50,8 +50,8 @@ LIGHTNESS, NOISE = 0.1, 0.03
 """Largest relative change of lightness, and largest share of the pixels that are noise (paper)."""
 LEAST = 1e-3
 """Smallest weight of a cell of the background in references and in training."""
-SHARPNESS = 2
-"""Exponent of the foreground where points are drawn in training."""
+BLUR = 1 / 25
+"""Blur of the foreground where points are drawn in training, relative to the height of the grid (paper)."""
 TEXTURES, TEXTURE_SIDE = 16, 256
 """Maximum number of textures that synthetic defects are made of, and maximum side of procedural ones."""
 
@@ -84,7 +84,7 @@ class CPR(Method):
     }
     presets: ClassVar = {
         "resnet18": Preset({"backbone": "resnet18", "layers": (1, 2)}),
-        "paper": Preset({**_paper, "steps": 40_000}, {"size": (320, 320)}),
+        "paper": Preset({**_paper, "kind": "object", "steps": 40_000}, {"size": (320, 320)}),
         "paper-texture": Preset({**_paper, "kind": "texture", "steps": 500}, {"size": (320, 320)}),
     }
     auxiliary_use: ClassVar[str] = "textures of synthetic defects"
@@ -139,19 +139,21 @@ class CPR(Method):
         images, weights, found = prepared
         drawn = found.gather(1, torch.randint(found.shape[1], (len(found), 1)).to(found.device))[:, 0]
         inside = (weights > 0) & (self.weights[drawn] > 0)
-        weights = torch.maximum(weights, self.weights[drawn]) ** SHARPNESS * inside
+        weights = sharpened(torch.maximum(weights, self.weights[drawn])) * inside
         defective, masks = self._augmented(images)
         with torch.no_grad(), mixed_precision(images.device):
             maps = self.features(defective)
         loss = images.new_zeros(())
-        for own, kept, metric in zip(maps, self.reference_features, self.metrics, strict=True):
+        layers = zip(maps, self.reference_features, self.metrics, self.features.strides, strict=True)
+        for own, kept, metric, stride in layers:
             features = torch.cat([own.float(), kept[drawn].float()])
             with mixed_precision(images.device):
                 vectors = metric(features)
             pairs, features = vectors.float().unflatten(0, (2, -1)), features.unflatten(0, (2, -1))
             size = (own.shape[2], own.shape[3])
             cells = [functional.adaptive_avg_pool2d(x, size) for x in (weights, masks)]
-            loss = loss + contrastive_loss(pairs, features, *cells, far=self.is_object)
+            near = NEAR / stride if self.is_object else None
+            loss = loss + contrastive_loss(pairs, features, *cells, near=near)
         return loss
 
     def optimizers(self) -> torch.optim.Optimizer:
@@ -188,7 +190,8 @@ class CPR(Method):
             total = total + upsample(distance, grid_size, 0)
         foreground = self.foreground(with_colour(maps[0], images))
         weights = torch.maximum(foreground, self.weights[found].amax(1))
-        anomaly_map = upsample(mask_grid(total * weights, visible), size, SIGMA)
+        full = upsample(mask_grid(total, visible), size, 0) * upsample(mask_grid(weights, visible), size, 0)
+        anomaly_map = gaussian_blur(full[:, None], SIGMA)[:, 0]
         count = max(1, round(SCORED * size[0] * size[1]))
         return Prediction(anomaly_map.flatten(1).topk(count).values.mean(1), anomaly_map)
 
@@ -247,3 +250,9 @@ class CPR(Method):
     def _some(images: Tensor, share: float) -> Tensor:
         """A random choice of images, (N, 1, 1, 1) bool."""
         return (torch.rand(len(images), 1, 1, 1) < share).to(images.device)
+
+
+def sharpened(foreground: Tensor) -> Tensor:
+    """The foreground (N, h, w), blurred, with values between 0 and 1 pushed to either end (paper)."""
+    blurred = gaussian_blur(foreground[:, None], BLUR * foreground.shape[1])[:, 0]
+    return torch.sigmoid(10 * blurred - 5)

@@ -4,8 +4,9 @@ Bougaham, Delchevalerie et al., "Industrial and Medical Anomaly Detection Throug
 Networks", Neurocomputing 2023, on Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks", ICCV 2017.
 Differs from the paper: the second domain consists of images with synthetic defects instead of real anomalous images
-(hence the S), because a method learns from normal images only; no Fréchet score; by default the generators
-translate standardised images, since they see neither brightness nor contrast, and are smaller, as are the images.
+(hence the S), because a method learns from normal images only; no Fréchet score; images are neither mirrored nor
+rotated; by default the generators translate standardised images, since they see neither brightness nor contrast, and
+are smaller, as are the images.
 """
 
 from collections.abc import Mapping

@@ -2,9 +2,10 @@
 
 Zhang et al., "DiffusionAD: Norm-guided One-step Denoising Diffusion for Anomaly Detection", TPAMI 2025.
 Differs from the paper: the noise of scoring is drawn once, so that scores repeat; the synthetic defects are those of
-`DenoisingAutoEncoder`; the foreground comes from frozen features instead of a salient-object network; the segmenter is
-a U-Net with group norms; half-cosine decay of the learning rates, because the result is that of the last epoch; by
-default smaller images and networks, higher learning rates and a training of minutes.
+`DenoisingAutoEncoder`; the foreground comes from frozen features instead of a salient-object network; the segmenter
+is a U-Net with group norms and starts with a small probability of a defect; half-cosine decay of the learning rates,
+because the result is that of the last epoch; by default smaller images and networks, higher learning rates and a
+training of minutes.
 """
 
 from math import log, log2

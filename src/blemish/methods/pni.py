@@ -4,7 +4,7 @@ Bae et al., "PNI: Industrial Anomaly Detection using Position and Neighborhood I
 Differs from the paper: no refinement network; distances are relative to the measured scale of the features; the
 network sees principal components of a smaller neighbourhood, and is smaller, unless the preset asks for the paper's;
 half-cosine decay of the learning rate, because the result is that of the last step; the bank holds no patches of the
-border, whose scores are not used.
+border, whose scores are not used; a bank patch has the class of the nearest representative.
 """
 
 import math
@@ -64,6 +64,7 @@ class PNI(CoresetMethod):
             {
                 "backbone": "wide_resnet101_2",
                 "mean_mapped": 1024,
+                "coreset": "greedy",
                 "patch_size": 5,
                 "classes": 2048,
                 "window": 9,

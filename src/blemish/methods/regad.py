@@ -38,7 +38,7 @@ SIDE = 112
 MOST_IMAGES = 64
 """Maximum number of images of each auxiliary product that are kept in memory for meta-training."""
 MOMENTUM = 0.9
-META_TRAINING = 1
+META_TRAINING = 2
 """Version of the meta-training; another one does not use the weights of this one."""
 
 logger = logging.getLogger("blemish")
@@ -144,7 +144,7 @@ class RegAD(GaussianMethod):
     def finish(self, batches: Batches) -> None:
         """Keep the trained weights, and learn the Gaussians of all views."""
         if self.file is not None:
-            keep_trained(self.file, dict(self.named_parameters()))
+            keep_trained(self.file, self._trained())
         self.episodes, self.file = [], None
         for images in batches:
             images, visible = split_padding(images)
@@ -175,6 +175,11 @@ class RegAD(GaussianMethod):
         maps = self.features.staged(images, register)
         return maps, [matrices[k] for k in self.features.layers]
 
+    def _trained(self) -> dict[str, Tensor]:
+        """All that meta-training changes and scoring uses: parameters and statistics of batch norms, by name."""
+        statistics = self.transformers.named_buffers(prefix="transformers")
+        return dict(self.named_parameters()) | {k: v for k, v in statistics if v.is_floating_point()}
+
     def _others(self, query: int, count: int) -> list[int]:
         """Random images that support a query."""
         return [index for index in torch.randperm(count).tolist() if index != query][: self.supports]
@@ -194,14 +199,14 @@ class RegAD(GaussianMethod):
         decide = {name: self.arguments[name] for name in ("supports", "steps", "batch_size", "learning_rate")}
         decide |= {"seed": torch.initial_seed(), "version": META_TRAINING}
         file = trained_file("regad", decide, [*self.parameters(), *products])
-        shapes = {name: parameter.shape for name, parameter in self.named_parameters()}
-        state = read_trained(file, shapes)
+        trained = self._trained()
+        state = read_trained(file, {name: tensor.shape for name, tensor in trained.items()})
         if state is None:
             self.episodes, self.file = products, file
             logger.warning(message("RegAD is trained on {count} auxiliary products.", count=len(products)))
         else:
-            for name, parameter in self.named_parameters():
-                parameter.copy_(state[name])
+            for name, tensor in trained.items():
+                tensor.copy_(state[name])
             logger.warning(message("RegAD uses its trained weights in {file}.", file=file))
 
 

@@ -3,8 +3,9 @@
 Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.
 Differs from the paper: the noise is relative to the measured scale of the features, so that a backbone can be
 swapped; one AdamW with two parameter groups replaces the authors' AdamW and Adam; half-cosine decay of the learning
-rates, because the result is that of the last epoch (the authors keep the best one on the test images); by default more
-and smaller steps at a higher learning rate; for scoring, all linear layers are multiplied into one.
+rates, because the result is that of the last epoch (the authors keep the best one on the test images); layers are
+stacked, not averaged to one width; by default more and smaller steps at a higher learning rate; for scoring, all
+linear layers are multiplied into one.
 """
 
 from typing import ClassVar
@@ -56,7 +57,7 @@ class SimpleNet(Method):
                 "learning_rate": 1e-4,
                 "epochs": 160,
                 "steps": 0,
-                "batch_size": 8,
+                "batch_size": 4,
             },
             {"size": (329, 329), "crop": (288, 288)},
         ),

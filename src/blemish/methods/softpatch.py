@@ -42,7 +42,7 @@ class SoftPatch(MemoryBankMethod):
 
     presets: ClassVar = {
         "paper": Preset(
-            {"backbone": "wide_resnet50_2", "coreset_ratio": 0.1, "neighbours": 1},
+            {"backbone": "wide_resnet50_2", "coreset": "greedy", "coreset_ratio": 0.1, "neighbours": 1},
             {"size": (256, 256), "crop": (224, 224)},
         ),
     }
