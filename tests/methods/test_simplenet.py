@@ -158,6 +158,6 @@ def test_paper_preset_builds_on_random_weights() -> None:
         1536,
         1024,
         160,
-        8,
+        4,
     )
     assert chosen.preprocess == {"size": (329, 329), "crop": (288, 288)}
