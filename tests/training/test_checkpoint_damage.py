@@ -55,7 +55,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_state(tmp_path: Path)
         (folder / name).touch()
     checkpoint, method = kept(folder)
     assert len(list(folder.iterdir())) == 2
-    assert checkpoint.restore(method, {}, 5).step == 2
+    assert checkpoint.restore(method, {}, 5)[0].step == 2
 
 
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
     with pytest.warns(
         BlemishWarning, match=r"state holds no unfinished training to resume, so training begins"
     ):
-        assert checkpoint.restore(Average(), {}, 1).step == 0
+        assert checkpoint.restore(Average(), {}, 1) == (Progressed(), {})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_tensors_of_another_shape_are_refused(tmp_path: Path) -> None:
     """The shapes of an optimizer's state are known to the optimizer only, and fail in its next step."""
     checkpoint, method = kept(tmp_path / "state")
     (file,) = (tmp_path / "state").glob("*.safetensors")
-    assert checkpoint.restore(method, {}, 5).step == 2
+    assert checkpoint.restore(method, {}, 5)[0].step == 2
     save_file({**load_file(file), "optimizer/adam/0/exp_avg": torch.zeros(7)}, file)
     with pytest.raises(ModelError, match=r"is damaged .*the sha256 of state\.\w+\.safetensors differs"):
         checkpoint.restore(method, {}, 5)
@@ -104,7 +104,8 @@ def test_tensors_of_another_shape_are_refused(tmp_path: Path) -> None:
 def kept(folder: Path) -> tuple[Checkpoint, Average]:
     """A checkpoint after two steps."""
     checkpoint, method = Checkpoint(folder, {"seed": 0}, resume=True), Average()
-    checkpoint.keep(method, {}, Progressed(2, {"loss": 1.0}, {"loss": 3.0}, {"loss": 4}, [{"loss": 1.0}]))
+    done = Progressed(2, {"loss": 1.0}, {"loss": 3.0}, {"loss": 4}, [{"loss": 1.0}])
+    checkpoint.keep(method, {}, done, {})
     return checkpoint, method
 
 

@@ -173,6 +173,22 @@ def test_patience_ends_training_by_the_loss_on_held_out_images(
     assert [[row["held_out"] for row in history.losses if "held_out" in row]] == expected
 
 
+@pytest.mark.parametrize(
+    ("held_out", "patience", "steps"),
+    [([5, 4, 3], 2, 3), ([5, 3, 4, 4, 1], 2, 2), ([5, 3, 3, 4], 5, 2), ([5, 3, 4], 0, 3)],
+)
+def test_the_weights_are_those_of_the_epoch_with_the_lowest_held_out_loss(
+    held_out: list[float], patience: int, steps: int
+) -> None:
+    method = Still(epochs=len(held_out), watched=tuple(held_out))
+    method.patience = patience
+    learn(method, images(2), held_out=images(2))
+    alone = Still(epochs=steps)
+    alone.patience = 0
+    learn(alone, images(2))
+    assert torch.equal(method.weight, alone.weight)
+
+
 def test_the_held_out_loss_is_a_mean_in_evaluation_mode_with_the_same_noise() -> None:
     method = Line(epochs=2, learning_rate=0.0)
     method.patience = 5

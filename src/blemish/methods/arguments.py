@@ -193,7 +193,10 @@ def learning_rate(default: float, optimizer: str = "Adam") -> Any:
 def patience(default: int) -> Any:
     """Declare `patience`: early stopping on held-out normal images."""
     return argument(
-        default, "Epochs without a lower held-out loss before training stops (0: never).", ge=0, le=100_000
+        default,
+        "Epochs without a lower held-out loss before training stops; the weights are those of the lowest (0: neither).",
+        ge=0,
+        le=100_000,
     )
 
 

@@ -25,6 +25,8 @@ from blemish.methods.base import Method
 from blemish.records import Record
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
+METHOD, BEST = "method/", "best/"
+"""What the names of a state's tensors begin with: of the method as it is, and of the best epoch so far."""
 SECONDS_BETWEEN = 30.0
 """Shortest time between two checkpoints."""
 
@@ -119,8 +121,13 @@ class Checkpoint:
         self.resume = resume
         self.kept_at = time.monotonic()
 
-    def restore(self, method: Method, optimizers: Optimizers, steps: int) -> Progressed:
+    def restore(
+        self, method: Method, optimizers: Optimizers, steps: int
+    ) -> tuple[Progressed, dict[str, Tensor]]:
         """Set method, optimizers and random generators to the saved state, if there is one.
+
+        Returns:
+            The progress, and what was trained after the best epoch so far, by name.
 
         Args:
             method: The method in training.
@@ -142,7 +149,7 @@ class Checkpoint:
                     BlemishWarning,
                     stacklevel=2,
                 )
-            return Progressed()
+            return Progressed(), {}
         try:
             numbers = _Numbers.from_json((self.folder / NUMBERS).read_text(encoding="utf-8"))
             known = numbers.identity
@@ -171,20 +178,35 @@ class Checkpoint:
             )
         return done
 
-    def _restored(self, method: Method, optimizers: Optimizers, numbers: _Numbers, steps: int) -> Progressed:
+    def _restored(
+        self, method: Method, optimizers: Optimizers, numbers: _Numbers, steps: int
+    ) -> tuple[Progressed, dict[str, Tensor]]:
         if numbers.done.step > steps:
             raise ValueError(message("it is at step {step} of {steps}", step=numbers.done.step, steps=steps))
         path = stored_path(self.folder, TENSORS, numbers.sha256)
         if sha256_of(path) != numbers.sha256:
             raise ValueError(message("the sha256 of {name} differs", name=path.name))
-        _set_state(method, optimizers, numbers, load_file(os.fspath(path)))
-        return Progressed(**dict(numbers.done))
+        tensors = load_file(os.fspath(path))
+        _set_state(method, optimizers, numbers, tensors)
+        state, best = method.state_dict(), _part(tensors, BEST)
+        if any(name not in state or tensor.shape != state[name].shape for name, tensor in best.items()):
+            raise ValueError(message("the tensors of the best epoch are not those of the method"))
+        return Progressed(**dict(numbers.done)), {
+            name: tensor.to(state[name]) for name, tensor in best.items()
+        }
 
-    def keep(self, method: Method, optimizers: Optimizers, done: Progressed, every: float = 0.0) -> None:
+    def keep(
+        self,
+        method: Method,
+        optimizers: Optimizers,
+        done: Progressed,
+        best: Mapping[str, Tensor],
+        every: float = 0.0,
+    ) -> None:
         """Write the state, whole or not at all, unless the latest is less than `every` seconds old."""
         if time.monotonic() - self.kept_at < every:
             return
-        numbers, tensors = _state(method, optimizers)
+        numbers, tensors = _state(method, optimizers, best)
         numbers |= {"identity": self.identity, "done": asdict(done)}
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder):
@@ -205,9 +227,12 @@ def _is_checkpoint(path: Path) -> bool:
     return path.is_dir() and all(own.fullmatch(e.name) and e.is_file() for e in path.iterdir())
 
 
-def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _state(
+    method: Method, optimizers: Optimizers, best: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Everything that training needs to continue: JSON values, and tensors on the CPU."""
-    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+    tensors = {METHOD + name: tensor for name, tensor in method.state_dict().items()}
+    tensors |= {BEST + name: tensor for name, tensor in best.items()}
     numbers: dict[str, Any] = {"groups": {}, "state": {}}
     for name, optimizer in optimizers.items():
         state = optimizer.state_dict()
@@ -228,18 +253,20 @@ def _state(method: Method, optimizers: Optimizers) -> tuple[dict[str, Any], dict
 def _set_state(
     method: Method, optimizers: Optimizers, numbers: _Numbers, tensors: Mapping[str, Tensor]
 ) -> None:
-    prefix = "method/"
-    method.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    method.load_state_dict(_part(tensors, METHOD))
     for name, optimizer in optimizers.items():
         state: dict[int, dict[str, Any]] = {
             int(index): dict(values) for index, values in numbers.state.get(name, {}).items()
         }
-        start = f"optimizer/{name}/"
-        for key, tensor in tensors.items():
-            if key.startswith(start):
-                index, leaf = key.removeprefix(start).split("/")
-                state.setdefault(int(index), {})[leaf] = tensor
+        for key, tensor in _part(tensors, f"optimizer/{name}/").items():
+            index, leaf = key.split("/")
+            state.setdefault(int(index), {})[leaf] = tensor
         optimizer.load_state_dict({"param_groups": numbers.groups[name], "state": state})
     torch.set_rng_state(tensors["random/cpu"])
     if "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], method.learned.device)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

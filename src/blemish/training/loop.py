@@ -168,11 +168,15 @@ class _Training:
         needed = method.epochs * self.per_epoch
         self.steps = min(needed or method.steps, method.steps or needed)
         self.done = Progressed()
+        self.best: dict[str, Tensor] = {}  # what is trained, after the epoch with the lowest held-out loss
 
     def run(self, watch: Watch) -> list[dict[str, float]]:
-        """Train to the end, or until early stopping; returns the losses of the epochs."""
+        """Train to the end, or until early stopping, and return the losses of the epochs.
+
+        With held-out images the method gets the weights of the epoch with the lowest loss on them.
+        """
         if self.checkpoint:
-            self.done = self.checkpoint.restore(self.method, self.optimizers, self.steps)
+            self.done, self.best = self.checkpoint.restore(self.method, self.optimizers, self.steps)
         done = self.done
         self.method.train()
         while done.step < self.steps and not self._is_patience_over():
@@ -186,9 +190,11 @@ class _Training:
                     self._end_epoch()
                     watch(epoch, done.losses[-1])
                 if self.checkpoint:
-                    self.checkpoint.keep(self.method, self.optimizers, done, every=SECONDS_BETWEEN)
+                    self.checkpoint.keep(self.method, self.optimizers, done, self.best, every=SECONDS_BETWEEN)
         if self.checkpoint:
-            self.checkpoint.keep(self.method, self.optimizers, done)
+            self.checkpoint.keep(self.method, self.optimizers, done, self.best)
+        if self.best:
+            self.method.load_state_dict(self.best, strict=False)
         return done.losses
 
     def _step(self, prepared: tuple[Tensor, ...], count: int) -> None:
@@ -222,7 +228,16 @@ class _Training:
         row = self.done.means()
         if len(self.held_out):
             row[HELD_OUT] = self._held_out_loss()
+            if row[HELD_OUT] < min((losses[HELD_OUT] for losses in self.done.losses), default=math.inf):
+                self.best = self._trained()
         self.done.end_epoch(row)
+
+    def _trained(self) -> dict[str, Tensor]:
+        """A copy of the parameters in the optimizers, and of all buffers, by name."""
+        groups = [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+        moved = {id(parameter) for group in groups for parameter in group["params"]}
+        frozen = {name for name, parameter in self.method.named_parameters() if id(parameter) not in moved}
+        return {k: v.detach().clone() for k, v in self.method.state_dict().items() if k not in frozen}
 
     def _held_out_loss(self) -> float:
         """Sum of all losses, averaged over the held-out images."""
