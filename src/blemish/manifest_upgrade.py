@@ -36,7 +36,14 @@ DROPPED: Mapping[str, Mapping[str, float]] = {
     "reconpatch": {"projection": 128, "similar": 5, "bandwidth": 0.3, "margin": 1.0},
 }
 """Method → arguments that are constants now, with their values."""
-ADDED: Mapping[str, Mapping[str, Any]] = {"padim": {"absolute_ridge": False}, "reconpatch": {"steps": 0}}
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "padim": {"absolute_ridge": False},
+    "reconpatch": {"steps": 0},
+    **{
+        name: {"relative": False}
+        for name in ("autoencoder", "denoising_autoencoder", "vae", "anogan", "f_anogan", "ganomaly")
+    },
+}
 """Method → arguments that formats up to 3 lack, with the values that they had as constants."""
 CHANGED = ("fastflow", "msflow", "cyclegan")
 """Methods whose networks compute something else since format 4."""

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from blemish.blocks.autoencoders.ssim import ssim_map
 from blemish.errors import MethodError
 from blemish.methods.autoencoder import AutoEncoder
-from blemish.methods.reconstruction import RIDGE, latent_distance
+from blemish.methods.reconstruction import RIDGE, TEXTURE, latent_distance, relative_errors
 from blemish.testing.parts import DEFECT, SIZE, defective_part, normal_parts
 from blemish.training import learn
 from tensor_batches import TensorBatches
@@ -146,6 +147,27 @@ def test_standardised_errors_are_in_standard_deviations_at_their_position() -> N
     )
     plain = learned(parts.numpy(), standardise=False).requires_grad_(False)
     assert not torch.allclose(plain(defective).anomaly_map, method(defective).anomaly_map)
+
+
+def test_relative_errors_compare_an_image_with_itself() -> None:
+    method = learned(normal_parts(8), standardise=True).requires_grad_(False)
+    part = torch.from_numpy(defective_part(1.0)[None])
+    plain = method.errors(part)[0]
+    blurred = gaussian_filter(plain[0].double().numpy(), 4.0, mode="nearest") + 1e-5
+    expected = np.log(blurred) - np.log(blurred).mean()
+    torch.testing.assert_close(
+        relative_errors(plain)[0].double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-4
+    )
+    assert torch.allclose(relative_errors(7 * plain + 6 * 1e-5), relative_errors(plain), atol=1e-4), "grain"
+
+
+def test_only_relative_errors_above_the_usual_ones_count() -> None:
+    method = learned(normal_parts(8), **TEXTURE).requires_grad_(False)
+    method.usual_errors.mean += 100.0
+    part = torch.from_numpy(defective_part(1.0)[None])
+    assert not method(part).anomaly_map.any()
+    method.usual_errors.mean -= 100.0
+    assert method(part).anomaly_map[0][DEFECT].mean() > 2 * method(part).anomaly_map.mean()
 
 
 def test_standardising_with_one_image_is_refused_before_training() -> None:

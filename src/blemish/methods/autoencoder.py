@@ -23,7 +23,7 @@ from blemish.blocks.mixed_precision import mixed_precision
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction, latent_distance
+from blemish.methods.reconstruction import TEXTURE, Reconstruction, latent_distance
 
 Errors = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Mapping[str, Errors] = {
@@ -79,9 +79,7 @@ class AutoEncoder(ConvAutoEncoder):
     score: Literal["pixels", "latent"] = arguments.score("pixels", "'latent' is the distance of the codes")
 
     presets: ClassVar = {
-        "texture": Preset(
-            {"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}
-        ),
+        "texture": Preset({**TEXTURE, "epochs": 400, "steps": 9600}),
         "paper": Preset(
             {
                 "patches": True,

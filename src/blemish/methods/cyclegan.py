@@ -26,7 +26,7 @@ from blemish.blocks.synthetic.defects import add_defects
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Preset
-from blemish.methods.reconstruction import Reconstruction
+from blemish.methods.reconstruction import TEXTURE, Reconstruction
 
 CYCLE_WEIGHT, IDENTITY_WEIGHT = 10.0, 5.0
 """Weights of the cycle loss (translation there and back) and of the identity loss (images of the target domain)."""
@@ -52,7 +52,7 @@ class CycleGAN(Reconstruction):
     lowest_value: ClassVar[float] = -1.0
     auxiliary_use: ClassVar[str] = "textures of the synthetic defects"
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "epochs": 80, "steps": 4000}),
+        "texture": Preset({**TEXTURE, "epochs": 80, "steps": 4000}),
         "paper": Preset(
             {"size": 256, "width": 64, "blocks": 9, "standardised": False, "score": "mean"}
             | {"epochs": 200, "steps": 0, "batch_size": 16},

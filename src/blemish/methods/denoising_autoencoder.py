@@ -18,6 +18,7 @@ from blemish.errors import MethodError
 from blemish.methods.arguments import argument
 from blemish.methods.autoencoder import AutoEncoder
 from blemish.methods.base import Batches, Preset
+from blemish.methods.reconstruction import TEXTURE
 
 NOISE_CELLS = 16
 """Number of cells of the coarse noise along each side of the image."""
@@ -38,9 +39,7 @@ class DenoisingAutoEncoder(AutoEncoder):
 
     auxiliary_use: ClassVar[str] = "textures of the synthetic defects"
     presets: ClassVar = {
-        "texture": Preset(
-            {"patches": True, "standardise": False, "loss": "ssim", "epochs": 400, "steps": 9600}
-        ),
+        "texture": Preset({**TEXTURE, "epochs": 400, "steps": 9600}),
         "gaussian": Preset({"corruption": "gaussian", "strength": 0.2}),
         "coarse": Preset({"corruption": "coarse", "strength": 0.2, "skips": True, "width": 8, "epochs": 100}),
         "paper": Preset(

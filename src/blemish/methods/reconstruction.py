@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
-from blemish.blocks.anomaly_map import upsample
+from blemish.blocks.anomaly_map import gaussian_blur, upsample
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
 from blemish.blocks.position_gaussian import PositionGaussian
 from blemish.blocks.sliding_windows import covering_starts, cut_windows, merge_windows
@@ -17,6 +18,12 @@ from blemish.types import Prediction
 
 SIGMA = 4.0
 """Standard deviation of the anomaly map's blur, in pixels of the input image."""
+GRAIN = 4.0
+"""Standard deviation of the blur before `relative` errors are taken, in pixels of the network images."""
+SMALLEST = 1e-5
+"""Error that is added before its logarithm is taken, since an error may be 0."""
+TEXTURE = {"patches": True, "standardise": True, "relative": True}
+"""Arguments for textures: full resolution, and errors that depend neither on the place nor on the image's grain."""
 RIDGE = 0.1
 """Share of the mean variance that is added to each position's variance, so that nearly constant errors keep a scale."""
 
@@ -31,6 +38,9 @@ class Reconstruction(SquareViews):
 
     standardise: bool = argument(
         False, "Whether errors are standardised by those of normal images per position."
+    )
+    relative: bool = argument(
+        False, "Whether errors are compared with those of the whole image, for textures whose grain differs."
     )
     score: str
     batch_size: int = arguments.batch_size(16)
@@ -71,19 +81,33 @@ class Reconstruction(SquareViews):
         images, visible = split_padding(images)
         errors, scores = self.errors(images)
         if self.standardise:
-            errors = self.usual_errors.distance(errors[:, None])
+            deviations = self.usual_errors.distance(errors[:, None])
+            # A relative error below the usual one is that of the rest of the image, which a defect has raised.
+            errors = (
+                deviations.masked_fill(errors < self.usual_errors.mean, 0) if self.relative else deviations
+            )
         grid = mask_grid(errors, visible)
         anomaly_map = upsample(grid, (images.shape[2], images.shape[3]), SIGMA)
         return Prediction(anomaly_map.flatten(1).amax(1) if scores is None else scores, anomaly_map)
 
     def errors(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Errors (N, h, w) of images without padding, and the largest score of each image's views (N,), if any."""
+        """Errors (N, h, w) of images without padding, and the largest score of each image's views (N,), if any.
+
+        They are logarithms if they are relative to the image.
+        """
         network_images = self.network_images(images)
         size = (network_images.shape[2], network_images.shape[3])
         errors, scores = self.compare(cut_windows(network_images, self.size))
         tops, lefts = covering_starts(size, self.size)
         largest = None if scores is None else scores.unflatten(0, (-1, len(tops) * len(lefts))).amax(1)
-        return merge_windows(errors, size), largest
+        merged = merge_windows(errors, size)
+        return relative_errors(merged) if self.relative else merged, largest
+
+
+def relative_errors(errors: Tensor) -> Tensor:
+    """Logarithms of blurred errors (N, h, w), less their mean over each image."""
+    logarithms = torch.log(gaussian_blur(errors[:, None], GRAIN)[:, 0] + SMALLEST)
+    return logarithms - logarithms.mean((1, 2), keepdim=True)
 
 
 def latent_distance(codes: Tensor, others: Tensor) -> Tensor:

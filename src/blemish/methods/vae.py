@@ -18,7 +18,7 @@ from blemish.methods import arguments
 from blemish.methods.arguments import argument
 from blemish.methods.autoencoder import LOSSES, ConvAutoEncoder
 from blemish.methods.base import Preset
-from blemish.methods.reconstruction import latent_distance
+from blemish.methods.reconstruction import TEXTURE, latent_distance
 
 LOG_VARIANCES = (-10.0, 10.0)
 """Range to which the logarithms of a code's variances are clamped, so that the loss stays finite."""
@@ -40,7 +40,7 @@ class VAE(ConvAutoEncoder):
     score: Score = arguments.score("pixels", "'elbo' the negative bound, 'gradient' from its gradient")
 
     presets: ClassVar = {
-        "texture": Preset({"patches": True, "standardise": False, "epochs": 400, "steps": 9600}),
+        "texture": Preset({**TEXTURE, "epochs": 400, "steps": 9600}),
         "paper": Preset(
             {
                 "size": 256,
