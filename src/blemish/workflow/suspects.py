@@ -23,9 +23,9 @@ from blemish.model import Model
 from blemish.reports.suspects import Pair, SuspectsReport
 from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.cross_scores import FOLDS, CrossScores, Recipe, Take, assign_folds, cross_scores
+from blemish.workflow.given import Given, normal_samples, require_model, require_preprocess, require_seed
 from blemish.workflow.model_scores import score_with_model
 from blemish.workflow.near_copies import NearCopies, Seen, difference, find_near_copies, look_at
-from blemish.workflow.normal_images import normal_samples
 
 METHOD = "patchcore"
 CHEAP: Mapping[str, Mapping[str, Any]] = {METHOD: {"bank_size": 2000}}
@@ -35,7 +35,7 @@ FEWEST = 5
 
 
 def suspects(
-    images: Sequence[Sample] | Sequence[Path] | Sequence[str],
+    images: Given,
     *,
     model: Model | None = None,
     method: str | None = None,
@@ -70,14 +70,13 @@ def suspects(
         DataError: If there are fewer than five different images that can be read.
         MethodError: If the method cannot be built or cannot learn from the images, or a method is given beside a model.
         OSError: If the report cannot be written; this is checked first.
-        ValueError: If the rate is not between 0 and 1, or the seed is negative.
+        ModelError: If the model is none.
+        ValueError: If the rate is not between 0 and 1, or the seed is negative or too large.
     """
     from blemish.runtimes.torch import resolve_device  # torch is not needed to inspect
 
     device = resolve_device(device)
-    _require_share(rate)
-    if model is not None and any(given is not None for given in (method, arguments, preprocess)):
-        raise MethodError("method, arguments and preprocess are those of the model. Give a model, or these.")
+    _require_settings(model, method, arguments, preprocess, rate, seed)
     if report is not None:
         require_writable_file(Path(report))
     samples = normal_samples(images)
@@ -114,11 +113,34 @@ def suspects(
     )
 
 
-def _require_share(rate: float) -> None:
+def _require_settings(
+    model: Model | None,
+    method: str | None,
+    arguments: Mapping[str, Any] | None,
+    preprocess: Preprocess | None,
+    rate: float,
+    seed: int,
+) -> None:
+    """Check what can be checked before any image is read."""
     if not (isinstance(rate, Real) and 0 < rate < 1):
         raise ValueError(
             message("The rate of false discoveries must be between 0 and 1, got {rate!r}.", rate=rate)
         )
+    require_seed(seed)
+    require_preprocess(preprocess)
+    if method is not None and not isinstance(
+        method, str
+    ):  # models are fitted anew for each part of the images
+        raise MethodError(
+            "method must be a name, such as 'patchcore', got {method!r:.80}. Give its arguments as arguments={{…}}.",
+            method=method,
+        )
+    if model is not None:
+        require_model(model)
+        if any(given is not None for given in (method, arguments, preprocess)):
+            raise MethodError(
+                "method, arguments and preprocess are those of the model. Give a model, or these."
+            )
 
 
 def _recipe(

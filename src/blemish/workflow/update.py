@@ -22,7 +22,7 @@ from blemish.model import Model
 from blemish.names import printable
 from blemish.scoring import Decoded, batch_size, require_finite
 from blemish.types import Progress, Sample, no_progress
-from blemish.workflow.normal_images import normal_samples
+from blemish.workflow.given import Given, normal_samples, require_model
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -116,7 +116,7 @@ class Removal:
 
 def update(
     model: Model,
-    images: Sequence[Sample] | Sequence[Path] | Sequence[str],
+    images: Given,
     *,
     accept_ng: bool = False,
     progress: Progress = no_progress,
@@ -140,6 +140,7 @@ def update(
     """
     from blemish.training import update_method
 
+    require_model(model)
     started = time.perf_counter()
     runtime = _torch_runtime(model)
     data = model.manifest.data
@@ -188,6 +189,7 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     """
     from blemish.training import forget
 
+    require_model(model)
     started = time.perf_counter()
     runtime = _torch_runtime(model)
     pixels = read_image(image)
