@@ -7,7 +7,7 @@ import pytest
 
 import blemish
 from blemish.cli.options import parse_value
-from blemish.errors import MethodError
+from blemish.errors import MethodError, ModelError
 from tiny_product import SMALL, normal_samples
 
 
@@ -16,6 +16,42 @@ def test_seed_is_checked_before_training(tmp_path: Path, seed: Any) -> None:
     with pytest.raises(ValueError) as caught:
         blemish.fit("template", normal_samples(tmp_path, 4), preprocess=SMALL, seed=seed)
     assert str(caught.value) == f"The seed must be a whole number from 0 to below 2^64, got {seed!r}."
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "x", None])
+def test_seed_of_suspects_is_checked_first(tmp_path: Path, seed: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        blemish.suspects(normal_samples(tmp_path, 2), seed=seed)
+    assert str(caught.value) == f"The seed must be a whole number from 0 to below 2^64, got {seed!r}."
+
+
+@pytest.mark.parametrize("wrong", ["x", (64, 64)])
+def test_preprocessing_of_suspects_is_checked(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(MethodError, match=r"^preprocess must be a blemish\.Preprocess, such as"):
+        blemish.suspects(normal_samples(tmp_path, 2), preprocess=wrong)
+
+
+@pytest.mark.parametrize("wrong", [blemish.PCA(), blemish.PCA, 3])
+def test_method_of_suspects_is_a_name(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(
+        MethodError, match=r"^method must be a name, such as 'patchcore', got .*as arguments=\{…\}\.$"
+    ):
+        blemish.suspects(normal_samples(tmp_path, 2), method=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["m.blemish", Path("m"), blemish.Model, 3])
+def test_a_model_is_a_model(tmp_path: Path, wrong: Any) -> None:
+    samples = normal_samples(tmp_path, 2)
+    for call in (
+        lambda: blemish.suspects(samples, model=wrong),
+        lambda: blemish.evaluate(wrong, samples),
+        lambda: blemish.update(wrong, samples),
+        lambda: blemish.remove_like(wrong, samples[0].path),
+    ):
+        with pytest.raises(
+            ModelError, match=r"^model must be a blemish\.Model, such as blemish\.load\(folder"
+        ):
+            call()
 
 
 @pytest.mark.parametrize("argument", ["false_alarm_rate", "hold_out_share"])

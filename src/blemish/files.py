@@ -177,8 +177,8 @@ def require_writable_folder(path: Path) -> None:
 
 
 def resolved(path: Path) -> Path:
-    """The absolute path without links; a loop of links, which `Path.resolve` refuses, stays."""
-    return Path(os.path.realpath(path))
+    """The absolute path without links; a loop of links, which `Path.resolve` refuses, stays, and so does a NUL."""
+    return path.absolute() if "\0" in str(path) else Path(os.path.realpath(path))
 
 
 def sha256_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +16,8 @@ from blemish.messages import message
 from blemish.runtimes.base import Runtime
 from blemish.types import Image, Map, Mask, Prediction
 
+OF_DAMAGE = (LookupError, RuntimeError, TypeError, ValueError)
+"""What manipulated weights make a method raise; other errors can be those of the disk or of a callback."""
 PIXELS_AT_ONCE = 2 * 256 * 256
 """Approximate number of input pixels in a batch."""
 
@@ -152,15 +155,8 @@ class Scorer:
 
     def _predict(self, inputs: NDArray[np.float32]) -> Prediction[NDArray[np.float32]]:
         """The runtime's prediction with its shapes checked, since manipulated weights can have the right sha256."""
-        try:
+        with naming_damage(Exception):
             scores, maps = self.runtime.predict(inputs)
-        except BlemishError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                "The model cannot score these images: {error}. It is damaged; copy it again or fit again.",
-                error=error,
-            ) from error
         for values in (scores, maps):  # a graph can give text or lists
             if not (isinstance(values, np.ndarray) and values.dtype.kind == "f"):
                 raise ModelError(
@@ -177,6 +173,20 @@ class Scorer:
                 inputs=inputs.shape,
             )
         return Prediction(scores, maps)
+
+
+@contextmanager
+def naming_damage(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn the errors of these kinds, which manipulated weights make a method raise, into one that says so."""
+    try:
+        yield
+    except BlemishError:
+        raise
+    except kinds as error:
+        raise ModelError(
+            "The model cannot score these images: {error}. It is damaged; copy it again or fit again.",
+            error=error,
+        ) from error
 
 
 def _bytes_scored(one: object) -> int:

@@ -69,11 +69,15 @@ def test_shots_that_are_too_many_or_too_few(run: Run, made: Path) -> None:
 def test_each_data_set_and_each_category_is_an_auxiliary_product(
     run: Run, made: Path, tmp_path: Path
 ) -> None:
-    assert fit(run, made, "--auxiliary", made / "masked", "--auxiliary", made / "flat").exit_code == 0
-    assert Comparing.products == [8, 20]
+    for number in range(5):
+        write(tmp_path / "others" / f"{number}.png", draw_part(200 + number))
+    others = tmp_path / "others"
+    assert fit(run, made, "--auxiliary", made / "masked", "--auxiliary", others).exit_code == 0
+    assert Comparing.products == [8, 5]
     for product, count in (("nut", 2), ("bolt", 3)):
-        for index in range(count):
-            write(tmp_path / "several" / product / "train" / "good" / f"{index}.png", draw_part(index))
+        for number in range(count):
+            path = tmp_path / "several" / product / "train" / "good" / f"{number}.png"
+            write(path, draw_part(300 + 10 * count + number))
     again = "--auxiliary", tmp_path / "several", "--auxiliary", made / "masked"
     assert fit(run, made, *again).exit_code == 0
     assert Comparing.products == [3, 2, 8]

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import blemish
+from blemish.blocks.memory.bank import MemoryBank
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishError, ModelError
 from blemish.manifest import FILE, WEIGHTS
@@ -126,20 +129,82 @@ def test_weights_that_learned_nothing_give_no_verdict(folder: Path) -> None:
         blemish.load(folder).inspect(draw_part(1))
 
 
-def test_an_index_beyond_the_memory_bank_gives_no_verdict(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def with_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a memory bank, as saved."""
+    folder = tmp_path_factory.mktemp("bank")
     method = PatchCore(backbone="compact:random", coreset_ratio=0.5)
     preprocess = Preprocess(size=(32, 32))
-    folder = blemish.fit(method, normal_samples(tmp_path / "parts", 4), preprocess=preprocess).save(
-        tmp_path / "m"
-    )
+    model = blemish.fit(method, normal_samples(folder / "parts", 6), preprocess=preprocess)
+    return model.save(folder / "m")
+
+
+WRONG_INDICES: list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = [
+    ("out of range", lambda indices: torch.full_like(indices, 2**62)),
+    ("out of range", lambda indices: torch.full_like(indices, -(2**62))),
+    ("out of range", lambda indices: torch.cat([indices[:-1], -torch.ones_like(indices[:1])])),
+    ("of another type or shape", lambda indices: indices[:5].clone()),
+    ("of another type or shape", lambda indices: indices[:, :0].clone()),
+    ("of another type or shape", lambda indices: indices[:, 0].clone()),
+    ("of another type or shape", lambda indices: torch.empty(0, dtype=torch.int64)),
+    ("of another type or shape", lambda indices: indices.float() * torch.nan),
+    ("of another type or shape", lambda indices: indices.int()),
+]
+
+
+@pytest.mark.parametrize("name", ["support", "origins"])
+@pytest.mark.parametrize(("problem", "change"), WRONG_INDICES)
+def test_impossible_indices_of_a_memory_bank_are_refused_on_loading(
+    with_bank: Path,
+    tmp_path: Path,
+    name: str,
+    problem: str,
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    folder = Path(shutil.copytree(with_bank, tmp_path / "m"))
     blemish.load(folder).inspect(draw_part(1))
     state = load_file(stored(folder))
-    for index in (2**62, -(2**62)):
-        state["memory_bank.support"].fill_(index)
-        save_file(state, stored(folder))
-        tamper(folder, nothing)
-        with pytest.raises(ModelError, match=r"The model cannot score these images: .*out of"):
-            blemish.load(folder).inspect(draw_part(1))
+    state[f"memory_bank.{name}"] = change(state[f"memory_bank.{name}"])
+    save_file(state, stored(folder))
+    tamper(folder, nothing)
+    with pytest.raises(
+        ModelError, match=rf"{name} of the memory bank is {problem}.*The model folder is damaged"
+    ):
+        blemish.load(folder)
+
+
+def test_damage_that_no_check_knows_is_one_error_wherever_it_is_met(
+    with_bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = normal_samples(tmp_path / "parts", 6)  # those that it learned from
+    new = normal_samples(tmp_path / "new", 2, first_seed=50)
+
+    def fail(*_: object) -> None:
+        raise IndexError("index 7 is out of bounds")
+
+    monkeypatch.setattr(MemoryBank, "nearest_of_others", fail)
+    monkeypatch.setattr(MemoryBank, "remove", fail)
+    calls: list[Callable[[blemish.Model], object]] = [
+        lambda model: blemish.suspects(parts, model=model),
+        lambda model: blemish.update(model, new, accept_ng=True),
+        lambda model: blemish.remove_like(model, new[0].path, box=(0, 0, 10, 10)),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ModelError, match=r"^The model cannot score these images: index 7 .*It is damaged;"
+        ):
+            call(blemish.load(with_bank))
+
+
+def test_an_origin_that_is_no_training_image_is_one_error(with_bank: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(with_bank, tmp_path / "m"))
+    state = load_file(stored(folder))
+    state["memory_bank.origins"][:, 0] = 1000
+    save_file(state, stored(folder))
+    tamper(folder, nothing)
+    image = normal_samples(tmp_path / "new", 1, first_seed=50)[0].path
+    with pytest.raises(ModelError, match=r"It is damaged; copy it again or fit again\."):
+        blemish.remove_like(blemish.load(folder), image, box=(0, 0, 10, 10))
 
 
 @pytest.mark.parametrize("value", [5, None, [], {"a": 1}, "compact:nothing", [[[]]], "", 1e300])

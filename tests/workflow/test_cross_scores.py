@@ -55,7 +55,7 @@ def test_no_image_is_scored_by_a_model_that_learned_from_it(tmp_path: Path, lear
     def take(fold: int, number: int, scored: Scored) -> None:
         taken.append((fold, number, scored.path))
 
-    found = cross_scores(AVERAGE, samples, fold_of, take, no_progress)
+    found = cross_scores(AVERAGE, samples, fold_of, [], take, no_progress)
     assert len(learned) == 6  # three folds, two passes
     for fold in range(3):
         others = {sample.path for sample, own in zip(samples, fold_of.tolist(), strict=True) if own != fold}
@@ -72,17 +72,45 @@ def test_the_second_pass_does_not_learn_from_the_highest_scores_of_the_first(
     samples = normal_samples(tmp_path, 12)
     worst = normal_samples(tmp_path, 12)[7].path
     write_image(worst, draw_part(7, defect=1.0))
-    found = cross_scores(AVERAGE, samples, np.arange(12) % 3, lambda *_: None, no_progress)
+    found = cross_scores(AVERAGE, samples, np.arange(12) % 3, [], lambda *_: None, no_progress)
     assert int(found.z.argmax()) == 7
     left_out = {sample.path for sample in samples} - learned[3] - learned[4] - learned[5]
     assert len(left_out) == 2  # 15 % of 12, rounded up
     assert worst in left_out
 
 
+def test_copies_are_left_out_together_and_something_is_left_to_learn_from(
+    tmp_path: Path, learned: list[set[Path]]
+) -> None:
+    """Of few images with many copies, the highest scores can be all that a model would learn from."""
+    samples = normal_samples(tmp_path, 12)
+    for number in range(8):
+        write_image(samples[number].path, draw_part(0))
+    copies = [list(range(8))]
+    fold_of = np.array(assign_folds(copies, range(12), 5, 0))
+    found = cross_scores(AVERAGE, samples, fold_of, copies, lambda *_: None, no_progress)
+    assert np.isfinite(found.z).all()
+    paths = [sample.path for sample in samples]
+    for second in learned[5:]:
+        assert len(second & set(paths[:8])) in (0, 8)
+        assert len(second - set(paths[:8])) >= 2 or second & set(paths[:8])
+    left_out = set(paths).difference(*learned[5:])
+    assert len(left_out) in (1, 8)  # 15 % of 5 different images
+
+
+def test_few_different_images_are_all_learned_where_others_would_be_missing(
+    tmp_path: Path, learned: list[set[Path]]
+) -> None:
+    samples = normal_samples(tmp_path, 3)
+    fold_of = np.arange(3)
+    cross_scores(AVERAGE, samples, fold_of, [], lambda *_: None, no_progress)
+    assert [len(paths) for paths in learned] == [2] * 6
+
+
 def test_images_that_are_always_learned_are_not_scored(tmp_path: Path, learned: list[set[Path]]) -> None:
     samples = normal_samples(tmp_path, 6)
     fold_of = np.array([ALWAYS_LEARNED, ALWAYS_LEARNED, 0, 0, 1, 1])
-    found = cross_scores(AVERAGE, samples, fold_of, lambda *_: None, no_progress)
+    found = cross_scores(AVERAGE, samples, fold_of, [], lambda *_: None, no_progress)
     assert np.isnan(found.scores).tolist() == [True, True, False, False, False, False]
     assert np.isnan(found.z).tolist() == np.isnan(found.scores).tolist()
     assert all({samples[0].path, samples[1].path} <= fit for fit in learned)

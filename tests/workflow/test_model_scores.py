@@ -84,6 +84,28 @@ def test_other_methods_are_fitted_anew_for_images_that_they_learned_from(tmp_pat
     assert found.z[learned] == pytest.approx(robust_z(found.scores[learned]))
 
 
+def test_a_bank_of_one_image_leaves_none_out(tmp_path: Path) -> None:
+    samples = normal_samples(tmp_path / "old", 8)
+    one = {"backbone": "compact:random", "bank_size": 1}
+    model = blemish.fit("patchcore", samples, arguments=one, preprocess=SMALL)
+    found, how = score_with_model(model, recipe(model), samples, [], lambda *_: None, no_progress)
+    assert how.endswith("and 0 without what it had learned from them. Models fitted anew scored 7 that it had "
+                        "learned from and cannot leave out.")  # fmt: skip
+    assert np.isfinite(found.scores).all()
+    assert np.isfinite(found.z).all()
+
+
+def test_a_bank_that_keeps_only_a_new_image_is_one_error(tmp_path: Path) -> None:
+    method = blemish.PatchCore(backbone="compact:random", bank_size=1)
+    blemish.fit(method, normal_samples(tmp_path / "old", 6), preprocess=SMALL)
+    bank = method.memory_bank
+    bank.origins = torch.full_like(bank.origins, 6)
+    with pytest.raises(
+        MethodError, match=r"^All patches of the memory bank are from one image, so it cannot"
+    ):
+        method.score_without(torch.zeros(1, 3, *SMALL.size), 6)
+
+
 NAMES = ["a.png", "b.png", "sub/a.png"]
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import blemish
-from blemish.data.images import write_image
+from blemish.data.images import encode, write_image
 from blemish.demo import render_part
 from blemish.demo.defects import add_defect
 from blemish.errors import DataError, MethodError
 from blemish.inspection.suspects import CSV_COLUMNS, CopyGroup, Suspect, Suspects
+from blemish.opencv import cv2
 from blemish.types import Sample
 from report_pages import read
 from tiny_product import SMALL, draw_part, normal_samples
@@ -135,6 +136,30 @@ def test_few_images_and_wrong_arguments_are_refused(dirty: list[Sample], tmp_pat
         blemish.suspects(dirty, rate=2)
     with pytest.raises(OSError, match="Is a folder"):
         blemish.suspects(dirty, method="average", report=tmp_path)
+
+
+def test_near_copies_count_as_one_image_and_are_named(tmp_path: Path) -> None:
+    """Files of different bytes and the same pixels."""
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        data = encode(draw_part(0), ".png", [cv2.IMWRITE_PNG_COMPRESSION, number])
+        assert data is not None
+        path.write_bytes(data)
+    shutil.copy(paths[0], tmp_path / "same.png")
+    with pytest.raises(
+        DataError,
+        match=r"^Found 1 different images that can be read, but at least 5 are needed .* others are copies:\n"
+        rf"  Same bytes: {paths[0]}, .*same\.png\n  Near-copies \(correlation 1\.000\): {', '.join(map(str, paths))}\n"
+        r"Add images of other parts\.$",
+    ):
+        blemish.suspects([*paths, tmp_path / "same.png"], method="average", preprocess=SMALL)
+
+
+def test_constant_images_are_no_copies(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{level}.png" for level in range(100, 220, 10)]
+    for path in paths:
+        write_image(path, np.full((64, 64, 3), int(path.stem), np.uint8))
+    assert blemish.suspects(paths, method="average", preprocess=SMALL).copies == ()
 
 
 def test_the_list_has_all_suspected_or_the_first_15_percent() -> None:

@@ -1,11 +1,13 @@
 """`blemish evaluate`: evaluate a model on labelled images."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
 
-from blemish.cli.options import data_options, json_option, overwriting, print_device, runtime_options
+from blemish.cli.options import data_options, json_option, print_device, runtime_options
+from blemish.cli.outputs import failure_of, require_separate
 from blemish.messages import message
 
 EXAMPLES = """\b
@@ -61,9 +63,9 @@ def command(
     from blemish.workflow.evaluate import evaluate, images_to_evaluate
 
     dataset = open_dataset(data, layout=layout, category=category)
+    require_separate({"--csv": table, "--report": report}, dataset, model)
     loaded = load(model, runtime=runtime, device=device)
     print_device(loaded)
-    _require_separate(table, report, data, model)
     if table is not None:
         require_writable_file(table)
     samples = images_to_evaluate(loaded, dataset)
@@ -71,24 +73,14 @@ def command(
         evaluation = evaluate(
             loaded, samples, report=report, allow_blank_masks=allow_blank_masks, progress=progress
         )
-    if table is not None:
-        evaluation.write_csv(table)  # before anything is printed, which fails if nobody reads it
+    failure = None if table is None else failure_of(partial(evaluation.write_csv, table))
     if as_json:
         click.echo(json.dumps(evaluation.to_dict()))
     else:
         click.echo(f"{evaluation}\n\n{loaded.calibration.summary()}")
         if evaluation.report is not None:
             click.echo(message("Report: {path}", path=evaluation.report))
+    if failure is not None:
+        raise failure
     if evaluation.report != report:  # a warning has said why it was not written
         click.get_current_context().exit(1)
-
-
-def _require_separate(table: Path | None, report: Path | None, data: Path, model: Path) -> None:
-    """Check that the outputs replace neither each other nor what is read."""
-    from blemish.manifest import FILE, FORMER
-
-    path = overwriting((table, report), (data, model / FILE, model / FORMER))
-    if path is not None:
-        raise click.UsageError(
-            message("{path} is read, or written twice. Name another file for --csv or --report.", path=path)
-        )

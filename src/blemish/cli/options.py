@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -115,20 +115,6 @@ def with_backbone(arguments: dict[str, Any], backbone: str | None) -> dict[str, 
             message("--backbone and --set backbone=… are the same argument. Give one of them.")
         )
     return {**arguments, "backbone": backbone}
-
-
-def overwriting(outputs: Iterable[Path | None], read: Iterable[Path]) -> Path | None:
-    """The first output that replaces what is read or an earlier output, if there is one."""
-    from blemish.files import resolved
-
-    taken = {resolved(path) for path in read}
-    for path in outputs:
-        if path is None:
-            continue
-        if resolved(path) in taken:
-            return path
-        taken.add(resolved(path))
-    return None
 
 
 def to_excluded(table: Path | None, data: Path) -> list[Path]:

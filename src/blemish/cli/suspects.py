@@ -1,6 +1,7 @@
 """`blemish suspects`: finds training images that look defective or occur twice."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from blemish.cli.options import (
     data_options,
     device_option,
     json_option,
-    overwriting,
     require_finite,
     seed_option,
     share_type,
@@ -19,6 +19,7 @@ from blemish.cli.options import (
     to_size,
     with_backbone,
 )
+from blemish.cli.outputs import failure_of, require_separate
 from blemish.messages import message
 
 EXAMPLES = """\b
@@ -115,7 +116,7 @@ def command(
         )
     arguments = with_backbone(arguments, backbone)
     dataset = open_dataset(data, layout=layout, category=category)
-    _require_separate(table, report, data, model)
+    require_separate({"--write": table, "--report": report}, dataset, model)
     if table is not None:
         require_writable_file(table)
     with progress_bars() as progress:
@@ -131,24 +132,13 @@ def command(
             report=report,
             progress=progress,
         )
-    if table is not None:
-        found.write_csv(table)  # before anything is printed, which fails if nobody reads it
+    failure = None if table is None else failure_of(partial(found.write_csv, table))
     click.echo(json.dumps(found.to_dict()) if as_json else found)
     if found.report is not None and not as_json:
         click.echo(message("Report: {path}", path=found.report))
+    if failure is not None:
+        raise failure
     if table is not None and not as_json:
         click.echo(message("List: {path}", path=table))
     if found.report != report:  # a warning has said why it was not written
         click.get_current_context().exit(1)
-
-
-def _require_separate(table: Path | None, report: Path | None, data: Path, model: Path | None) -> None:
-    """Check that the outputs replace neither each other nor what is read."""
-    from blemish.manifest import FILE, FORMER
-
-    read = [data, *(() if model is None else (model / FILE, model / FORMER))]
-    path = overwriting((table, report), read)
-    if path is not None:
-        raise click.UsageError(
-            message("{path} is read, or written twice. Name another file for --write or --report.", path=path)
-        )

@@ -21,6 +21,8 @@ class Dataset:
     root: Path
     layout: str
     samples: tuple[Sample, ...]
+    files: frozenset[Path] = frozenset()
+    """All files of all categories: images, masks and tables."""
 
     @property
     def train(self) -> tuple[Sample, ...]:
@@ -123,7 +125,17 @@ def _open_all(path: Path, layout: str | None) -> Dataset:
         )
     if not path.exists():
         raise DataError("{path} does not exist. Give the folder of a data set, or its csv file.", path=path)
-    return Dataset(path, name, tuple(LAYOUTS[name].read(path)))
+    samples = tuple(LAYOUTS[name].read(path))
+    files = {file for sample in samples for file in (sample.path, sample.mask_path) if file is not None}
+    return Dataset(path, name, samples, frozenset(files.union(_tables(path))))
+
+
+def _tables(path: Path) -> list[Path]:
+    """The csv files that list images and masks."""
+    if path.is_file():
+        return [path]
+    names = ("split_csv/*.csv", "image_anno.csv", "*/image_anno.csv")
+    return [table for name in names for table in path.glob(name)]
 
 
 def _require_all_masks(dataset: Dataset) -> None:

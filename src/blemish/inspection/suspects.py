@@ -44,6 +44,14 @@ class CopyGroup:
         """Number of images but the first."""
         return len(self.paths) - 1
 
+    def __str__(self) -> str:
+        names = ", ".join(printable(path) for path in self.paths)
+        if self.correlation is None:
+            return message("Same bytes: {names}", names=names)
+        return message(
+            "Near-copies (correlation {correlation:.3f}): {names}", correlation=self.correlation, names=names
+        )
+
     @property
     def reason(self) -> str:
         """How they are alike, in the words of the csv file."""
@@ -154,19 +162,7 @@ class Suspects:
         return lines([*texts, *_more(len(self.listed))])
 
     def _copies(self) -> str:
-        texts = []
-        for group in self.copies[:PRINTED]:
-            names = [printable(path) for path in group.paths]
-            texts.append(
-                message("Same bytes: {names}", names=", ".join(names))
-                if group.correlation is None
-                else message(
-                    "Near-copies (correlation {correlation:.3f}): {names}",
-                    correlation=group.correlation,
-                    names=", ".join(names),
-                )
-            )
-        return lines([*texts, *_more(len(self.copies))])
+        return lines([*map(str, self.copies[:PRINTED]), *_more(len(self.copies))])
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         """The rows of the csv file, each path once."""

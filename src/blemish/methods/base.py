@@ -194,7 +194,7 @@ class Method(nn.Module):
 
     @property
     def leaves_out(self) -> bool:
-        """Whether the method supports `score_without`."""
+        """Whether the method supports `score_without`, with what it has learned."""
         return type(self).score_without is not Method.score_without
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:

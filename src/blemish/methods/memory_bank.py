@@ -178,6 +178,10 @@ class MemoryBankMethod(CoresetMethod):
         """Distances (Q,) as the bank's patches at these indices weigh them: unchanged unless overridden."""
         return distances
 
+    @property
+    def leaves_out(self) -> bool:
+        return not self.memory_bank.is_of_one_image
+
     def score_without(self, image: Tensor, number: int) -> Prediction[Tensor]:
         return self._without_itself(*self._embedded(image), number)
 

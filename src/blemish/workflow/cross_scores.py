@@ -32,7 +32,9 @@ ALWAYS_LEARNED = -1
 COMPARABLE = 40
 """Smallest fold whose scores are standardised by themselves: the median and deviation of fewer are too uncertain."""
 LEFT_OUT = 0.15
-"""Share of the images, those of the highest scores, that the second pass does not learn from."""
+"""Share of the images, those of the highest scores, that the second pass does not learn from; copies count as one."""
+FEWEST_LEARNED = 2
+"""Smallest number of images, copies counted as one, that the second pass learns from."""
 
 
 class CrossScores(NamedTuple):
@@ -71,11 +73,11 @@ def assign_folds(groups: Sequence[Sequence[int]], numbers: Sequence[int], folds:
     Otherwise a defect would be learned from the copy of the image that shows it.
     """
     rng = np.random.default_rng(seed)
-    group_of = {number: place for place, group in enumerate(groups) for number in group}
-    units: dict[int, list[int]] = {}
+    units = _units(groups)
+    members: dict[int, list[int]] = {}
     for number in numbers:
-        units.setdefault(group_of.get(number, -1 - number), []).append(number)
-    listed, sizes, fold_of = list(units.values()), [0] * folds, {}
+        members.setdefault(units.get(number, number), []).append(number)
+    listed, sizes, fold_of = list(members.values()), [0] * folds, {}
     for place in rng.permutation(len(listed)).tolist():
         fold = sizes.index(min(sizes))
         fold_of.update(dict.fromkeys(listed[place], fold))
@@ -84,7 +86,12 @@ def assign_folds(groups: Sequence[Sequence[int]], numbers: Sequence[int], folds:
 
 
 def cross_scores(
-    recipe: Recipe, samples: Sequence[Sample], fold_of: Folds, take: Take, progress: Progress
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    fold_of: Folds,
+    copies: Sequence[Sequence[int]],
+    take: Take,
+    progress: Progress,
 ) -> CrossScores:
     """The score of each image by a model that did not learn from its fold, after two passes.
 
@@ -92,18 +99,42 @@ def cross_scores(
         recipe: How each model is fitted.
         samples: Images.
         fold_of: The fold of each; there must be images to learn from outside of each fold.
+        copies: Groups of near-copies, by their numbers.
         take: Called with each result of the second pass.
         progress: Called with the number of images scored.
     """
-    scored = fold_of != ALWAYS_LEARNED
-    total = 2 * int(scored.sum())
-    learnable = np.ones(len(samples), np.bool_)
-    first = _pass(recipe, samples, fold_of, learnable, lambda *_: None, _part(progress, 0, total))
-    z = standardised(first, fold_of)
-    left_out = np.argsort(-z[scored], kind="stable")[: math.ceil(LEFT_OUT * scored.sum())]
-    learnable[np.flatnonzero(scored)[left_out]] = False
+    total = 2 * int((fold_of != ALWAYS_LEARNED).sum())
+    everything = [np.ones(len(samples), np.bool_)] * (int(fold_of.max()) + 1)
+    first = _pass(recipe, samples, fold_of, everything, lambda *_: None, _part(progress, 0, total))
+    learnable = _learnable(standardised(first, fold_of), fold_of, copies)
     second = _pass(recipe, samples, fold_of, learnable, take, _part(progress, total // 2, total))
     return CrossScores(second, standardised(second, fold_of))
+
+
+def _learnable(z: Numbers, fold_of: Folds, copies: Sequence[Sequence[int]]) -> list[NDArray[np.bool_]]:
+    """For each fold, the images that the second pass may learn from.
+
+    These are not the highest scores with all their copies, except that the lowest of these stay where too few others
+    would be left.
+    """
+    units = _units(copies)
+    unit_of = np.array([units.get(number, number) for number in range(len(z))])
+    highest = np.argsort(-z, kind="stable")[: int((fold_of != ALWAYS_LEARNED).sum())]  # NaN is last
+    ranked = list(dict.fromkeys(unit_of[highest].tolist()))
+    left_out = ranked[: math.ceil(LEFT_OUT * len(ranked))]
+    masks = []
+    for fold in range(int(fold_of.max()) + 1):
+        others = {*unit_of[fold_of != fold].tolist()}
+        missing = list(left_out)
+        while missing and len(others.difference(missing)) < FEWEST_LEARNED:
+            missing.pop()
+        masks.append(~np.isin(unit_of, missing))
+    return masks
+
+
+def _units(groups: Sequence[Sequence[int]]) -> dict[int, int]:
+    """The number that stands for each image of a group of copies; others stand for themselves."""
+    return {number: min(group) for group in groups for number in group}
 
 
 def standardised(scores: Numbers, fold_of: Folds) -> Numbers:
@@ -127,7 +158,7 @@ def _pass(
     recipe: Recipe,
     samples: Sequence[Sample],
     fold_of: Folds,
-    learnable: NDArray[np.bool_],
+    learnable: Sequence[NDArray[np.bool_]],
     take: Take,
     progress: Callable[[int], Progress],
 ) -> Numbers:
@@ -135,7 +166,7 @@ def _pass(
     scores = np.full(len(samples), np.nan)
     done = 0
     for fold in np.unique(fold_of[fold_of != ALWAYS_LEARNED]).tolist():
-        learned = [samples[number] for number in np.flatnonzero((fold_of != fold) & learnable).tolist()]
+        learned = [samples[number] for number in np.flatnonzero((fold_of != fold) & learnable[fold]).tolist()]
         scorer = recipe.scorer(learned, progress(done))
         numbers = np.flatnonzero(fold_of == fold).tolist()
         for number, result in zip(numbers, scorer.stream([samples[n] for n in numbers], read), strict=True):

@@ -20,6 +20,7 @@ from blemish.names import printable
 from blemish.reports.evaluation import ReportBuilder
 from blemish.scoring import Decoded
 from blemish.types import Mask, Progress, Sample, no_progress
+from blemish.workflow.given import require_model
 
 NAMED = 3
 """Maximum number of files that an error names."""
@@ -54,6 +55,7 @@ def evaluate(
         DataError: If an image or a mask cannot be read, or the mask does not fit the image or its label.
         OSError: If the report cannot be written; this is checked first.
     """
+    require_model(model)
     _require_samples(samples)
     if not samples:
         raise DataError("There is no image to evaluate on. Give a data set with a test split.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from blemish.calibration import Calibration, require_rate
 from blemish.data.cache import CacheBudget
-from blemish.data.content import find_shared_content, fingerprint
+from blemish.data.content import find_shared_content
 from blemish.data.images import read_image
 from blemish.data.input_size import Resolution, auto_preprocess
 from blemish.data.loading import Inputs
@@ -24,15 +24,18 @@ from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Decoded, Scorer, batch_size
 from blemish.types import Progress, Sample, Watch, no_progress, no_watch
+from blemish.workflow.auxiliary import Auxiliary, auxiliary_products, ordered_fingerprint
 from blemish.workflow.forecast import Forecast
-from blemish.workflow.normal_images import (
-    NormalImages,
-    by_product,
+from blemish.workflow.given import (
+    Excluded,
+    Given,
+    as_samples,
     normal_samples,
-    raise_for_all_unreadable,
-    split_images,
+    require_preprocess,
+    require_seed,
     without_excluded,
 )
+from blemish.workflow.normal_images import NormalImages, raise_for_all_unreadable, split_images
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
@@ -43,20 +46,20 @@ DEFAULT_CACHE = CacheBudget()
 
 def fit(
     method: "str | Method",
-    images: Sequence[Sample] | Sequence[Path] | Sequence[str],
+    images: Given,
     *,
     preset: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     preprocess: Preprocess | None = None,
     test: Sequence[Sample] = (),
-    exclude: Sequence[Path] | Sequence[str] = (),
+    exclude: Excluded = (),
     hold_out_share: float = 0.1,
     shots: int | None = None,
     false_alarm_rate: float = 0.01,
     seed: int = 0,
     device: str = "auto",
     skip_unreadable: bool = False,
-    auxiliary: Sequence[Sample] | Sequence[Path] = (),
+    auxiliary: Given = (),
     cache: CacheBudget = DEFAULT_CACHE,
     checkpoint: Path | str | None = None,
     resume: bool = False,
@@ -72,15 +75,17 @@ def fit(
         arguments: For the constructor of a method given by name; they override the preset's.
         preprocess: Preprocessing of images; default that of the preset, or else `auto_preprocess(images)`.
         test: Test images, which are only compared with the training images: a warning names duplicates.
-        exclude: Images to leave out, each of which must be among `images`; the manifest counts them.
+        exclude: Images to leave out, each of which must be among `images`: paths, samples or what `suspects` found; the
+            manifest counts them.
         hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
         shots: Number of images to learn from, drawn by the seed; all others are held out, whatever `hold_out_share` is.
         false_alarm_rate: Share of normal images that may be called NG.
         seed: Seed of the split and of everything random in the method.
         device: Device of torch: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
-        skip_unreadable: Whether to skip images that cannot be decoded; the manifest counts them.
+        skip_unreadable: Whether to skip images that cannot be decoded; the manifest counts them. A warning counts those
+            among the auxiliary ones.
         auxiliary: Images of other things than the product, for methods with an `auxiliary_use`; samples of one
-            category are one product.
+            category are one product. Each content counts once.
         cache: Memory and disk for features that are computed once instead of in every epoch.
         checkpoint: Folder for the state of unfinished training; the caller removes it once the model is saved.
         resume: Whether to continue from the checkpoint, if there is one; the weights are those of uninterrupted
@@ -103,17 +108,10 @@ def fit(
     learner = _build(method, preset, arguments)
     name = name_of(type(learner))
     require_rate(false_alarm_rate)  # before training, which may be long
-    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
-        raise ValueError(
-            message("The seed must be a whole number from 0 to below 2^64, got {seed!r}.", seed=seed)
-        )
-    given = normal_samples(images)
+    require_seed(seed)
+    require_preprocess(preprocess)
+    given, others = normal_samples(images), as_samples(auxiliary)
     samples = without_excluded(given, exclude)
-    if not isinstance(preprocess, Preprocess | None):
-        raise MethodError(
-            "preprocess must be a blemish.Preprocess, such as Preprocess(size=(256, 256)), got {value!r:.80}.",
-            value=preprocess,
-        )
     preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
     resolution = Forecast.of(learner, samples, preprocess).resolution
     learning = _Learning(learner, name, preprocess, seed, device, cache, watch, progress)
@@ -123,7 +121,10 @@ def fit(
             samples, hold_out_share, shots, seed, skip_unreadable=skip_unreadable, progress=progress
         )
         _warn_of_test_images(normal.hashes, test)
-        trained = learning.run(normal, auxiliary, checkpoint, resume)
+        products = auxiliary_products(
+            learner, others, normal.hashes, skip_unreadable=skip_unreadable, progress=progress
+        )
+        trained = learning.run(normal, products, checkpoint, resume)
         runtime = TorchRuntime(learner, device)
         calibration, unusual = _calibrate(
             Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress
@@ -131,7 +132,7 @@ def fit(
     except DataError as error:
         if skip_unreadable:
             raise
-        raise_for_all_unreadable(samples, error, progress)
+        raise_for_all_unreadable([*samples, *others], error, progress)
     history = History(seconds=round(time.perf_counter() - started, 2), losses=tuple(trained.losses))
     return Model(
         learning.manifest(normal.record(len(given) - len(samples)), calibration, history, resolution),
@@ -173,7 +174,7 @@ class _Learning:
     def run(
         self,
         normal: NormalImages,
-        auxiliary: Sequence[Sample] | Sequence[Path],
+        auxiliary: Auxiliary,
         checkpoint: Path | str | None,
         resume: bool,
     ) -> "Losses":
@@ -181,23 +182,22 @@ class _Learning:
         from blemish.training import learn
         from blemish.training.checkpoint import Checkpoint
 
-        products = by_product(auxiliary)
         others = self.preprocess.enlarged(self.method.auxiliary_scale)
         learned, watched = normal.parted() if self.method.uses_held_out else (normal.learned, ())
         identity = {
             "method": self.name,
             "arguments": self.method.arguments,
             "preprocess": self.preprocess.to_dict(),
-            "images": fingerprint(normal.learned, normal.hashes),
+            "images": ordered_fingerprint([sample.path for sample in normal.learned], normal.hashes),
             "watched images": len(watched),
-            "auxiliary images": [len(product) for product in products],
+            "auxiliary images": auxiliary.identity,
             "seed": self.seed,
         }
         return learn(
             self.method,
             Inputs(learned, self.preprocess),
             held_out=Inputs(watched, self.preprocess),
-            auxiliary=[Inputs(product, others) for product in products],
+            auxiliary=[Inputs(product, others) for product in auxiliary.products],
             batch_size=batch_size(self.preprocess),
             seed=self.seed,
             device=self.device,

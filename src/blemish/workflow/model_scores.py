@@ -11,7 +11,7 @@ from blemish.messages import message
 from blemish.metrics.outliers import robust_z
 from blemish.model import Model
 from blemish.names import printable
-from blemish.scoring import Scored, require_finite
+from blemish.scoring import OF_DAMAGE, Scored, naming_damage, require_finite
 from blemish.types import Progress, Sample
 from blemish.workflow.cross_scores import (
     ALWAYS_LEARNED,
@@ -75,7 +75,7 @@ def score_with_model(
     if crossed:
         folds = np.full(len(samples), ALWAYS_LEARNED)
         folds[crossed] = assign_folds(copies, crossed, FOLDS, recipe.seed)
-        fitted = cross_scores(recipe, samples, folds, take, progress)
+        fitted = cross_scores(recipe, samples, folds, copies, take, progress)
         scores[crossed], z[crossed] = fitted.scores[crossed], fitted.z[crossed]
     how = message(
         "The model scored {direct} images that it had not learned from, and {without} without what it had learned from "
@@ -119,7 +119,7 @@ def _number(sample: Sample, named: Mapping[str, int | None]) -> int | None:
 
 
 def _leaves_out(model: Model) -> bool:
-    """Whether the model's method can leave a training image out."""
+    """Whether the model's method can leave any training image out."""
     from blemish.runtimes.torch import TorchRuntime
 
     runtime = model.runtime
@@ -133,7 +133,8 @@ def _without(model: Model, sample: Sample, number: int) -> Scored:
 
     decoded = read(sample)
     method = cast("TorchRuntime", model.runtime).method
-    score, anomaly_map = predict_without(method, model.preprocess(decoded.image), number)
+    with naming_damage(*OF_DAMAGE):
+        score, anomaly_map = predict_without(method, model.preprocess(decoded.image), number)
     require_finite(score, anomaly_map, sample.path)
     restored = model.preprocess.restore(anomaly_map, decoded.image.shape[:2])
     return Scored(sample.path, decoded.image, None, score, restored, 0.0)

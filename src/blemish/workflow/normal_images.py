@@ -12,7 +12,6 @@ from blemish.data.checks import check_images
 from blemish.data.content import HASH_DIGITS, content_hashes, fingerprint, without_copies
 from blemish.data.splits import draw_shots, hold_out
 from blemish.errors import DataError
-from blemish.files import resolved
 from blemish.manifest import TrainingData
 from blemish.messages import lines
 from blemish.names import printable
@@ -89,83 +88,17 @@ def split_images(
     return NormalImages(distinct, hashes, learned, held_out, len(bad))
 
 
-def normal_samples(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[Sample]:
-    """The given images as samples.
-
-    Raises:
-        DataError: If it is no list of samples or paths, a sample is anomalous, or there is no image.
-    """
-    if isinstance(images, str | Path):  # a str is a sequence of str, too
-        raise DataError(
-            "{images} is a single path. Give images, e.g. blemish.open_dataset(folder).train.", images=images
-        )
-    try:
-        samples = [
-            image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images
-        ]
-    except TypeError as error:
-        raise DataError(
-            "Images are samples or paths, got {name}: {error}. Give a list, e.g. Dataset.train.",
-            name=type(images).__name__,
-            error=error,
-        ) from None
-    anomalous = [sample for sample in samples if sample.label]
-    if anomalous:
-        raise DataError(
-            "{count} of the images to learn from are labelled anomalous, the first is {path}. "
-            "Give normal images only, e.g. Dataset.train.",
-            count=len(anomalous),
-            path=anomalous[0].path,
-        )
-    if not samples:
-        raise DataError("There is no image to learn from. Give at least 2 normal images.")
-    return samples
-
-
-def by_product(images: Sequence[Sample] | Sequence[Path] | Sequence[str]) -> list[list[Path]]:
-    """The paths of auxiliary images, those of each category by themselves; paths without a category are one product."""
-    products: dict[str, list[Path]] = {}
-    for image in images:
-        category, path = (image.category, image.path) if isinstance(image, Sample) else ("", Path(image))
-        products.setdefault(category, []).append(path)
-    return list(products.values())
-
-
-def without_excluded(samples: Sequence[Sample], exclude: Sequence[Path] | Sequence[str]) -> Sequence[Sample]:
-    """The samples but those of the excluded files, which may be written as `names.printable` writes them.
-
-    Raises:
-        DataError: If an excluded file is not among them.
-    """
-    if not exclude:
-        return samples
-    if isinstance(exclude, str | Path):  # a str is a sequence of str, too
-        raise DataError("{path} is a single path. Give a list of the images to exclude.", path=exclude)
-    files = [resolved(sample.path) for sample in samples]
-    known = {name: file for file in files for name in (printable(file), str(file))}
-    left_out = set()
-    for path in exclude:
-        file = known.get(str(resolved(Path(path))))
-        if file is None:
-            raise DataError(
-                "{path} is to be excluded, but is not among the images to learn from. Correct the path or remove it "
-                "from the list.",
-                path=path,
-            )
-        left_out.add(file)
-    return [sample for sample, file in zip(samples, files, strict=True) if file not in left_out]
-
-
 def raise_for_all_unreadable(samples: Sequence[Sample], error: DataError, progress: Progress) -> NoReturn:
     """Raise one error that names all unreadable images, after one of them ended the work with `error`."""
-    bad = check_images([sample.path for sample in samples], progress)
+    paths = list(dict.fromkeys(sample.path for sample in samples))
+    bad = check_images(paths, progress)
     if not bad:
         raise error
     raise DataError(
         "{count} of {total} images cannot be read:\n{listed}\n"
         "Repair or remove them, or skip them with --skip-unreadable (skip_unreadable=True).",
         count=len(bad),
-        total=len(samples),
+        total=len(paths),
         listed=lines([image.reason for image in bad], "  "),
     ) from error
 

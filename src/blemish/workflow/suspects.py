@@ -17,25 +17,25 @@ from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
 from blemish.files import require_writable_file
 from blemish.inspection.suspects import CopyGroup, Suspect, Suspects
-from blemish.messages import message
+from blemish.messages import lines, message
 from blemish.metrics.outliers import q_values, tail_probability
 from blemish.model import Model
 from blemish.reports.suspects import Pair, SuspectsReport
 from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.cross_scores import FOLDS, CrossScores, Recipe, Take, assign_folds, cross_scores
+from blemish.workflow.given import Given, normal_samples, require_model, require_preprocess, require_seed
 from blemish.workflow.model_scores import score_with_model
 from blemish.workflow.near_copies import NearCopies, Seen, difference, find_near_copies, look_at
-from blemish.workflow.normal_images import normal_samples
 
 METHOD = "patchcore"
 CHEAP: Mapping[str, Mapping[str, Any]] = {METHOD: {"bank_size": 2000}}
 """Defaults for methods whose own ones take long: ten models are fitted, and none of them is kept."""
 FEWEST = 5
-"""Smallest number of different images whose scores can be compared."""
+"""Smallest number of different images whose scores can be compared; near-copies count as one."""
 
 
 def suspects(
-    images: Sequence[Sample] | Sequence[Path] | Sequence[str],
+    images: Given,
     *,
     model: Model | None = None,
     method: str | None = None,
@@ -67,17 +67,16 @@ def suspects(
         progress: Called with the progress of each phase.
 
     Raises:
-        DataError: If there are fewer than five different images that can be read.
+        DataError: If there are fewer than five different images that can be read; the text names the copies.
         MethodError: If the method cannot be built or cannot learn from the images, or a method is given beside a model.
         OSError: If the report cannot be written; this is checked first.
-        ValueError: If the rate is not between 0 and 1, or the seed is negative.
+        ModelError: If the model is none.
+        ValueError: If the rate is not between 0 and 1, or the seed is negative or too large.
     """
     from blemish.runtimes.torch import resolve_device  # torch is not needed to inspect
 
     device = resolve_device(device)
-    _require_share(rate)
-    if model is not None and any(given is not None for given in (method, arguments, preprocess)):
-        raise MethodError("method, arguments and preprocess are those of the model. Give a model, or these.")
+    _require_settings(model, method, arguments, preprocess, rate, seed)
     if report is not None:
         require_writable_file(Path(report))
     samples = normal_samples(images)
@@ -86,22 +85,17 @@ def suspects(
     seen = look_at([sample.path for sample in distinct], recipe.preprocess, device, progress)
     near = find_near_copies(seen, progress)
     readable = [distinct[number] for number in seen.readable]
-    if len(readable) < FEWEST:
-        raise DataError(
-            "Found {count} different images that can be read, but at least {fewest} are needed to compare their "
-            "scores. Add images.",
-            count=len(readable),
-            fewest=FEWEST,
-        )
+    copies = (
+        *same,
+        *(CopyGroup(tuple(readable[n].path for n in group.places), group.correlation) for group in near),
+    )
+    _require_different(len(readable) - sum(len(group.places) - 1 for group in near), copies)
     drawn = SuspectsReport()
     take: Take = drawn.offer if report is not None else lambda *_: None
     scores, how = _scored(recipe, model, readable, [group.places for group in near], take, progress)
     found = Suspects(
         ranking=_ranked(readable, scores),
-        copies=(
-            *same,
-            *(CopyGroup(tuple(readable[n].path for n in group.places), group.correlation) for group in near),
-        ),
+        copies=copies,
         unreadable=tuple(seen.unreadable),
         rate=rate,
         how=how,
@@ -114,11 +108,34 @@ def suspects(
     )
 
 
-def _require_share(rate: float) -> None:
+def _require_settings(
+    model: Model | None,
+    method: str | None,
+    arguments: Mapping[str, Any] | None,
+    preprocess: Preprocess | None,
+    rate: float,
+    seed: int,
+) -> None:
+    """Check what can be checked before any image is read."""
     if not (isinstance(rate, Real) and 0 < rate < 1):
         raise ValueError(
             message("The rate of false discoveries must be between 0 and 1, got {rate!r}.", rate=rate)
         )
+    require_seed(seed)
+    require_preprocess(preprocess)
+    if method is not None and not isinstance(
+        method, str
+    ):  # models are fitted anew for each part of the images
+        raise MethodError(
+            "method must be a name, such as 'patchcore', got {method!r:.80}. Give its arguments as arguments={{…}}.",
+            method=method,
+        )
+    if model is not None:
+        require_model(model)
+        if any(given is not None for given in (method, arguments, preprocess)):
+            raise MethodError(
+                "method, arguments and preprocess are those of the model. Give a model, or these."
+            )
 
 
 def _recipe(
@@ -149,6 +166,26 @@ def _by_content(samples: Sequence[Sample], progress: Progress) -> tuple[list[Sam
     return [of_path[group.paths[0]] for group in copies], [group for group in copies if len(group.paths) > 1]
 
 
+def _require_different(count: int, copies: Sequence[CopyGroup]) -> None:
+    """Check the number of images that can be read, of which copies count as one; the error names the copies."""
+    if count >= FEWEST:
+        return
+    if copies:
+        raise DataError(
+            "Found {count} different images that can be read, but at least {fewest} are needed to compare their "
+            "scores; others are copies:\n{copies}\nAdd images of other parts.",
+            count=count,
+            fewest=FEWEST,
+            copies=lines([str(group) for group in copies], "  "),
+        )
+    raise DataError(
+        "Found {count} different images that can be read, but at least {fewest} are needed to compare their "
+        "scores. Add images.",
+        count=count,
+        fewest=FEWEST,
+    )
+
+
 def _scored(
     recipe: Recipe,
     model: Model | None,
@@ -166,7 +203,7 @@ def _scored(
         method=recipe.method,
         folds=FOLDS,
     )
-    return cross_scores(recipe, samples, folds, take, progress), how
+    return cross_scores(recipe, samples, folds, copies, take, progress), how
 
 
 def _ranked(samples: Sequence[Sample], scores: CrossScores) -> tuple[Suspect, ...]:

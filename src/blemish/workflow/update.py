@@ -20,9 +20,9 @@ from blemish.manifest import History, Update
 from blemish.messages import lines, message
 from blemish.model import Model
 from blemish.names import printable
-from blemish.scoring import Decoded, batch_size, require_finite
+from blemish.scoring import OF_DAMAGE, Decoded, batch_size, naming_damage, require_finite
 from blemish.types import Progress, Sample, no_progress
-from blemish.workflow.normal_images import normal_samples
+from blemish.workflow.given import Given, normal_samples, require_model
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -116,7 +116,7 @@ class Removal:
 
 def update(
     model: Model,
-    images: Sequence[Sample] | Sequence[Path] | Sequence[str],
+    images: Given,
     *,
     accept_ng: bool = False,
     progress: Progress = no_progress,
@@ -140,19 +140,21 @@ def update(
     """
     from blemish.training import update_method
 
+    require_model(model)
     started = time.perf_counter()
     runtime = _torch_runtime(model)
     data = model.manifest.data
     hashes = _hashes_of_new(normal_samples(images), data.hashes, progress)
     paths = list(hashes)
     unusual = _inspected(model, paths, accept_ng, progress)
-    scores, maps = update_method(
-        runtime.method,
-        Inputs(paths, model.preprocess),
-        batch_size=batch_size(model.preprocess),
-        device=runtime.device,
-        progress=progress,
-    )
+    with naming_damage(*OF_DAMAGE):
+        scores, maps = update_method(
+            runtime.method,
+            Inputs(paths, model.preprocess),
+            batch_size=batch_size(model.preprocess),
+            device=runtime.device,
+            progress=progress,
+        )
     peaks = []
     for score, anomaly_map, path in zip(scores, maps, paths, strict=True):
         require_finite(score, anomaly_map, path)
@@ -188,6 +190,7 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
     """
     from blemish.training import forget
 
+    require_model(model)
     started = time.perf_counter()
     runtime = _torch_runtime(model)
     pixels = read_image(image)
@@ -214,15 +217,16 @@ def remove_like(model: Model, image: Path | str, box: Box | None = None) -> Remo
             "{image} is NG already, so no defect is missed. If a part of it is, give its position (box).",
             image=image,
         )
-    removed = forget(
-        runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
-    )
     names = model.manifest.data.images
+    with naming_damage(*OF_DAMAGE):
+        removed = forget(
+            runtime.method, model.preprocess(pixels), model.preprocess.place(marked), device=runtime.device
+        )
+        origins = tuple((names[number], x, y) for number, x, y in removed)
     model.manifest = model.manifest.changed(
         calibration=model.calibration.changed(outdated=True),
         history=_extended(model, started, removed=len(removed)),
     )
-    origins = tuple((names[number], x, y) for number, x, y in removed)
     typical = float(np.median(model.calibration.normal_scores))
     return Removal(origins, before, model.inspect(pixels), typical)
 

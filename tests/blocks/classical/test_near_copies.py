@@ -66,6 +66,19 @@ def test_blank_images_do_not_correlate() -> None:
     assert detail_correlation(blank, blank) == 0
 
 
+@pytest.mark.parametrize("size", [(64, 64), (181, 362)])
+@pytest.mark.parametrize("levels", [(100, 110), (110, 110), (7, 255)])
+def test_what_rounding_leaves_of_a_constant_image_is_no_detail(
+    size: tuple[int, int], levels: tuple[int, int]
+) -> None:
+    first, second = (np.full(size, level / 255, np.float32) for level in levels)
+    speck = first.copy()
+    speck[size[0] // 2, size[1] // 2] += np.float32(1 / 255)
+    assert detail_correlation(first, second) == detail_correlation(first, speck) == 0
+    grain = (first + np.random.default_rng(0).integers(0, 2, size) / 255).astype(np.float32)
+    assert detail_correlation(grain, grain) == pytest.approx(1, abs=1e-3)
+
+
 def test_threshold_is_six_deviations_above_the_median_in_fishers_transform() -> None:
     z = [0.8, 1.0, 1.2, 1.0, 1.1]  # median 1, deviations 0.2 0 0.2 0 0.1, their median 0.1
     assert threshold(np.tanh(z)) == pytest.approx(np.tanh(1 + 6 * 0.14826))

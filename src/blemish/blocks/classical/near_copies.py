@@ -27,6 +27,9 @@ CONTRAST_WINDOW = 4.0
 """Standard deviation in pixels of the window in which the contrast of the detail is measured."""
 NOISE = 1 / 255
 """Contrast that is added to it, so that rounding and the noise of encoders in blank places are not enlarged."""
+LEAST_DETAIL = 0.01
+"""Root mean square, over the pixels compared, below which images have no detail; a contrast of `NOISE` has about 0.5.
+What is left of a constant image is rounding, 1e-4 and less."""
 MARGIN = 6
 """Pixels at the edges that are not compared, since their blur has seen what lies outside."""
 SAMPLED = 200
@@ -73,11 +76,14 @@ def nearest_pairs(embeddings: Floats) -> tuple[list[Pair], list[Pair]]:
 
 
 def detail_correlation(fixed: Floats, moving: Floats) -> float:
-    """Correlation of the fine detail of two grey images (H, W) where both are seen, after registration."""
+    """Correlation of the fine detail of two grey images (H, W) where both are seen, after registration.
+
+    0 if they have none: whatever is blank is alike.
+    """
     first, second, inside = _registered(fixed, moving)
     a, b = first[inside], second[inside]
     energy = float(a.norm() * b.norm())
-    return float(a @ b) / energy if energy else 0.0
+    return float(a @ b) / energy if energy > LEAST_DETAIL**2 * len(a) else 0.0
 
 
 def detail_difference(fixed: Floats, moving: Floats) -> Floats:

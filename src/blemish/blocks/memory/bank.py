@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from blemish.blocks.memory.epsilon_net import break_closest_pairs, epsilon_net
 from blemish.blocks.memory.neighbours import NearestNeighbours
 from blemish.errors import MethodError
+from blemish.messages import message
 
 ROWS_AT_ONCE = 512
 
@@ -25,11 +26,17 @@ class MemoryBank(nn.Module):
         self.origins: Tensor  # (M, 3): training image, row and column of the grid that each patch is from
         self.register_buffer("support", torch.empty(0, dtype=torch.int64))
         self.register_buffer("origins", torch.empty(0, dtype=torch.int64))
+        self.register_load_state_dict_post_hook(_require_valid)  # type: ignore[no-untyped-call]
 
     @property
     def patches(self) -> Tensor:
         """(M, D)."""
         return self.search.points
+
+    @property
+    def is_of_one_image(self) -> bool:
+        """Whether there are patches, all from the same training image."""
+        return len(self.origins) > 0 and bool((self.origins[:, 0] == self.origins[0, 0]).all())
 
     def bytes_of(self, patches: int, width: int) -> int:
         """About the number of bytes of a bank of this many patches of `width` values."""
@@ -87,11 +94,42 @@ class MemoryBank(nn.Module):
         return others[distances.topk(min(self.support.shape[1], len(others)), largest=False).indices]
 
     def nearest_of_others(self, queries: Tensor, image: int) -> tuple[Tensor, Tensor]:
-        """`nearest` among the patches that are not from training image number `image`."""
+        """`nearest` among the patches that are not from training image number `image`.
+
+        Raises:
+            MethodError: If there are none.
+        """
         distances, indices = self.nearest(queries)
         own = self.origins[:, 0] == image
         others = (~own).nonzero()[:, 0]
+        if not len(others):
+            raise MethodError(
+                "All patches of the memory bank are from one image, so it cannot be scored without what was learned "
+                "from it. Fit with a larger memory bank."
+            )
         for rows in own[indices].nonzero()[:, 0].split(ROWS_AT_ONCE):
             found = torch.cdist(queries[rows], self.patches[others]).min(1)
             distances[rows], indices[rows] = found.values, others[found.indices]
         return distances, indices
+
+
+def _require_valid(bank: nn.Module, _: object) -> None:
+    """Check the indices that a file gave a bank, since not all uses of them are checked.
+
+    Raises:
+        ValueError: If types, shapes or values are impossible.
+    """
+    if (
+        not isinstance(bank, MemoryBank)
+        or not len(bank.patches) + bank.origins.numel() + bank.support.numel()
+    ):
+        return
+    count = len(bank.patches)
+    for name, values, width, most in (
+        ("support", bank.support, bank.support.shape[-1], count),
+        ("origins", bank.origins, 3, torch.iinfo(torch.int32).max),
+    ):
+        if values.dtype != torch.int64 or values.shape != (count, width) or not width:
+            raise ValueError(message("{name} of the memory bank is of another type or shape", name=name))
+        if not ((values >= 0) & (values < most)).all():
+            raise ValueError(message("{name} of the memory bank is out of range", name=name))
