@@ -88,7 +88,7 @@ class Foreground(nn.Module):
             return
         shares = [is_product[place == where].double().mean() for where in (BORDER, IN_CENTRE)]
         count = min(len(background), len(product), PER_CLASS)
-        sample = (some(background, count), some(product, count))
+        sample = (drawn(background, count), drawn(product, count))
         direction = discriminant(*sample, RIDGE * patches.var(0, correction=0))
         values = patches @ direction
         low, high = values.quantile(TRIMMED), values.quantile(1 - TRIMMED)
@@ -136,7 +136,7 @@ def two_clusters(patches: Tensor, place: Tensor) -> Tensor:
     return members != int(votes > 0.5)
 
 
-def some(points: Tensor, count: int) -> Tensor:
+def drawn(points: Tensor, count: int) -> Tensor:
     """A random choice of `count` points."""
     return points[torch.randperm(len(points))[:count].to(points.device)]
 

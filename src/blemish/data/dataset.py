@@ -131,11 +131,10 @@ def _open_all(path: Path, layout: str | None) -> Dataset:
 
 
 def _tables(path: Path) -> list[Path]:
-    """The csv files that list images and masks."""
+    """The csv files that list images and masks, also those of a layout other than the one that is read."""
     if path.is_file():
         return [path]
-    names = ("split_csv/*.csv", "image_anno.csv", "*/image_anno.csv")
-    return [table for name in names for table in path.glob(name)]
+    return [table for layout in LAYOUTS.values() for name in layout.tables for table in path.glob(name)]
 
 
 def _require_all_masks(dataset: Dataset) -> None:

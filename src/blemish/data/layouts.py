@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -39,6 +39,8 @@ class Layout:
     """Why the image of a path has no mask: a clause."""
     without_masks: str = ""
     """What to do if some masks are missing, to end the sentence "Add the masks, or …"."""
+    tables: tuple[str, ...] = ()
+    """Patterns of the tables that list images, in the folder of the data set."""
 
 
 def read_mvtec(path: Path) -> list[Sample]:
@@ -94,17 +96,9 @@ def read_visa(path: Path) -> list[Sample]:
         # Official paths begin with the category's name; those of a single moved folder may not.
         listed = list(read_table(folder / "image_anno.csv", names, (folder.resolve().parent, folder)))
         tested = _for_testing([sample.path for sample in listed if sample.label == 0])
-        samples += [
-            Sample(
-                sample.path,
-                sample.label,
-                "test" if sample.label or sample.path in tested else "train",
-                sample.defect_type,
-                sample.mask_path,
-                _category(folder),
-            )
-            for sample in listed
-        ]
+        for sample in listed:
+            split: Split = "test" if sample.label or sample.path in tested else "train"
+            samples.append(replace(sample, split=split, category=_category(folder)))
     return _found(samples, path)
 
 
@@ -286,6 +280,7 @@ LAYOUTS: dict[str, Layout] = {
         read_visa,
         _no_mask_listed,
         "list the images without masks in your own csv file (--layout csv)",
+        ("split_csv/*.csv", "image_anno.csv", "*/image_anno.csv"),
     ),
     "mvtec": Layout(
         "train/good beside ground_truth",

@@ -2,9 +2,9 @@
 
 Damm et al., "AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with DINOv2", WACV 2025.
 Differs from the paper: where rotation brings in what lies outside the image, patches are not learned; the principal
-component of the foreground is that of the reference images, its threshold relative to its standard deviation, its sign
-that of the border; the blur is in pixels of the network's input, not of the original image; more patches than a budget
-are reduced to a coreset.
+component of the foreground is that of the reference images, its threshold relative to its standard deviation, its
+sign first such that it is higher in the middle of the image; the blur is in pixels of the network's input, not of the
+original image; more patches than a budget are reduced to a coreset.
 """
 
 import math

@@ -192,6 +192,15 @@ class Method(nn.Module):
             name=type(self).__name__,
         )
 
+    @classmethod
+    def require_auxiliary_use(cls) -> None:
+        """Raise a MethodError if the method does not use auxiliary images."""
+        if not cls.auxiliary_use:
+            raise MethodError(
+                "{name} does not use auxiliary images. Leave them out, or choose another method.",
+                name=cls.__name__,
+            )
+
     @property
     def leaves_out(self) -> bool:
         """Whether the method supports `score_without`, with what it has learned."""

@@ -81,11 +81,10 @@ class Reconstruction(SquareViews):
         images, visible = split_padding(images)
         errors, scores = self.errors(images)
         if self.standardise:
-            deviations = self.usual_errors.distance(errors[:, None])
-            # A relative error below the usual one is that of the rest of the image, which a defect has raised.
-            errors = (
-                deviations.masked_fill(errors < self.usual_errors.mean, 0) if self.relative else deviations
-            )
+            is_low = errors < self.usual_errors.mean
+            errors = self.usual_errors.distance(errors[:, None])
+            if self.relative:  # elsewhere in an image with a defect, which raises the mean over the image
+                errors = errors.masked_fill(is_low, 0)
         grid = mask_grid(errors, visible)
         anomaly_map = upsample(grid, (images.shape[2], images.shape[3]), SIGMA)
         return Prediction(anomaly_map.flatten(1).amax(1) if scores is None else scores, anomaly_map)

@@ -126,13 +126,13 @@ class Checkpoint:
     ) -> tuple[Progressed, dict[str, Tensor]]:
         """Set method, optimizers and random generators to the saved state, if there is one.
 
-        Returns:
-            The progress, and what was trained after the best epoch so far, by name.
-
         Args:
             method: The method in training.
             optimizers: Its optimizers.
             steps: Number of steps of the whole training.
+
+        Returns:
+            The progress, and what was trained after the best epoch so far, by name.
 
         Raises:
             ModelError: If the state is damaged, or belongs to another training.
@@ -191,9 +191,8 @@ class Checkpoint:
         state, best = method.state_dict(), _part(tensors, BEST)
         if any(name not in state or tensor.shape != state[name].shape for name, tensor in best.items()):
             raise ValueError(message("the tensors of the best epoch are not those of the method"))
-        return Progressed(**dict(numbers.done)), {
-            name: tensor.to(state[name]) for name, tensor in best.items()
-        }
+        best = {name: tensor.to(state[name]) for name, tensor in best.items()}
+        return Progressed(**dict(numbers.done)), best
 
     def keep(
         self,

@@ -82,11 +82,8 @@ def learn(
             epochs=method.epochs,
             steps=method.steps,
         )
-    if len(auxiliary) and not method.auxiliary_use:
-        name = type(method).__name__
-        raise MethodError(
-            "{name} does not use auxiliary images. Leave them out, or choose another method.", name=name
-        )
+    if len(auxiliary):
+        method.require_auxiliary_use()
     require_different(images)
     method.begin()
     history = History()

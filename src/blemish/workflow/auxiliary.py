@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from blemish.data.checks import check_images
 from blemish.data.content import content_hashes, without_copies
-from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.errors import BlemishWarning, DataError
 from blemish.messages import message
 from blemish.types import Progress, Sample
 
@@ -48,11 +48,8 @@ def auxiliary_products(
         DataError: If an image cannot be read, or none of them can.
         MethodError: If the method does not use auxiliary images.
     """
-    if images and not method.auxiliary_use:  # before all are read
-        name = type(method).__name__
-        raise MethodError(
-            "{name} does not use auxiliary images. Leave them out, or choose another method.", name=name
-        )
+    if images:
+        method.require_auxiliary_use()  # before all are read
     readable = _readable(images, progress) if skip_unreadable and images else images
     hashes = content_hashes([sample.path for sample in readable], progress)
     _warn_of_learned(hashes, learned)

@@ -123,9 +123,7 @@ def _require_settings(
         )
     require_seed(seed)
     require_preprocess(preprocess)
-    if method is not None and not isinstance(
-        method, str
-    ):  # models are fitted anew for each part of the images
+    if not isinstance(method, str | None):  # models are fitted anew for each part of the images
         raise MethodError(
             "method must be a name, such as 'patchcore', got {method!r:.80}. Give its arguments as arguments={{…}}.",
             method=method,
