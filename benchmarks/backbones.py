@@ -27,6 +27,8 @@ def main() -> None:
                 data.train,
                 arguments={"backbone": backbone},
                 preprocess=blemish.Preprocess(),
+                group_by="none",
+                hold_out_share=0.1,
                 device="cpu",
             )
             found = blemish.evaluate(model, data.test)

@@ -36,6 +36,8 @@ def main() -> None:
                         data.train,
                         arguments=arguments,
                         preprocess=blemish.Preprocess(),
+                        group_by="none",
+                        hold_out_share=0.1,
                         device="cpu",
                     )
                     row.append(blemish.evaluate(model, data.test).image_auroc or 0.0)

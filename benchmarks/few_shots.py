@@ -77,6 +77,7 @@ def measure(folder: Path, method: str, shots: int, number: int, others: list[lis
         [dataset.train[index] for index in drawn],
         arguments=arguments,
         shots=shots,
+        group_by="none",
         preprocess=blemish.Preprocess(size=SIZE),
         auxiliary=[sample for other in others for sample in other] if method == "regad" else (),
         device="cpu",

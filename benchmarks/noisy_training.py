@@ -56,7 +56,16 @@ def measure(name: str, folder: Path, method: str, training: str, seed: int) -> R
     noise, tested = drawn(data.train, data.test, seed)
     images = [*data.train, *(noise if training == "noisy" else ())]
     preprocess = blemish.Preprocess(size=SIZE)
-    model = blemish.fit(method, images, arguments=ARGUMENTS, preprocess=preprocess, seed=seed, device="cpu")
+    model = blemish.fit(
+        method,
+        images,
+        arguments=ARGUMENTS,
+        preprocess=preprocess,
+        group_by="none",
+        hold_out_share=0.1,
+        seed=seed,
+        device="cpu",
+    )
     auroc = blemish.evaluate(model, tested).image_auroc
     return {
         "data": name, "method": method, "training": training, "seed": str(seed),

@@ -53,7 +53,9 @@ def main() -> None:
 def measure(name: str, images: tuple[Sample, ...], seed: int) -> Row:
     """One row."""
     method = METHODS[name](backbone="resnet18")
-    model = blemish.fit(method, images, preprocess=INPUT, hold_out_share=HOLD_OUT, seed=seed, device="cpu")
+    model = blemish.fit(
+        method, images, preprocess=INPUT, hold_out_share=HOLD_OUT, group_by="none", seed=seed, device="cpu"
+    )
     learned = {Path(path).name for path in model.manifest.data.images}
     held_out = [sample for sample in images if sample.path.name not in learned]
     distances = np.concatenate([patch_distances(method, sample) for sample in held_out])

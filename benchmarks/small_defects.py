@@ -103,7 +103,14 @@ def measure(name: str, folder: Path) -> Row:
     preprocess = (
         blemish.auto_preprocess(data.train, pixels=pixels) if pixels else blemish.Preprocess(size=SIZE)
     )
-    model = blemish.fit("patchcore", data.train, preprocess=preprocess, hold_out_share=HOLD_OUT, device="cpu")
+    model = blemish.fit(
+        "patchcore",
+        data.train,
+        preprocess=preprocess,
+        group_by="none",
+        hold_out_share=HOLD_OUT,
+        device="cpu",
+    )
     resolution = model.manifest.resolution
     assert resolution is not None
     called: dict[str, list[bool]] = {}

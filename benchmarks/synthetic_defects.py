@@ -37,7 +37,9 @@ def main(method: str, folder: Path, options: list[str]) -> None:
         model = Path(work) / "model.blemish"
         command = [sys.executable, "-m", "blemish", "fit", method, str(folder), "-o", str(model)]
         subprocess.run(
-            [*command, "--hold-out", str(HOLD_OUT), *options], check=True, stdout=subprocess.DEVNULL
+            [*command, "--hold-out", str(HOLD_OUT), "--group-by", "none", *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         loaded = blemish.load(model)
         assert loaded.manifest.data is not None

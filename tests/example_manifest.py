@@ -31,6 +31,8 @@ def manifest(**changes: Any) -> Manifest:
             learned_from=1,
             held_out=1,
             skipped=0,
+            group_by="none",
+            groups=(0,),
             images=("good/名 1.png",),
             fingerprint="cd" * 32,
             hashes=("00ff" * 4, "11ee" * 4),

@@ -133,14 +133,14 @@ def test_a_threshold_by_hand_below_typical_keeps_the_scale_rising() -> None:
         (
             calibration_of(2),
             "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; "
-            "expect up to 33 % of normal images called NG (below 78 % with 95 % confidence); "
-            "hold out at least 99 images to reach it.",
+            "expect up to 33 % of normal images called NG (below 78 % with 95 % confidence). "
+            "It takes at least 99 independent images to reach it.",
         ),
         (
             calibration_of(1, 0.05),
             "Thresholds rest on 1 held-out normal image, too few for the requested false-alarm rate of 5 %; "
-            "expect up to 50 % of normal images called NG (below 95 % with 95 % confidence); "
-            "hold out at least 19 images to reach it.",
+            "expect up to 50 % of normal images called NG (below 95 % with 95 % confidence). "
+            "It takes at least 19 independent images to reach it.",
         ),
         (
             calibration_of(199),
@@ -191,6 +191,8 @@ def test_to_dict_is_what_the_model_folder_stores() -> None:
     assert Calibration.from_normal([2, 1], [5, 6], [0, 1]).to_dict() == {
         "normal_scores": [1.0, 2.0],
         "normal_peaks": [5.0, 6.0],
+        "groups": [1, 0],
+        "held_out": True,
         "false_alarm_rate": 0.01,
         "image_threshold": 2.0,
         "pixel_threshold": 6.0,
@@ -217,7 +219,7 @@ RISING = "a list of at least one finite number, from small to large"
         ("normal_scores", [1.0, math.inf, 3.0], f"normal_scores must be {RISING}, got inf"),
         ("normal_scores", [1.0, [2.0], 3.0], rf"normal_scores must be {RISING}, got \[2.0\]"),
         ("normal_peaks", [3.0, 2.0, 1.0], f"normal_peaks must be {RISING}, got "),
-        ("normal_peaks", [1.0, 2.0], "normal_scores and normal_peaks must be of equal length"),
+        ("normal_peaks", [1.0, 2.0], "normal_scores, normal_peaks and groups must be of equal length"),
         ("surprise", 1.0, "surprise is unknown"),
     ],
 )
@@ -235,11 +237,11 @@ def test_a_damaged_calibration_is_refused(name: str, value: Any, text: str) -> N
         ("calibration", "it must be a JSON object, got 'calibration'."),
         (
             {},
-            "normal_scores is missing; normal_peaks is missing; false_alarm_rate is missing; and 3 more.",
+            "normal_scores is missing; normal_peaks is missing; groups is missing; and 5 more.",
         ),
         (
             {"normal_scores": [1.0]},
-            "normal_peaks is missing; false_alarm_rate is missing; image_threshold is missing; and 2 more.",
+            "normal_peaks is missing; groups is missing; held_out is missing; and 4 more.",
         ),
     ],
 )

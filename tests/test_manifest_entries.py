@@ -29,11 +29,11 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit aga
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"format": True}, "format must be a whole number from 1 to 4, got True"),
-        ({"format": 0}, "format must be a whole number from 1 to 4, got 0"),
-        ({"format": -1}, "format must be a whole number from 1 to 4, got -1"),
-        ({"format": "1"}, "format must be a whole number from 1 to 4, got '1'"),
-        ({"format": 1.0}, "format must be a whole number from 1 to 4, got 1.0"),
+        ({"format": True}, "format must be a whole number from 1 to 5, got True"),
+        ({"format": 0}, "format must be a whole number from 1 to 5, got 0"),
+        ({"format": -1}, "format must be a whole number from 1 to 5, got -1"),
+        ({"format": "1"}, "format must be a whole number from 1 to 5, got '1'"),
+        ({"format": 1.0}, "format must be a whole number from 1 to 5, got 1.0"),
         ({"seed": True}, r"seed must be a whole number from 0 to below 2\^64, got True"),
         ({"seed": 1.5}, r"seed must be a whole number from 0 to below 2\^64, got 1.5"),
         ({"seed": -1}, r"seed must be a whole number from 0 to below 2\^64, got -1"),
@@ -54,7 +54,7 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit aga
         (changed("data", hashes=["0" * 16, "0" * 16 + "\n"]), f"data.hashes must be {SHORT}, got "),
         (changed("data", hashes=["0" * 16]), r"data: learned_from 1 and held_out 1 must be the numbers of images \(1 "),
         (changed("data", images=[1]), "data.images must be a list of text, got 1"),
-        (changed("data", images=[]), r"data: learned_from 1 and held_out 1 must be .* \(0 names, 2 hashes\)"),
+        (changed("data", images=[]), r"data: learned_from 1 and held_out 1 must be .* \(0 names, 1 groups, 2 hashes\)"),
         (changed("data", category=None), "data.category must be text, got None"),
         (changed("data", learned_from="1"), f"data.learned_from must be {COUNT}, got '1'"),
         (changed("data", learned_from=True), f"data.learned_from must be {COUNT}, got True"),
@@ -64,7 +64,7 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit aga
         (changed("data", fingerprint="g" * 64), "data.fingerprint must be 64 hex digits, got 'ggg"),
         (changed("data", fingerprint="AB" * 32), "data.fingerprint must be 64 hex digits, got 'ABAB"),
         (changed("data", more=1), "data.more is unknown"),
-        ({"data": {"category": "disc"}}, "data.learned_from is missing; data.held_out is missing; .* and 3 more"),
+        ({"data": {"category": "disc"}}, "data.learned_from is missing; data.held_out is missing; .* and 5 more"),
         ({"history": []}, r"history must be a JSON object, got \[\]"),
         (changed("history", seconds="1"), "history.seconds must be a finite number, not negative, got '1'"),
         (changed("history", seconds=-1), "history.seconds must be a finite number, not negative, got -1"),
@@ -102,8 +102,8 @@ def test_another_thing_than_an_object_is_refused(values: object) -> None:
 
 
 def test_a_newer_format_asks_for_an_update_whatever_else_it_holds() -> None:
-    with pytest.raises(ModelError, match=r"has format 5, this blemish reads up to 4\. Update blemish"):
-        parse({"format": 5, "unheard": "of"})
+    with pytest.raises(ModelError, match=r"has format 6, this blemish reads up to 5\. Update blemish"):
+        parse({"format": 6, "unheard": "of"})
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_no_file_but_the_two_is_ever_named(name: str) -> None:
         ),
         ({"preprocess": {**Preprocess().to_dict(), "resize": ["fit"]}}, "preprocess.resize must be"),
         ({"preprocess": {}}, "preprocess: crop, resize, size are missing"),
-        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 3 more"),
+        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 5 more"),
         ({"calibration": {**manifest().calibration.to_dict(), "normal_scores": [2, 1]}}, "small to large"),
         (
             {"calibration": {**manifest().calibration.to_dict(), "normal_peaks": [1]}},
-            "calibration: normal_scores and .* equal length",
+            "calibration: normal_scores, normal_peaks and groups .* equal length",
         ),
         (
             {"calibration": {**manifest().calibration.to_dict(), "normal_scores": []}},

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 import blemish
-from blemish.cli.fit import require_output
+from blemish.cli.fit_output import require_output
 from blemish.errors import ModelError
 from blemish.files import store, whole_file, write_whole
 from blemish.runtimes.torch import save_weights

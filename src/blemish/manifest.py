@@ -1,6 +1,7 @@
 """Reads and writes manifest.json, which holds all of a model but its weights; every entry is checked on reading."""
 
 import json
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +19,7 @@ from blemish.messages import lines, message, pad
 from blemish.names import printable
 from blemish.records import Record
 
-FORMAT = 4
+FORMAT = 5
 """Version of the format; raised when older versions of blemish cannot read what is written."""
 FILE = "manifest.json"
 FORMER = "former.json"
@@ -60,24 +61,43 @@ class TrainingData(Record):
     """Number of images that the user left out."""
     images: tuple[str, ...] = Field(description="a list of text")
     """Names of the images learned from, in the order of training."""
+    group_by: Text
+    """How images were grouped: "none", "found", "folder", "labels" or a regular expression."""
+    groups: tuple[int, ...] = Field(description="a list of whole numbers")
+    """Number of the group of each image learned from: the part, lot or run that it is of."""
     fingerprint: Sha256
     hashes: tuple[ShortHash, ...] = Field(description=f"a list of {HASH_DIGITS} hex digits each")
     """First digits of the sha256 of each image, learned from or held out."""
 
     @model_validator(mode="after")
     def _require_equal_counts(self) -> Self:
-        if (len(self.images), len(self.hashes)) != (self.learned_from, self.learned_from + self.held_out):
+        lengths = len(self.images), len(self.groups), len(self.hashes)
+        if lengths != (self.learned_from, self.learned_from, self.learned_from + self.held_out):
             raise ValueError(
                 message(
                     "learned_from {learned_from} and held_out {held_out} must be the numbers of images "
-                    "({names} names, {hashes} hashes)",
+                    "({names} names, {groups} groups, {hashes} hashes)",
                     learned_from=self.learned_from,
                     held_out=self.held_out,
                     names=len(self.images),
+                    groups=len(self.groups),
                     hashes=len(self.hashes),
                 )
             )
         return self
+
+    def describe_groups(self) -> str:
+        """Which images belong together, as one sentence; empty if each is by itself."""
+        sizes = Counter(self.groups).values()
+        if len(sizes) == len(self.groups):
+            return ""
+        rule = message("near-copies and runs, found") if self.group_by == "found" else self.group_by
+        return message(
+            "The images learned from are in {groups} groups of up to {largest} that belong together ({rule}).",
+            groups=len(sizes),
+            largest=max(sizes),
+            rule=rule,
+        )
 
 
 class Update(Record):
@@ -141,6 +161,7 @@ class Manifest(Record):
                 message("learned from"),
                 message("{count} images (seed {seed})", count=data.learned_from, seed=self.seed),
             ),
+            *([("", groups)] if (groups := data.describe_groups()) else []),
             (message("held out"), message("{count} images", count=data.held_out)),
             (message("skipped"), message("{count} unreadable images", count=data.skipped)),
             *(

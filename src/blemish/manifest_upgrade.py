@@ -1,8 +1,8 @@
-"""Reads model folders of formats 1 to 3 as format 4 if that gives the same scores; no other module knows them.
+"""Reads model folders of formats 1 to 4 as format 5 if that gives the same scores; no other module knows them.
 
 In format 1 methods learned from images normalised by `preprocess.mean` and `preprocess.std`; now they get RGB in
 [0, 1], and the normalisation is part of the weights. Format 2 lacks `resolution`. Format 3 lacks arguments that were
-added since, and the networks of some methods differ.
+added since, and the networks of some methods differ. Format 4 lacks groups of images.
 """
 
 import json
@@ -15,6 +15,8 @@ from blemish.features import imagenet
 
 NORMALISED = 1
 """The format whose preprocessing normalised the images."""
+UNGROUPED = 4
+"""The last format without groups of images."""
 
 EXACT = (
     *("patchcore", "padim", "simplenet", "efficientad", "reconpatch", "autoencoder"),
@@ -46,7 +48,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
 }
 """Method → arguments that formats up to 3 lack, with the values that they had as constants."""
 CHANGED = ("fastflow", "msflow", "cyclegan")
-"""Methods whose networks compute something else since format 4."""
+"""Methods whose networks compute something else since format 4 (`UNGROUPED`)."""
 PREFIXES: Mapping[str, Mapping[str, str]] = {
     "anogan": {"critic.": "discriminator."},
     "ganomaly": {"critic.": "discriminator."},
@@ -55,14 +57,14 @@ PREFIXES: Mapping[str, Mapping[str, str]] = {
 
 
 def upgrade_manifest(text: str) -> str:
-    """The text of a manifest of formats 1 to 3 with the entries of format 4; `format` stays, as the weights do.
+    """The text of a manifest of formats 1 to 4 with the entries of format 5; `format` stays, as the weights do.
 
     Raises:
-        ModelError: If the learned values cannot be used in format 4.
+        ModelError: If the learned values cannot be used in format 5.
     """
     values = json.loads(text)
     method, arguments = values.get("method"), values.get("arguments")
-    if method in CHANGED:
+    if method in CHANGED and values["format"] < UNGROUPED:
         raise ModelError(
             "The model was written in format {format}; since then the networks of {method} have changed. Fit again.",
             format=values["format"],
@@ -72,7 +74,17 @@ def upgrade_manifest(text: str) -> str:
         _upgrade_normalised(values)
     if isinstance(method, str) and isinstance(arguments, dict):
         values["arguments"] = ADDED.get(method, {}) | values["arguments"]
+    _add_groups(values)
     return json.dumps({"resolution": None, **values})
+
+
+def _add_groups(values: Any) -> None:
+    """Add that every image is a group by itself, and that the thresholds rest on held-out images."""
+    calibration, data = values.get("calibration"), values.get("data")
+    if isinstance(calibration, dict) and isinstance(scores := calibration.get("normal_scores"), list):
+        values["calibration"] = {"groups": [*range(len(scores))], "held_out": True} | calibration
+    if isinstance(data, dict) and isinstance(images := data.get("images"), list):
+        values["data"] = {"groups": [*range(len(images))], "group_by": "none"} | data
 
 
 def _upgrade_normalised(values: Any) -> None:

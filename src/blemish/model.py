@@ -45,7 +45,7 @@ class Model:
     _saved: tuple[Path, Manifest] | None = field(default=None, init=False)
     """The folder that it was loaded from or saved to, and the manifest there."""
     unusual: Unusual = field(default=Unusual(), kw_only=True)
-    """After `fit`, the held-out images with the highest scores."""
+    """After `fit`, the normal images with the highest scores by models that did not learn from them."""
 
     @property
     def preprocess(self) -> Preprocess:
@@ -80,10 +80,11 @@ class Model:
                 held_out=data.held_out,
                 skipped=skipped,
             ),
+            *filter(None, [data.describe_groups()]),
             self.calibration.describe(),
         ]
         if self.unusual.images:
-            texts.append(message("Highest scores among the held-out images: {unusual}", unusual=self.unusual))
+            texts.append(self.unusual.summary())
         if self.runtime.device != "cpu":
             texts.append(message("Device: {device}", device=self.runtime.device))
         return lines(texts)

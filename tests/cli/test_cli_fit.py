@@ -264,3 +264,28 @@ def test_category_is_asked_for(run: Run, tmp_path: Path) -> None:
 def test_values_of_set(text: str, value: object) -> None:
     parsed = parse_value(text)
     assert (parsed, type(parsed)) == (value, type(value))
+
+
+def test_images_are_grouped_by_a_column_of_the_csv_file(run: Run, made: Path) -> None:
+    table = made / "parts.csv"
+    names = sorted(path.name for path in (made / "flat").iterdir())[:6]
+    rows = [f"flat/{name},good,{'ab'[number // 3]}" for number, name in enumerate(names)]
+    table.write_text("\n".join(["path,label,lot", *rows]), "utf-8")
+    result = run("fit", "variation", table, "-o", "m", "--image-size", "32", "--group-by", "lot")
+    assert result.exit_code == 0, result.output
+    data = blemish.load("m").manifest.data
+    assert (data.group_by, sorted(data.groups)) == ("labels", [0, 0, 0, 1, 1, 1])
+    assert "The images are of 2 lots or runs only" in result.output
+
+
+def test_a_group_by_that_is_no_column_is_a_pattern(run: Run, made: Path) -> None:
+    result = run("fit", "variation", made / "flat", "-o", "m", "--image-size", "32", "--group-by", "lot")
+    assert result.exit_code == 1
+    assert "The pattern 'lot' does not match" in result.stderr
+
+
+def test_cross_and_held_out_images_contradict_each_other(run: Run, made: Path) -> None:
+    given = ("--calibrate", "cross", "--hold-out", "0.2")
+    result = run("fit", "variation", made / "flat", "-o", "m", "--image-size", "32", *given)
+    assert result.exit_code == 2
+    assert "With --calibrate cross no image is held out. Leave out --hold-out and --shots." in result.stderr

@@ -63,10 +63,28 @@ def test_shots_that_are_too_many_or_too_few() -> None:
     for shots in (3, 7):
         with pytest.raises(
             DataError,
-            match=rf"^There are 3 different normal image\(s\), but {shots} shots need at least {shots + 1}: those to "
-            r"learn from and one for the thresholds\. Lower the number of shots, or add normal images\.$",
+            match=rf"^There are 3 different normal image\(s\) in 3 group\(s\), but {shots} shots need at least one "
+            r"more group: the images to learn from, and others for the thresholds\. Lower the number of shots, or add "
+            r"normal images\.$",
         ):
             draw_shots(samples, shots)
     for wrong in (0, -1, 1.5, "2"):
         with pytest.raises(ValueError, match="The number of shots must be a whole number from 1, got "):
             draw_shots(samples, wrong)  # type: ignore[arg-type]
+
+
+def test_groups_are_not_parted() -> None:
+    samples = samples_named([f"{number:02}" for number in range(20)])
+    groups = [number // 4 for number in range(20)]
+    for seed in range(5):
+        learned, held = hold_out(samples, 0.2, seed, groups)
+        parts = [{int(sample.path.stem) // 4 for sample in part} for part in (learned, held)]
+        assert len(held) == 4
+        assert not parts[0] & parts[1]
+
+
+def test_the_smallest_group_is_held_out_if_there_is_no_room_for_any() -> None:
+    samples = samples_named([f"{number:02}" for number in range(10)])
+    learned, held = hold_out(samples, 0.1, 0, [0] * 6 + [1] * 4)
+    assert [sample.path.stem for sample in held] == ["06", "07", "08", "09"]
+    assert len(learned) == 6

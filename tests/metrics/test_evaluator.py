@@ -25,6 +25,7 @@ KEYS = [
     "seconds_per_image",
     "zero_misses",
     "missed",
+    "shift",
 ]
 
 Row = tuple[float, int, str, Map, Mask | None]

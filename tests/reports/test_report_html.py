@@ -143,6 +143,8 @@ def test_the_losses_come_from_the_manifest(tmp_path: Path) -> None:
             held_out=2,
             skipped=0,
             images=(),
+            group_by="none",
+            groups=(),
             fingerprint="0" * 64,
             hashes=("0" * 16,) * 2,
         ),

@@ -46,7 +46,7 @@ def test_copies_do_not_count_as_shots(tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="copies of others"),
         pytest.raises(
-            DataError, match=r"^There are 3 different normal image\(s\), but 3 shots need at least 4: "
+            DataError, match=r"^There are 3 different normal image\(s\) in 3 group\(s\), but 3 shots need"
         ),
     ):
         fit(samples, shots=3)

@@ -45,7 +45,7 @@ def test_a_held_out_image_without_a_score_is_named(tmp_path: Path, monkeypatch: 
     with pytest.raises(
         ModelError, match=rf"^The model gave {held_out[1].path} a score or an anomaly map that is NaN"
     ):
-        fit(samples, NoNumber(), hold_out_share=0.3)
+        fit(samples, NoNumber(), hold_out_share=0.3, group_by="none")
 
 
 def test_anomalous_images_are_refused(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_all_unreadable_images_are_listed(tmp_path: Path, seed: int) -> None:
 def test_one_unreadable_image_among_the_held_out_is_found_too(tmp_path: Path) -> None:
     samples = normal_samples(tmp_path, 10)
     spy = Spy()
-    fit(samples, spy)
+    fit(samples, spy, calibrate="hold-out")
     learned = {image.tobytes() for image in spy.learned_images}
     (held_out,) = (s.path for s in samples if SMALL(read_image(s.path)).tobytes() not in learned)
     held_out.write_bytes(b"")

@@ -207,8 +207,8 @@ def test_nearest_of_others_equals_brute_force() -> None:
     origins[:, 0] = torch.arange(60) % 4
     bank = MemoryBank(2)
     bank.fill(patches, origins)
-    distances, indices = bank.nearest_of_others(queries, 2)
-    others = bank.origins[:, 0] != 2
+    distances, indices = bank.nearest_of_others(queries, torch.tensor([2, 3]))
+    others = bank.origins[:, 0] < 2
     expected = torch.cdist(queries, bank.patches[others]).min(1)
     assert torch.allclose(distances, expected.values, atol=1e-5)
     assert torch.equal(indices, others.nonzero()[:, 0][expected.indices])

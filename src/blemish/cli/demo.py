@@ -51,7 +51,7 @@ def run_demo(folder: Path, *, backbone: str = "compact", images: int = 60, progr
         images: Number of training images; a third as many normal ones and a tenth as many of each defect are tested.
         progress: Called with the progress of each phase.
     """
-    from blemish.cli.fit import require_output
+    from blemish.cli.fit_output import require_output
     from blemish.data.dataset import open_dataset
     from blemish.data.preprocess import Preprocess
     from blemish.demo import write_product

@@ -1,15 +1,12 @@
 """`blemish fit`: fit a model to normal images."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from blemish.cli.fit_data import auxiliary_samples, chosen_preprocess, require_one_split
+from blemish.cli.fit_data import auxiliary_samples, chosen_preprocess, require_one_split, to_group_by
+from blemish.cli.fit_output import require_output, training_log, unfinished_state
 from blemish.cli.options import (
     backbone_option,
     data_options,
@@ -29,10 +26,8 @@ from blemish.cli.options import (
 from blemish.messages import message
 
 if TYPE_CHECKING:
-    from blemish.data.cache import CacheBudget
     from blemish.data.dataset import Dataset
     from blemish.methods.base import Method
-    from blemish.types import Watch
 
 EXAMPLES = """\b
 blemish fit patchcore bottle/ -o bottle.blemish
@@ -92,19 +87,37 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     help="Share of normal images that may be called NG.",
 )
 @click.option(
-    "--hold-out",
-    type=share_type,
-    default=0.1,
+    "--group-by",
+    metavar="RULE",
+    default="found",
     show_default=True,
+    help="Which images are of one part, lot or run, and stay together when thresholds are set: found looks for "
+    "near-copies and runs, folder takes those of one folder, none each image by itself; a column of a csv file, or a "
+    "regular expression whose first parentheses match what names the group in the path.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Choice(["auto", "cross", "hold-out"]),
+    default="auto",
+    show_default=True,
+    help="What thresholds rest on: cross learns from all normal images and scores each by a model without its group, "
+    "hold-out scores images that are not learned from. auto is cross for methods that can leave images out or do not "
+    "train.",
+)
+@click.option(
+    "--hold-out",
+    "hold_out_share",
+    type=share_type,
     callback=require_finite,
     metavar="SHARE",
-    help="Share of the normal images that is held out to set the thresholds.",
+    help="Share of the normal images that is held out to set the thresholds; implies --calibrate hold-out.  "
+    "[default: 0.1]",
 )
 @click.option(
     "--shots",
     type=click.IntRange(1),
     metavar="N",
-    help="Learn from N of the normal images only, drawn by the seed; all others set the thresholds.",
+    help="Learn from N of the normal images only, drawn by the seed; those of other groups set the thresholds.",
 )
 @seed_option
 @exclude_option
@@ -136,6 +149,12 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     callback=to_cache,
     help="Maximum memory and temporary disk space for features that are computed once instead of in every epoch.",
 )
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write a report on the normal images: their scores, with pictures of those that look defective.",
+)
 @click.option("--onnx", is_flag=True, help="Write a graph for ONNX Runtime beside the weights.")
 def command(
     method: str,
@@ -149,18 +168,13 @@ def command(
     image_size: tuple[int, int] | Literal["auto"] | None,
     pixels: int | None,
     resize: Any,
-    false_alarm_rate: float,
-    hold_out: float,
-    shots: int | None,
-    seed: int,
+    group_by: str,
     exclude: Path | None,
-    device: str,
-    skip_unreadable: bool,
     auxiliary: tuple[Path, ...],
     resume: bool,
     log: str | None,
-    cache: "CacheBudget",
     onnx: bool,
+    **same: Any,
 ) -> None:
     """Fit METHOD to the normal images in DATA and save the model.
 
@@ -172,32 +186,31 @@ def command(
     from blemish.workflow.fit import fit
     from blemish.workflow.forecast import Forecast
 
-    require_one_split(shots)
+    require_one_split(same["shots"], same["hold_out_share"], same["calibrate"])
     require_output(output)
     dataset = open_dataset(data, layout=layout, category=category)
     learner = _learner(method, preset, with_backbone(arguments, backbone), onnx)
     preprocess = chosen_preprocess(method, preset, dataset.train, image_size, pixels, resize)
     if forecast := str(Forecast.of(learner, dataset.train, preprocess)):
         click.echo(forecast)
-    with _unfinished(output) as unfinished, progress_bars() as progress, _log(log, output, resume) as watch:
+    with (
+        unfinished_state(output) as unfinished,
+        progress_bars() as progress,
+        training_log(log, output, resume) as watch,
+    ):
         model = fit(
             learner,
             dataset.train,
             preprocess=preprocess,
             test=dataset.test,
             exclude=to_excluded(exclude, data),
-            hold_out_share=hold_out,
-            shots=shots,
-            false_alarm_rate=false_alarm_rate,
-            seed=seed,
-            device=device,
-            skip_unreadable=skip_unreadable,
+            group_by=to_group_by(group_by, data),
             auxiliary=auxiliary_samples(auxiliary),
-            cache=cache,
             checkpoint=unfinished,
             resume=resume,
             watch=watch,
             progress=progress,
+            **same,  # options of the same names
         )
         model.save(output)
     click.echo(model.summary())
@@ -217,25 +230,6 @@ def _left_for_evaluation(dataset: "Dataset") -> str:
     )
 
 
-def require_output(output: Path) -> None:
-    """Check, before training, that the model can be written."""
-    from blemish.errors import ModelError
-    from blemish.files import require_writable_folder, resolved
-    from blemish.model_folder import require_replaceable
-
-    target = resolved(output)
-    require_replaceable(target)
-    for folder in (target, _beside(output, ".{}.unfinished")):
-        try:
-            require_writable_folder(folder)
-        except OSError as error:
-            raise ModelError(
-                "{folder} cannot be written: {strerror}. Name another folder with -o.",
-                folder=folder,
-                strerror=error.strerror,
-            ) from error
-
-
 def _learner(method: str, preset: str | None, arguments: dict[str, Any], onnx: bool) -> "Method":
     """The method that learns, after a check that it can be exported if that is asked for."""
     from blemish.plugins import create_method
@@ -246,37 +240,3 @@ def _learner(method: str, preset: str | None, arguments: dict[str, Any], onnx: b
 
         require_exportable(learner)
     return learner
-
-
-def _beside(output: Path, name: str) -> Path:
-    """A path beside the model, `name` with the model's name filled in."""
-    # "." and ".." get the name of their folder; links stay, since the model may lie on another disk.
-    place = output if output.name not in ("", "..") else Path(os.path.abspath(output))  # noqa: PTH100
-    return place.with_name(name.format(place.name))
-
-
-@contextmanager
-def _unfinished(output: Path) -> Iterator[Path]:
-    """Folder of the checkpoint; removed once the model is saved."""
-    folder = _beside(output, ".{}.unfinished")
-    try:
-        yield folder
-    except KeyboardInterrupt:
-        if folder.exists():
-            click.echo(
-                message("The state of the training is kept: continue with the same command and --resume."),
-                err=True,
-            )
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _log(kind: str | None, output: Path, resume: bool) -> "AbstractContextManager[Watch]":
-    """The log of the losses of every epoch."""
-    from blemish.types import no_watch
-
-    if kind is None:
-        return nullcontext(no_watch)
-    from blemish.training.log import LOGS
-
-    return LOGS[kind](_beside(output, "{}.log"), resume)

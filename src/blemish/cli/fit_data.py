@@ -6,22 +6,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from click.core import ParameterSource
 
 from blemish.messages import message
 
 if TYPE_CHECKING:
     from blemish.data.preprocess import Preprocess
     from blemish.types import Sample
+    from blemish.workflow.groups import GroupBy
 
 
-def require_one_split(shots: int | None) -> None:
-    """Refuse --shots beside --hold-out, because both say which images are held out."""
-    given = click.get_current_context().get_parameter_source("hold_out") is ParameterSource.COMMANDLINE
-    if shots is not None and given:
+def require_one_split(shots: int | None, hold_out: float | None, calibrate: str) -> None:
+    """Refuse options that contradict each other in which images are held out."""
+    if calibrate == "cross" and (shots is not None or hold_out is not None):
+        raise click.UsageError(
+            message("With --calibrate cross no image is held out. Leave out --hold-out and --shots.")
+        )
+    if shots is not None and hold_out is not None:
         raise click.UsageError(
             message("--shots and --hold-out both say how many images are held out. Give one of them.")
         )
+
+
+def to_group_by(group_by: str, data: Path) -> "GroupBy":
+    """The rule of --group-by: the labels of a column if DATA is a csv file that has it, or else the text itself."""
+    from blemish.data.csv_table import read_column
+
+    if group_by in ("none", "found", "folder") or data.suffix.lower() != ".csv" or not data.is_file():
+        return group_by
+    return read_column(data, group_by, (data.parent,)) or group_by
 
 
 def auxiliary_samples(folders: Sequence[Path]) -> "list[Sample]":

@@ -85,6 +85,26 @@ def read_paths(table: Path, roots: tuple[Path, ...]) -> list[Path]:
     return paths
 
 
+def read_column(table: Path, column: str, roots: tuple[Path, ...]) -> dict[Path, str] | None:
+    """The cells of a column by the path that `read_table` gives a row; None if there is no such column.
+
+    Raises:
+        DataError: The file is no csv file, a cell is empty, or a file does not exist; the text names the line.
+    """
+    name = column.strip().lower()
+    cells = {}
+    for line, row in _rows(table, ["path"]):
+        if name not in row:
+            return None
+        here = f"{table}, line {line}"
+        if not row[name]:
+            raise DataError(
+                "{here}: the column {names!r} is empty. Fill it in or remove the row.", here=here, names=name
+            )
+        cells[_existing(row["path"], roots, here)] = row[name]
+    return cells
+
+
 def _text(table: Path) -> str:
     if table.exists() and not (table.is_file() or table.is_dir()):
         raise DataError("{table} is a pipe or a device. Save the table as a file.", table=table)

@@ -64,9 +64,9 @@ class Suspects:
 
     ranking: tuple[Suspect, ...]
     """Every different image that can be read, highest z first."""
-    copies: tuple[CopyGroup, ...]
+    copies: tuple[CopyGroup, ...] = ()
     """Groups with the same bytes, then near-copies."""
-    unreadable: tuple[BadImage, ...]
+    unreadable: tuple[BadImage, ...] = ()
     rate: float
     """Rate of false discoveries: images with a q-value of at most this are suspected."""
     how: str

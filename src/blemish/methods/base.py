@@ -181,14 +181,14 @@ class Method(nn.Module):
             name=type(self).__name__,
         )
 
-    def score_without(self, image: Tensor, number: int) -> Prediction[Tensor]:
-        """The prediction for training image `number`, (1, 3, H, W), as if it had not been learned from.
+    def score_without(self, image: Tensor, numbers: Tensor) -> Prediction[Tensor]:
+        """The prediction for an image (1, 3, H, W) as if the training images `numbers` (G,) had not been learned from.
 
         Raises:
             MethodError: If the method does not support it; most do not.
         """
         raise MethodError(
-            "{name} cannot leave out a training image. Fit it again without the image.",
+            "{name} cannot leave out training images. Fit it again without them.",
             name=type(self).__name__,
         )
 
@@ -205,6 +205,11 @@ class Method(nn.Module):
     def leaves_out(self) -> bool:
         """Whether the method supports `score_without`, with what it has learned."""
         return type(self).score_without is not Method.score_without
+
+    @property
+    def crosses_by_default(self) -> bool:
+        """Whether thresholds rest on all images learned from by default, since a pass or short fits give the scores."""
+        return type(self).score_without is not Method.score_without or not (self.epochs or self.steps)
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
         """Height and width, in pixels of an input of `size` (H, W), of one cell of the grid that is scored.

@@ -151,7 +151,10 @@ class MemoryBankMethod(CoresetMethod):
         new_images: Iterable[tuple[Tensor, Tensor]] = kept
         if len(kept) < int(self.seen[0]) - first:
             new_images = (self._embedded(image[None]) for images in batches for image in images)
-        predictions = [self._without_itself(*image, number) for number, image in enumerate(new_images, first)]
+        numbers = torch.arange(first, int(self.seen[0]), device=self.seen.device).split(1)
+        predictions = [
+            self._without(*image, number) for image, number in zip(new_images, numbers, strict=True)
+        ]
         return Prediction(*(torch.cat(parts) for parts in zip(*predictions, strict=True)))
 
     def forget(self, image: Tensor, where: Tensor) -> Tensor:
@@ -182,19 +185,19 @@ class MemoryBankMethod(CoresetMethod):
     def leaves_out(self) -> bool:
         return not self.memory_bank.is_of_one_image
 
-    def score_without(self, image: Tensor, number: int) -> Prediction[Tensor]:
-        return self._without_itself(*self._embedded(image), number)
+    def score_without(self, image: Tensor, numbers: Tensor) -> Prediction[Tensor]:
+        return self._without(*self._embedded(image), numbers)
 
     def from_distances(self, distances: Tensor) -> Tensor:
         """Scores from distances of any shape: the distances themselves unless overridden."""
         return distances
 
     def image_score(
-        self, grid: Tensor, patches: Tensor, indices: Tensor, without: int | None = None
+        self, grid: Tensor, patches: Tensor, indices: Tensor, without: Tensor | None = None
     ) -> Tensor:
         """The worst patch's distance, times 1 − its softmax among the distances to its neighbour's neighbours (N,).
 
-        `without` is the number of a training image whose patches are no neighbours.
+        `without` are the numbers of training images whose patches are no neighbours.
         """
         distance, worst = grid.flatten(1).max(1)  # (N,)
         if self.memory_bank.support.shape[1] == 1:
@@ -214,7 +217,7 @@ class MemoryBankMethod(CoresetMethod):
         distances: Tensor,
         indices: Tensor,
         visible: Tensor,
-        without: int | None = None,
+        without: Tensor | None = None,
     ) -> Prediction[Tensor]:
         """Scores and maps of patches (N, h, w, D), from distances and indices of their nearest neighbours (N·h·w,)."""
         grid = mask_grid(distances.reshape(patches.shape[:3]), visible)
@@ -222,7 +225,7 @@ class MemoryBankMethod(CoresetMethod):
         score, grid = self.from_distances(score), self.from_distances(grid)
         return Prediction(score, upsample(grid, (visible.shape[2], visible.shape[3]), SIGMA))
 
-    def _without_itself(self, patches: Tensor, visible: Tensor, number: int) -> Prediction[Tensor]:
-        """The prediction for training image `number`, patches (1, h, w, D), from the bank patches of other images."""
-        distances, indices = self.memory_bank.nearest_of_others(patches.flatten(0, 2), number)
-        return self._predicted(patches, self.weighted(distances, indices), indices, visible, without=number)
+    def _without(self, patches: Tensor, visible: Tensor, numbers: Tensor) -> Prediction[Tensor]:
+        """The prediction for an image, patches (1, h, w, D), from the bank patches of other images than `numbers`."""
+        distances, indices = self.memory_bank.nearest_of_others(patches.flatten(0, 2), numbers)
+        return self._predicted(patches, self.weighted(distances, indices), indices, visible, without=numbers)

@@ -14,6 +14,7 @@ import numpy as np
 from blemish.files import write_whole
 from blemish.messages import columns, lines, message, pad
 from blemish.metrics.ranking import Curve
+from blemish.metrics.shift import Shift
 from blemish.names import printable
 
 NUMBERS = (
@@ -92,6 +93,8 @@ class Evaluation:
     """The images' files."""
     report: Path | None = None
     """HTML file of the report, if one was written."""
+    shift: Shift | None = None
+    """Comparison of the normal images' scores with those that the thresholds rest on; None if there are too few."""
 
     @property
     def missed(self) -> tuple[Missed, ...]:
@@ -138,6 +141,7 @@ class Evaluation:
         result |= {"by_type": self.by_type, "seconds_per_image": self.seconds_per_image}
         result["zero_misses"] = None if self.zero_misses is None else self.zero_misses._asdict()
         result["missed"] = [image._asdict() | {"path": printable(image.path)} for image in self.missed]
+        result["shift"] = None if self.shift is None else self.shift._asdict()
         result |= {"reasons": self.reasons} if self.reasons else {}
         return result | ({"errors": self.errors} if self.errors else {})
 
@@ -195,6 +199,8 @@ class Evaluation:
 
     def _notes(self) -> list[str]:
         notes: list[str] = []
+        if self.shift is not None and self.shift.is_clear:
+            notes.append(str(self.shift))
         if self.zero_misses is not None:
             threshold, rate = self.zero_misses
             notes.append(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -15,15 +16,17 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration
 from blemish.data.images import read_image
+from blemish.errors import BlemishWarning
 from blemish.files import write_whole
 from blemish.inspection.heatmap import colour_bar, overlay
 from blemish.inspection.suspects import Suspects
 from blemish.inspection.thumbnail import data_uri, eight_bit, shrink_image, shrink_map
+from blemish.messages import message
 from blemish.names import printable
 from blemish.reports.gallery import THUMBNAIL
 from blemish.reports.html import template_environment
 from blemish.scoring import Scored
-from blemish.types import Map
+from blemish.types import Map, Sample
 
 KEPT = 60
 """Maximum number of images of each fold that are kept with their maps, those of the highest scores."""
@@ -122,6 +125,29 @@ class SuspectsReport:
         # Python represents file names that are not valid Unicode by lone surrogates, which UTF-8 cannot encode.
         write_whole(path, html.encode("utf-8", "replace"))
         return path
+
+
+def write_suspects(
+    drawn: SuspectsReport,
+    path: Path,
+    found: Suspects,
+    samples: Sequence[Sample],
+    pairs: Iterator[Pair] | None = None,
+) -> Suspects:
+    """Write the report on these samples, in the order of their numbers; the result names it. A failure is a warning."""
+    numbers = {sample.path: number for number, sample in enumerate(samples)}
+    try:
+        return replace(found, report=drawn.write(path, found, numbers, pairs or iter(())))
+    except OSError as error:
+        warnings.warn(
+            message(
+                "The report was not written: {error}. Make room or name another file, and try again.",
+                error=error,
+            ),
+            BlemishWarning,
+            stacklevel=3,
+        )
+        return found
 
 
 def _drawn_pair(pair: Pair) -> dict[str, Any]:

@@ -5,6 +5,7 @@ is done twice, and the second pass does not learn from the images that scored hi
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from blemish.data.images import read_image
 from blemish.data.loading import Inputs
 from blemish.data.preprocess import Preprocess
+from blemish.errors import BlemishWarning
+from blemish.inspection.suspects import Suspect
 from blemish.messages import message
-from blemish.metrics.outliers import robust_z
+from blemish.metrics.outliers import q_values, robust_z, tail_probability
 from blemish.plugins import create_method
 from blemish.scoring import Decoded, Scored, Scorer, batch_size
 from blemish.types import Progress, Sample
@@ -149,6 +152,19 @@ def standardised(scores: Numbers, fold_of: Folds) -> Numbers:
     return z
 
 
+def no_take(fold: int, number: int, scored: Scored) -> None:
+    """Takes results for no report."""
+
+
+def ranked(samples: Sequence[Sample], scores: CrossScores) -> tuple[Suspect, ...]:
+    """The images with their q-values, highest z first."""
+    q = q_values(tail_probability(scores.z))
+    order = np.argsort(-scores.z, kind="stable").tolist()
+    return tuple(
+        Suspect(samples[n].path, float(scores.scores[n]), float(scores.z[n]), float(q[n])) for n in order
+    )
+
+
 def read(sample: Sample) -> Decoded:
     """The decoded image of a sample."""
     return Decoded(sample.path, read_image(sample.path))
@@ -167,7 +183,10 @@ def _pass(
     done = 0
     for fold in np.unique(fold_of[fold_of != ALWAYS_LEARNED]).tolist():
         learned = [samples[number] for number in np.flatnonzero((fold_of != fold) & learnable[fold]).tolist()]
-        scorer = recipe.scorer(learned, progress(done))
+        with warnings.catch_warnings():
+            if done:  # the first fit has warned
+                warnings.simplefilter("ignore", BlemishWarning)
+            scorer = recipe.scorer(learned, progress(done))
         numbers = np.flatnonzero(fold_of == fold).tolist()
         for number, result in zip(numbers, scorer.stream([samples[n] for n in numbers], read), strict=True):
             scores[number] = result.score

@@ -15,6 +15,7 @@ from blemish.inspection.result import Inspection
 from blemish.messages import message
 from blemish.metrics.evaluation import Evaluation
 from blemish.metrics.evaluator import Evaluator
+from blemish.metrics.shift import Shift
 from blemish.model import Model
 from blemish.names import printable
 from blemish.reports.evaluation import ReportBuilder
@@ -85,6 +86,7 @@ def evaluate(
         threshold=threshold,
         paths=tuple(sample.path for sample in samples),
     )
+    evaluation = replace(evaluation, shift=_shift(model, evaluation))
     return evaluation if report is None else _with_report(evaluation, builder, Path(report))
 
 
@@ -96,6 +98,14 @@ def images_to_evaluate(model: Model, dataset: Dataset) -> list[Sample]:
     hashes = content_hashes([sample.path for sample in dataset.train])
     unseen = [sample for sample in dataset.train if hashes[sample.path][:HASH_DIGITS] not in seen]
     return [*dataset.test, *(replace(sample, split="test") for sample in unseen)]
+
+
+def _shift(model: Model, evaluation: Evaluation) -> Shift | None:
+    """How much higher normal test images score, in the order of the samples, than the images of the thresholds."""
+    calibration = model.calibration
+    scored = zip(evaluation.image_scores, evaluation.image_labels, strict=True)
+    normal = [score for score, label in scored if not label]
+    return Shift.of(calibration.normal_scores, calibration.effective_images, normal)
 
 
 def _with_report(evaluation: Evaluation, builder: ReportBuilder, path: Path) -> Evaluation:

@@ -3,28 +3,23 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from blemish.calibration import Calibration, require_rate
+from blemish.calibration import require_rate
 from blemish.data.cache import CacheBudget
 from blemish.data.content import find_shared_content
-from blemish.data.images import read_image
-from blemish.data.input_size import Resolution, auto_preprocess
-from blemish.data.loading import Inputs
+from blemish.data.input_size import auto_preprocess
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError, MethodError
-from blemish.inspection.unusual import Unusual
-from blemish.manifest import History, Manifest, TrainingData
+from blemish.files import require_writable_file
+from blemish.manifest import History
 from blemish.messages import message
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
-from blemish.scoring import Decoded, Scorer, batch_size
+from blemish.scoring import Scorer
 from blemish.types import Progress, Sample, Watch, no_progress, no_watch
-from blemish.workflow.auxiliary import Auxiliary, auxiliary_products, ordered_fingerprint
+from blemish.workflow.auxiliary import auxiliary_products
 from blemish.workflow.forecast import Forecast
 from blemish.workflow.given import (
     Excluded,
@@ -35,11 +30,18 @@ from blemish.workflow.given import (
     require_seed,
     without_excluded,
 )
-from blemish.workflow.normal_images import NormalImages, raise_for_all_unreadable, split_images
+from blemish.workflow.groups import FOUND, GroupBy, group_images
+from blemish.workflow.learning import Learning
+from blemish.workflow.normal_images import (
+    Calibrate,
+    Division,
+    NormalImages,
+    raise_for_all_unreadable,
+)
+from blemish.workflow.normal_scores import calibrated
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
-    from blemish.training import History as Losses
 
 DEFAULT_CACHE = CacheBudget()
 
@@ -53,7 +55,9 @@ def fit(
     preprocess: Preprocess | None = None,
     test: Sequence[Sample] = (),
     exclude: Excluded = (),
-    hold_out_share: float = 0.1,
+    group_by: GroupBy = FOUND,
+    calibrate: Calibrate = "auto",
+    hold_out_share: float | None = None,
     shots: int | None = None,
     false_alarm_rate: float = 0.01,
     seed: int = 0,
@@ -63,10 +67,11 @@ def fit(
     cache: CacheBudget = DEFAULT_CACHE,
     checkpoint: Path | str | None = None,
     resume: bool = False,
+    report: Path | str | None = None,
     watch: Watch = no_watch,
     progress: Progress = no_progress,
 ) -> Model:
-    """Fit a method to normal images and calibrate it on held-out ones.
+    """Fit a method to normal images, and calibrate it on scores of models that did not learn from these images.
 
     Args:
         method: A name in the catalogue, or a method that has not begun to learn.
@@ -77,8 +82,16 @@ def fit(
         test: Test images, which are only compared with the training images: a warning names duplicates.
         exclude: Images to leave out, each of which must be among `images`: paths, samples or what `suspects` found; the
             manifest counts them.
-        hold_out_share: Share of the images that is held out to set the thresholds; at least one image.
-        shots: Number of images to learn from, drawn by the seed; all others are held out, whatever `hold_out_share` is.
+        group_by: Which images are of one part, lot or run, so that no image sets thresholds for a model that learned
+            from its like: "found" looks for near-copies and runs, "none" takes each image by itself, "folder" the
+            images of one folder; a regular expression names the group by what it, or its first group in parentheses,
+            matches in the path. Or the label of each image by its path.
+        calibrate: Which normal images set the thresholds: "cross" learns from all images and scores each by a model
+            without its group; "hold-out" does not learn from some and scores these. "auto" is "cross" for methods
+            that can leave images out or do not train, unless a share or shots are given.
+        hold_out_share: Share of the images that is held out to set the thresholds; at least one image. Default 0.1.
+        shots: Number of images to learn from, drawn by the seed; those of other groups are held out, whatever
+            `hold_out_share` is.
         false_alarm_rate: Share of normal images that may be called NG.
         seed: Seed of the split and of everything random in the method.
         device: Device of torch: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
@@ -90,6 +103,8 @@ def fit(
         checkpoint: Folder for the state of unfinished training; the caller removes it once the model is saved.
         resume: Whether to continue from the checkpoint, if there is one; the weights are those of uninterrupted
             training.
+        report: File for a report in HTML on the normal images: the ranking of their scores, with pictures of those that
+            are suspected of a defect. If writing it fails at the end, a warning says so.
         watch: Called with the losses of every epoch.
         progress: Called with the progress of each phase.
 
@@ -114,31 +129,35 @@ def fit(
     samples = without_excluded(given, exclude)
     preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
     resolution = Forecast.of(learner, samples, preprocess).resolution
-    learning = _Learning(learner, name, preprocess, seed, device, cache, watch, progress)
+    division = Division.chosen(
+        calibrate, hold_out_share, shots, crosses_by_default=learner.crosses_by_default
+    )
+    if report is not None:
+        require_writable_file(Path(report))
     started = time.perf_counter()
+    reading: Any = {"skip_unreadable": skip_unreadable, "progress": progress}
     try:
-        normal = split_images(
-            samples, hold_out_share, shots, seed, skip_unreadable=skip_unreadable, progress=progress
+        normal = NormalImages.of(
+            samples,
+            division,
+            lambda found: group_images(found, group_by, preprocess, device, progress),
+            seed,
+            **reading,
         )
         _warn_of_test_images(normal.hashes, test)
-        products = auxiliary_products(
-            learner, others, normal.hashes, skip_unreadable=skip_unreadable, progress=progress
-        )
-        trained = learning.run(normal, products, checkpoint, resume)
+        products = auxiliary_products(learner, others, normal.hashes, **reading)
+        learning = Learning(learner, name, preprocess, seed, device, cache, products)
+        trained = learning.run(normal, checkpoint, resume, watch, progress)
         runtime = TorchRuntime(learner, device)
-        calibration, unusual = _calibrate(
-            Scorer(runtime, preprocess), normal.held_out, false_alarm_rate, progress
-        )
+        scorer = Scorer(runtime, preprocess)
+        calibration, unusual = calibrated(learning, scorer, normal, false_alarm_rate, report, progress)
     except DataError as error:
         if skip_unreadable:
             raise
         raise_for_all_unreadable([*samples, *others], error, progress)
     history = History(seconds=round(time.perf_counter() - started, 2), losses=tuple(trained.losses))
-    return Model(
-        learning.manifest(normal.record(len(given) - len(samples)), calibration, history, resolution),
-        runtime,
-        unusual=unusual,
-    )
+    data = normal.record(len(given) - len(samples))
+    return Model(learning.manifest(data, calibration, history, resolution), runtime, unusual=unusual)
 
 
 def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, Any] | None) -> "Method":
@@ -156,84 +175,6 @@ def _build(method: "str | Method", preset: str | None, arguments: Mapping[str, A
         )
     method.require_new()
     return method
-
-
-@dataclass(frozen=True, slots=True)
-class _Learning:
-    """A method and the settings of its training."""
-
-    method: "Method"
-    name: str
-    preprocess: Preprocess
-    seed: int
-    device: str
-    cache: CacheBudget
-    watch: Watch
-    progress: Progress
-
-    def run(
-        self,
-        normal: NormalImages,
-        auxiliary: Auxiliary,
-        checkpoint: Path | str | None,
-        resume: bool,
-    ) -> "Losses":
-        """Train the method, from the beginning or from a checkpoint of the same training."""
-        from blemish.training import learn
-        from blemish.training.checkpoint import Checkpoint
-
-        others = self.preprocess.enlarged(self.method.auxiliary_scale)
-        learned, watched = normal.parted() if self.method.uses_held_out else (normal.learned, ())
-        identity = {
-            "method": self.name,
-            "arguments": self.method.arguments,
-            "preprocess": self.preprocess.to_dict(),
-            "images": ordered_fingerprint([sample.path for sample in normal.learned], normal.hashes),
-            "watched images": len(watched),
-            "auxiliary images": auxiliary.identity,
-            "seed": self.seed,
-        }
-        return learn(
-            self.method,
-            Inputs(learned, self.preprocess),
-            held_out=Inputs(watched, self.preprocess),
-            auxiliary=[Inputs(product, others) for product in auxiliary.products],
-            batch_size=batch_size(self.preprocess),
-            seed=self.seed,
-            device=self.device,
-            budget=self.cache,
-            checkpoint=Checkpoint(Path(checkpoint), identity, resume=resume) if checkpoint else None,
-            watch=self.watch,
-            progress=self.progress,
-        )
-
-    def manifest(
-        self, data: TrainingData, calibration: Calibration, history: History, resolution: Resolution | None
-    ) -> Manifest:
-        """The manifest of the trained model."""
-        return Manifest(
-            method=self.name,
-            arguments=self.method.arguments,
-            preprocess=self.preprocess,
-            resolution=resolution,
-            calibration=calibration,
-            seed=int(self.seed),
-            data=data,
-            history=history,
-        )
-
-
-def _calibrate(
-    scorer: Scorer, held_out: Sequence[Sample], rate: float, progress: Progress
-) -> tuple[Calibration, Unusual]:
-    """Score the held-out normal images as in an inspection, at their own resolution; also the most unusual ones."""
-    rows = []
-    for scored in scorer.stream(held_out, lambda sample: Decoded(sample.path, read_image(sample.path))):
-        rows.append((scored.score, float(scored.anomaly_map.max()), float(np.median(scored.anomaly_map))))
-        progress("calibrating", len(rows), len(held_out))
-    scores, peaks, typical = zip(*rows, strict=True)
-    unusual = Unusual.of([sample.path for sample in held_out], scores)
-    return Calibration.from_normal(scores, peaks, typical, rate), unusual
 
 
 def _warn_of_test_images(hashes: Mapping[Path, str], test: Sequence[Sample]) -> None:

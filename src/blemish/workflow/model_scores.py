@@ -11,7 +11,7 @@ from blemish.messages import message
 from blemish.metrics.outliers import robust_z
 from blemish.model import Model
 from blemish.names import printable
-from blemish.scoring import OF_DAMAGE, Scored, naming_damage, require_finite
+from blemish.scoring import OF_DAMAGE, Scored, naming_damage
 from blemish.types import Progress, Sample
 from blemish.workflow.cross_scores import (
     ALWAYS_LEARNED,
@@ -25,6 +25,7 @@ from blemish.workflow.cross_scores import (
     cross_scores,
     read,
 )
+from blemish.workflow.normal_scores import score_without
 
 if TYPE_CHECKING:
     from blemish.runtimes.torch import TorchRuntime
@@ -66,7 +67,7 @@ def score_with_model(
         take(DIRECT, place, result)
         progress("scoring images", int(np.isfinite(scores).sum()), len(samples))
     for place in without:
-        result = _without(model, samples[place], numbers[place])
+        result = _without(model, samples[place], _group(model.manifest.data, numbers[place]))
         scores[place] = result.score
         take(WITHOUT, place, result)
         progress("scoring images", int(np.isfinite(scores).sum()), len(samples))
@@ -77,6 +78,8 @@ def score_with_model(
         folds[crossed] = assign_folds(copies, crossed, FOLDS, recipe.seed)
         fitted = cross_scores(recipe, samples, folds, copies, take, progress)
         scores[crossed], z[crossed] = fitted.scores[crossed], fitted.z[crossed]
+        if len(crossed) < COMPARABLE:
+            z[crossed] = robust_z(scores[crossed], _reference(scores[crossed], model))
     how = message(
         "The model scored {direct} images that it had not learned from, and {without} without what it had learned from "
         "them. Models fitted anew scored {crossed} that it had learned from and cannot leave out.",
@@ -128,19 +131,18 @@ def _leaves_out(model: Model) -> bool:
     return runtime.method.leaves_out
 
 
-def _without(model: Model, sample: Sample, number: int) -> Scored:
-    from blemish.training.leave_out import predict_without
+def _group(data: TrainingData, number: int) -> list[int]:
+    """The numbers of the training images of the same group."""
+    return [other for other, group in enumerate(data.groups) if group == data.groups[number]]
 
-    decoded = read(sample)
+
+def _without(model: Model, sample: Sample, numbers: Sequence[int]) -> Scored:
     method = cast("TorchRuntime", model.runtime).method
     with naming_damage(*OF_DAMAGE):
-        score, anomaly_map = predict_without(method, model.preprocess(decoded.image), number)
-    require_finite(score, anomaly_map, sample.path)
-    restored = model.preprocess.restore(anomaly_map, decoded.image.shape[:2])
-    return Scored(sample.path, decoded.image, None, score, restored, 0.0)
+        return score_without(method, model.preprocess, read(sample), numbers)
 
 
 def _reference(scores: Numbers, model: Model) -> Numbers:
-    """The scores that median and deviation are taken from: if these are few, those of the held-out normal images."""
-    held_out = np.asarray(model.calibration.normal_scores)
-    return held_out if len(scores) < min(COMPARABLE, len(held_out)) else scores
+    """The scores that median and deviation are taken from: if these are few, those that the thresholds rest on."""
+    normal = np.asarray(model.calibration.normal_scores)
+    return normal if len(scores) < min(COMPARABLE, len(normal)) else scores

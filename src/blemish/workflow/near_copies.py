@@ -21,6 +21,8 @@ from blemish.types import Progress
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 BUDGET = CacheBudget()
+NEIGHBOURS = 5
+"""Number of nearest images of each image that are registered with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,13 @@ def look_at(paths: Sequence[Path], preprocess: Preprocess, device: str, progress
     return Seen(readable, unreadable, np.concatenate(embeddings), grey[: len(readable)])
 
 
-def find_near_copies(seen: Seen, progress: Progress) -> list[NearCopies]:
-    """The groups of near-copies."""
+def find_near_copies(seen: Seen, progress: Progress, neighbours: int = NEIGHBOURS) -> list[NearCopies]:
+    """The groups of near-copies; each image is compared with this number of nearest ones."""
     from blemish.blocks.classical.near_copies import connected, detail_correlation, nearest_pairs, threshold
 
     if len(seen.readable) < 2:
         return []
-    candidates, others = nearest_pairs(seen.embeddings)
+    candidates, others = nearest_pairs(seen.embeddings, neighbours)
     pairs = sorted({*candidates, *others})
     found: dict[tuple[int, int], float] = {}
     with ThreadPoolExecutor(cpu_count()) as pool:

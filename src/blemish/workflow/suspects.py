@@ -1,9 +1,6 @@
 """Finds the images of a training set that a person should look at: probable defects, copies, unreadable files."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -14,15 +11,23 @@ from blemish.data.content import content_hashes
 from blemish.data.find import natural_order
 from blemish.data.input_size import auto_preprocess
 from blemish.data.preprocess import Preprocess
-from blemish.errors import BlemishWarning, DataError, MethodError
+from blemish.errors import DataError, MethodError
 from blemish.files import require_writable_file
-from blemish.inspection.suspects import CopyGroup, Suspect, Suspects
+from blemish.inspection.suspects import CopyGroup, Suspects
 from blemish.messages import lines, message
-from blemish.metrics.outliers import q_values, tail_probability
 from blemish.model import Model
-from blemish.reports.suspects import Pair, SuspectsReport
+from blemish.reports.suspects import Pair, SuspectsReport, write_suspects
 from blemish.types import Progress, Sample, no_progress
-from blemish.workflow.cross_scores import FOLDS, CrossScores, Recipe, Take, assign_folds, cross_scores
+from blemish.workflow.cross_scores import (
+    FOLDS,
+    CrossScores,
+    Recipe,
+    Take,
+    assign_folds,
+    cross_scores,
+    no_take,
+    ranked,
+)
 from blemish.workflow.given import Given, normal_samples, require_model, require_preprocess, require_seed
 from blemish.workflow.model_scores import score_with_model
 from blemish.workflow.near_copies import NearCopies, Seen, difference, find_near_copies, look_at
@@ -91,10 +96,10 @@ def suspects(
     )
     _require_different(len(readable) - sum(len(group.places) - 1 for group in near), copies)
     drawn = SuspectsReport()
-    take: Take = drawn.offer if report is not None else lambda *_: None
+    take: Take = drawn.offer if report is not None else no_take
     scores, how = _scored(recipe, model, readable, [group.places for group in near], take, progress)
     found = Suspects(
-        ranking=_ranked(readable, scores),
+        ranking=ranked(readable, scores),
         copies=copies,
         unreadable=tuple(seen.unreadable),
         rate=rate,
@@ -102,10 +107,7 @@ def suspects(
     )
     if report is None:
         return found
-    numbers = {sample.path: number for number, sample in enumerate(readable)}
-    return _with_report(
-        found, partial(drawn.write, Path(report), found, numbers, _pairs(seen, readable, near))
-    )
+    return write_suspects(drawn, Path(report), found, readable, _pairs(seen, readable, near))
 
 
 def _require_settings(
@@ -204,32 +206,9 @@ def _scored(
     return cross_scores(recipe, samples, folds, copies, take, progress), how
 
 
-def _ranked(samples: Sequence[Sample], scores: CrossScores) -> tuple[Suspect, ...]:
-    q = q_values(tail_probability(scores.z))
-    order = np.argsort(-scores.z, kind="stable").tolist()
-    return tuple(
-        Suspect(samples[n].path, float(scores.scores[n]), float(scores.z[n]), float(q[n])) for n in order
-    )
-
-
 def _pairs(seen: Seen, samples: Sequence[Sample], near: Sequence[NearCopies]) -> Iterator[Pair]:
     """The first near-copy of each group beside each other one."""
     for group in near:
         first, *others = group.places
         for other in others:
             yield Pair(samples[first].path, samples[other].path, difference(seen, first, other))
-
-
-def _with_report(found: Suspects, write: Callable[[], Path]) -> Suspects:
-    try:
-        return replace(found, report=write())
-    except OSError as error:
-        warnings.warn(
-            message(
-                "The report was not written: {error}. Make room or name another file, and search again.",
-                error=error,
-            ),
-            BlemishWarning,
-            stacklevel=3,
-        )
-        return found

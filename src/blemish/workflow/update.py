@@ -25,6 +25,7 @@ from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.given import Given, normal_samples, require_model
 
 if TYPE_CHECKING:
+    from blemish.methods.base import Method
     from blemish.runtimes.torch import TorchRuntime
 
 Box = tuple[int, int, int, int]
@@ -123,8 +124,8 @@ def update(
 ) -> Addition:
     """Learn more normal images, such as confirmed false alarms, without the earlier ones.
 
-    Thresholds then rest on the scores of the images held out by `fit`, as they were before, and on the score of each
-    new image by the model without that image.
+    Thresholds then rest on the scores of the normal images of `fit`, as they were before, and on the score of each new
+    image by the model without that image.
 
     Args:
         model: Model in the torch runtime; it is modified in memory, so save it.
@@ -143,6 +144,7 @@ def update(
     require_model(model)
     started = time.perf_counter()
     runtime = _torch_runtime(model)
+    _require_updatable(runtime.method)
     data = model.manifest.data
     hashes = _hashes_of_new(normal_samples(images), data.hashes, progress)
     paths = list(hashes)
@@ -159,11 +161,13 @@ def update(
     for score, anomaly_map, path in zip(scores, maps, paths, strict=True):
         require_finite(score, anomaly_map, path)
         peaks.append(float(model.preprocess.restore(anomaly_map, image_size(path)).max()))
+    first = 1 + max(data.groups)  # each of the new images counts as a group of its own
     model.manifest = model.manifest.changed(
         calibration=model.calibration.with_more_normal(scores.tolist(), peaks),
         data=data.changed(
             learned_from=data.learned_from + len(paths),
             images=(*data.images, *(printable(path.name) for path in paths)),
+            groups=(*data.groups, *range(first, first + len(paths))),
             hashes=(*data.hashes, *hashes.values()),
         ),
         history=_extended(model, started, added=len(paths)),
@@ -261,6 +265,14 @@ def _inspected(model: Model, paths: Sequence[Path], accept_ng: bool, progress: P
             unusual=unusual,
         )
     return unusual
+
+
+def _require_updatable(method: "Method") -> None:
+    """Raise the method's error before any image is read if it cannot be updated."""
+    from blemish.methods.base import Method
+
+    if type(method).update is Method.update:
+        method.update(())
 
 
 def _torch_runtime(model: Model) -> "TorchRuntime":

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from blemish.blocks.classical.near_copies import (
-    NEIGHBOURS,
+    FARTHER,
     connected,
     detail_correlation,
     detail_difference,
@@ -30,21 +30,21 @@ def grain(seed: int, shapes: float = 3.0) -> Floats:
     return np.asarray(0.5 + 0.05 * (shapes * common / common.std() + own / own.std()), np.float32)
 
 
-def test_candidates_are_the_nearest_and_others_the_farthest_of_twice_as_many() -> None:
+def test_candidates_are_the_nearest_and_others_one_farther_away() -> None:
     points = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
     centred = points - points.mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     candidates, others = set(), set()
     for row in range(30):
         order = [other for other in np.argsort(-unit @ unit[row]).tolist() if other != row]
-        candidates |= {(min(row, other), max(row, other)) for other in order[:NEIGHBOURS]}
-        last = order[2 * NEIGHBOURS - 1]
+        candidates |= {(min(row, other), max(row, other)) for other in order[:5]}
+        last = order[FARTHER - 1]
         others.add((min(row, last), max(row, last)))
-    assert nearest_pairs(points) == (sorted(candidates), sorted(others))
+    assert nearest_pairs(points, 5) == (sorted(candidates), sorted(others))
 
 
 def test_two_images_are_one_pair() -> None:
-    assert nearest_pairs(np.eye(2, dtype=np.float32)) == ([(0, 1)], [(0, 1)])
+    assert nearest_pairs(np.eye(2, dtype=np.float32), 5) == ([(0, 1)], [(0, 1)])
 
 
 @pytest.mark.parametrize(("shift", "degrees"), [((0, 0), 0), ((3, -2), 0), ((1, 2), 2)])

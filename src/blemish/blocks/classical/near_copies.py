@@ -34,8 +34,9 @@ MARGIN = 6
 """Pixels at the edges that are not compared, since their blur has seen what lies outside."""
 SAMPLED = 200
 """Maximum number of images of which a pair is taken to tell how alike images of different parts are."""
-NEIGHBOURS = 5
-"""Number of nearest images of each image that are registered with it."""
+FARTHER, FARTHER_SHARE = 10, 4
+"""The image that tells how alike images of different parts are is the tenth nearest one, or the last of the nearest
+quarter if that is farther: there may be so many copies of a part."""
 LEAST_CORRELATION = 0.7
 """Correlation of fine detail below which two images are different, whatever other images are like."""
 DEVIATIONS = 6.0
@@ -46,7 +47,7 @@ NORMAL_MAD = 1.4826
 ROWS_AT_ONCE = 1024
 
 
-def nearest_pairs(embeddings: Floats) -> tuple[list[Pair], list[Pair]]:
+def nearest_pairs(embeddings: Floats, neighbours: int) -> tuple[list[Pair], list[Pair]]:
     """Pairs of images to register: each with its nearest ones, and each with one that is near but not nearest.
 
     No similarity decides which pairs are candidates: where every image has a copy, all nearest neighbours are copies,
@@ -54,13 +55,14 @@ def nearest_pairs(embeddings: Floats) -> tuple[list[Pair], list[Pair]]:
 
     Args:
         embeddings: (N, D).
+        neighbours: Number of nearest images of each image that are candidates, at most `FARTHER`.
 
     Returns:
         Candidates, and the pairs that tell how much alike similar images of these parts are; (smaller, larger) index.
     """
     count = len(embeddings)
     vectors = functional.normalize(torch.from_numpy(embeddings - embeddings.mean(0)).double(), dim=1)
-    kept = min(2 * NEIGHBOURS, count - 1)
+    kept = min(max(FARTHER, count // FARTHER_SHARE), count - 1)
     every = -(-count // SAMPLED)
     candidates: set[Pair] = set()
     others: set[Pair] = set()
@@ -69,7 +71,7 @@ def nearest_pairs(embeddings: Floats) -> tuple[list[Pair], list[Pair]]:
         rows = torch.arange(len(similar))
         similar[rows, rows + first] = -2  # itself
         for row, nearest in enumerate(similar.topk(kept).indices.tolist(), first):
-            candidates.update(_ordered(row, other) for other in nearest[:NEIGHBOURS])
+            candidates.update(_ordered(row, other) for other in nearest[:neighbours])
             if row % every == 0:
                 others.add(_ordered(row, nearest[-1]))
     return sorted(candidates), sorted(others)

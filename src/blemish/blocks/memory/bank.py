@@ -9,6 +9,8 @@ from blemish.errors import MethodError
 from blemish.messages import message
 
 ROWS_AT_ONCE = 512
+SEVERAL = 16
+"""Number of nearest patches among which one of another image is sought, before all patches are compared."""
 
 
 class MemoryBank(nn.Module):
@@ -85,32 +87,41 @@ class MemoryBank(nn.Module):
         """Distances (Q,) from queries (Q, D) to their nearest patches, and these patches' indices (Q,)."""
         return self.search.nearest(queries)
 
-    def neighbours_of(self, indices: Tensor, without: int | None = None) -> Tensor:
-        """Neighbours of patches (K,), each itself first: (K, b); `without` is a training image to leave out."""
+    def neighbours_of(self, indices: Tensor, without: Tensor | None = None) -> Tensor:
+        """Neighbours of patches (K,), each itself first: (K, b); `without` are numbers of training images left out."""
         if without is None:
             return self.support[indices]
-        others = (self.origins[:, 0] != without).nonzero()[:, 0]
+        others = (~self._of(without)).nonzero()[:, 0]
         distances = torch.cdist(self.patches[indices], self.patches[others])
         return others[distances.topk(min(self.support.shape[1], len(others)), largest=False).indices]
 
-    def nearest_of_others(self, queries: Tensor, image: int) -> tuple[Tensor, Tensor]:
-        """`nearest` among the patches that are not from training image number `image`.
+    def nearest_of_others(self, queries: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`nearest` among the patches that are not from the training images with these numbers (G,).
 
         Raises:
             MethodError: If there are none.
         """
-        distances, indices = self.nearest(queries)
-        own = self.origins[:, 0] == image
-        others = (~own).nonzero()[:, 0]
-        if not len(others):
+        own = self._of(images)
+        if own.all():
             raise MethodError(
-                "All patches of the memory bank are from one image, so it cannot be scored without what was learned "
-                "from it. Fit with a larger memory bank."
+                "All patches of the memory bank are from the images that are left out. Fit with a larger memory bank."
             )
-        for rows in own[indices].nonzero()[:, 0].split(ROWS_AT_ONCE):
-            found = torch.cdist(queries[rows], self.patches[others]).min(1)
-            distances[rows], indices[rows] = found.values, others[found.indices]
+        distances, indices = self.nearest(queries)
+        rows = own[indices].nonzero()[:, 0]
+        near = self.search.several(queries[rows], min(SEVERAL, len(own)))
+        other = ~own[near]
+        found = other.any(1)
+        first = other.int().argmax(1, keepdim=True)  # the nearest one that is allowed
+        indices[rows] = near.gather(1, first)[:, 0]
+        others = (~own).nonzero()[:, 0]
+        for left in rows[~found].split(ROWS_AT_ONCE):
+            indices[left] = others[torch.cdist(queries[left], self.patches[others]).argmin(1)]
+        distances[rows] = (queries[rows] - self.patches[indices[rows]]).square().sum(1).sqrt()
         return distances, indices
+
+    def _of(self, images: Tensor) -> Tensor:
+        """Which patches are from the training images with these numbers: (M,) bool."""
+        return torch.isin(self.origins[:, 0], images)
 
 
 def _require_valid(bank: nn.Module, _: object) -> None:

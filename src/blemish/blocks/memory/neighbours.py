@@ -56,6 +56,10 @@ class NearestNeighbours(nn.Module):
             indices = self._search(queries, 1)[:, 0]
         return (queries - self.points[indices]).square().sum(1).sqrt(), indices
 
+    def several(self, queries: Tensor, count: int) -> Tensor:
+        """Indices of the `count` ≤ M points nearest to queries (Q, D), nearest first: (Q, count)."""
+        return self._search(queries, count)
+
     def nearest_allowed(self, queries: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
         """Distances (Q,) from queries (Q, D) to the nearest points that each of the masks (Q, M) allows.
 

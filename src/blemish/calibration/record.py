@@ -1,12 +1,5 @@
-"""Thresholds and score scale, computed from held-out normal images, which the method has not learned from.
+"""The calibration of a model: thresholds and score scale, and the scores of normal images that they rest on."""
 
-The threshold is the k-th smallest score of n held-out normal images, k = ⌈(n + 1)(1 − rate)⌉. The
-false-alarm rate on further images of the same kind then has the distribution Beta(n + 1 − k, k) for any
-continuous distribution of the scores; with ties it is lower. With k > n the threshold is the largest
-score, and the requested rate cannot be reached.
-"""
-
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
@@ -16,17 +9,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import AfterValidator, Field, model_validator
 
+from blemish.calibration.description import describe, summary
+from blemish.calibration.order_statistics import (
+    SMALLEST_RATE,
+    expected_rate,
+    images_needed,
+    place,
+    rank,
+    rate_bound,
+    require_rate,
+)
 from blemish.errors import DataError
 from blemish.messages import message
+from blemish.metrics.effective import effective_number
+from blemish.metrics.outliers import robust_z
 from blemish.records import Record
 from blemish.types import Map
 
-_ROUNDING = 1e-9  # (n + 1) × (1 − rate) may miss a whole number by this much
-
 LARGEST_SCORE = 1e30
 """Maximum of a threshold that is set by hand; scores are float32."""
-SMALLEST_RATE = 1e-6
-"""Smallest false-alarm rate; it already needs a million held-out images."""
+ALONE = 0.5
+"""Share of the distance from the median to the highest score that the next score lies below it, if it is alone."""
+OUTLIER = 3.5
+"""Robust z, among the other scores, from which it is an outlier."""
 
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -47,9 +52,13 @@ class Calibration(Record):
     """Thresholds and scale of scores; an image is NG if its score is strictly above the threshold."""
 
     normal_scores: Rising
-    """Scores of the held-out normal images; stored so that thresholds can be changed later."""
+    """Scores of normal images; stored so that thresholds can be changed later."""
     normal_peaks: Rising
-    """The largest value of each of their anomaly maps."""
+    """The largest value of each of their anomaly maps, from small to large."""
+    groups: tuple[int, ...] = Field(description="a list of whole numbers")
+    """The group of each score, by its number: images of one part, lot or run."""
+    held_out: bool = Field(description="true or false")
+    """Whether the images were not learned from; otherwise each was scored as if its group had not been."""
     false_alarm_rate: float = Field(
         ge=SMALLEST_RATE, lt=1, description=f"a number from {SMALLEST_RATE:g} to below 1"
     )
@@ -64,21 +73,30 @@ class Calibration(Record):
 
     @model_validator(mode="after")
     def _require_equal_lengths(self) -> Self:
-        if len(self.normal_scores) != len(self.normal_peaks):
-            raise ValueError(message("normal_scores and normal_peaks must be of equal length"))
+        if not len(self.normal_scores) == len(self.normal_peaks) == len(self.groups):
+            raise ValueError(message("normal_scores, normal_peaks and groups must be of equal length"))
         return self
 
     @classmethod
     def from_normal(
-        cls, scores: ArrayLike, map_peaks: ArrayLike, map_typical: ArrayLike, false_alarm_rate: float = 0.01
+        cls,
+        scores: ArrayLike,
+        map_peaks: ArrayLike,
+        map_typical: ArrayLike,
+        false_alarm_rate: float = 0.01,
+        *,
+        groups: Sequence[int] | None = None,
+        held_out: bool = True,
     ) -> Self:
-        """Calibrate on held-out normal images.
+        """Calibrate on normal images.
 
         Args:
             scores: (n,) image scores.
             map_peaks: (n,) maximum of each anomaly map.
             map_typical: (n,) median of each anomaly map.
             false_alarm_rate: Share of normal images that may be called NG, in (0, 1).
+            groups: (n,) number of each image's group; default every image by itself.
+            held_out: Whether the images were not learned from.
 
         Raises:
             DataError: There is no image, or a number is not finite.
@@ -98,34 +116,43 @@ class Calibration(Record):
                 "A held-out normal image has a score or an anomaly map that is NaN or infinite, so no "
                 "threshold can be set. Check the normal images and fit again."
             )
-        normal_scores, normal_peaks = (tuple(np.sort(column).tolist()) for column in columns[:2])
-        place = _rank(len(normal_scores), false_alarm_rate) - 1
-        return cls(
-            normal_scores=normal_scores,
-            normal_peaks=normal_peaks,
+        order = np.argsort(columns[0], kind="stable").tolist()
+        numbers = range(len(order)) if groups is None else groups
+        calibration = cls(
+            normal_scores=tuple(columns[0][order].tolist()),
+            normal_peaks=tuple(np.sort(columns[1]).tolist()),
+            groups=tuple(int(numbers[index]) for index in order),
+            held_out=held_out,
             false_alarm_rate=false_alarm_rate,
-            image_threshold=normal_scores[place],
-            pixel_threshold=normal_peaks[place],
+            image_threshold=0.0,
+            pixel_threshold=0.0,
             map_typical=float(np.median(columns[2])),
         )
+        return calibration.with_false_alarm_rate(false_alarm_rate)
 
     def with_false_alarm_rate(self, rate: float) -> Self:
         """A copy with the thresholds of another false-alarm rate in (0, 1)."""
         require_rate(rate)
-        place = _rank(self.images, rate) - 1
+        index = place(self.images, self.effective_images, rate) - 1
         return self.changed(
             false_alarm_rate=rate,
-            image_threshold=self.normal_scores[place],
-            pixel_threshold=self.normal_peaks[place],
+            image_threshold=self.normal_scores[index],
+            pixel_threshold=self.normal_peaks[index],
         )
 
     def with_more_normal(self, scores: Sequence[float], map_peaks: Sequence[float]) -> Self:
-        """A copy that rests on more normal images, (n,) each; thresholds set by hand stay, others are recomputed."""
+        """A copy that rests on more normal images, (n,) each; thresholds set by hand stay, others are recomputed.
+
+        Each of the new images counts as a group of its own.
+        """
+        first = max(self.groups) + 1
         more = self.from_normal(
             [*self.normal_scores, *scores],
             [*self.normal_peaks, *map_peaks],
             [self.map_typical] * (self.images + len(scores)),
             self.false_alarm_rate,
+            groups=[*self.groups, *range(first, first + len(scores))],
+            held_out=self.held_out,
         )
         return more.changed(outdated=self.outdated).with_thresholds(
             image=self.image_threshold if self.image_is_by_hand else None,
@@ -143,43 +170,62 @@ class Calibration(Record):
 
     @property
     def images(self) -> int:
-        """Number of held-out normal images that the thresholds rest on."""
+        """Number of normal images that the thresholds rest on."""
         return len(self.normal_scores)
+
+    @property
+    def effective_images(self) -> int:
+        """Number of independent images that they are worth, since images of one group resemble each other."""
+        return effective_number(self.normal_scores, self.groups)
 
     @property
     def image_is_by_hand(self) -> bool:
         """Whether the image threshold was set by hand: it differs from that of the requested false-alarm rate."""
-        return self.image_threshold != self.normal_scores[_rank(self.images, self.false_alarm_rate) - 1]
+        return self.image_threshold != self.normal_scores[self._index]
 
     @property
     def pixel_is_by_hand(self) -> bool:
         """Whether the pixel threshold was set by hand: it differs from that of the requested false-alarm rate."""
-        return self.pixel_threshold != self.normal_peaks[_rank(self.images, self.false_alarm_rate) - 1]
+        return self.pixel_threshold != self.normal_peaks[self._index]
 
     @property
     def is_enough(self) -> bool:
         """Whether there are enough images for the requested false-alarm rate."""
-        return self.images >= _images_needed(self.false_alarm_rate)
+        return self.effective_images >= images_needed(self.false_alarm_rate)
+
+    @property
+    def rests_on_one(self) -> bool:
+        """Whether the image threshold is the score of one image, far above that of all others."""
+        *others, highest = self.normal_scores
+        if not others or self.image_is_by_hand or self.image_threshold < highest:
+            return False
+        height = highest - float(np.median(self.normal_scores))
+        is_outlier = robust_z([highest], others)[0] > OUTLIER
+        return bool(is_outlier and highest - others[-1] > ALONE * height)
 
     @property
     def expected_false_alarm_rate(self) -> float:
         """Expected false-alarm rate on new normal images."""
-        return (self.images + 1 - self._images_below) / (self.images + 1)
+        return expected_rate(self.effective_images, self._effective_below)
 
     @property
     def false_alarm_bound(self) -> float:
         """Upper bound of the false-alarm rate on new normal images, with 95 % confidence."""
-        from scipy.special import betaincinv  # loads slowly, and no inspection needs it
-
-        below = self._images_below
-        return float(betaincinv(self.images + 1 - below, below, 0.95)) if below else 1.0
+        return rate_bound(self.effective_images, self._effective_below)
 
     @property
-    def _images_below(self) -> int:
-        """Number of normal images at or below the threshold, by its rank or, if set by hand, by counting."""
-        if self.image_is_by_hand:
-            return int(np.searchsorted(self.normal_scores, self.image_threshold, side="right"))
-        return _rank(self.images, self.false_alarm_rate)
+    def _index(self) -> int:
+        """Place, from 0, of the thresholds of the requested false-alarm rate among the scores."""
+        return place(self.images, self.effective_images, self.false_alarm_rate) - 1
+
+    @property
+    def _effective_below(self) -> int:
+        """Number of independent images at or below the threshold, by its rank or, if set by hand, by counting."""
+        effective = self.effective_images
+        if not self.image_is_by_hand:
+            return rank(effective, self.false_alarm_rate)
+        below = int(np.searchsorted(self.normal_scores, self.image_threshold, side="right"))
+        return below * effective // self.images
 
     def relative(self, score: float) -> float:
         """The score on a scale where the median normal image has 0 and the image threshold is 1."""
@@ -192,78 +238,17 @@ class Calibration(Record):
         return relative.astype(np.float32)
 
     def summary(self) -> str:
-        """One sentence: the number of images that the thresholds rest on and the false-alarm rate to expect."""
-        given = {
-            "images": message(
-                "{count} held-out normal image" if self.images == 1 else "{count} held-out normal images",
-                count=self.images,
-            ),
-            "expected": _percent(self.expected_false_alarm_rate),
-            "bound": _percent(self.false_alarm_bound),
-        }
-        if self.outdated:
-            return message(
-                "Thresholds rest on {images}, scored before something was removed from the model: how many normal "
-                "images are called NG is no longer known. Evaluate the model, or fit it again.",
-                images=given["images"],
-            )
-        if self.image_is_by_hand:
-            return message(
-                "The image threshold was set by hand; from {images}, expect about {expected} of "
-                "normal images called NG (below {bound} with 95 % confidence).",
-                **given,
-            )
-        if self.is_enough:
-            return message(
-                "Thresholds rest on {images}: expect up to {expected} of normal images called NG "
-                "(below {bound} with 95 % confidence).",
-                **given,
-            )
-        return message(
-            "Thresholds rest on {images}, too few for the requested false-alarm rate of {rate}; "
-            "expect up to {expected} of normal images called NG (below {bound} with 95 % confidence); hold out at "
-            "least {needed} images to reach it.",
-            rate=_percent(self.false_alarm_rate),
-            needed=_images_needed(self.false_alarm_rate),
-            **given,
-        )
+        """What the thresholds rest on and the false-alarm rate to expect, and cautions."""
+        return summary(self)
 
     def describe(self) -> str:
-        """Both thresholds, which of them were set by hand, and the sentence of `summary`."""
-        return message(
-            "Image threshold {image:.4g}{image_by_hand}, pixel threshold {pixel:.4g}{pixel_by_hand}.\n{summary}",
-            image=self.image_threshold,
-            image_by_hand=by_hand(self.image_is_by_hand),
-            pixel=self.pixel_threshold,
-            pixel_by_hand=by_hand(self.pixel_is_by_hand),
-            summary=self.summary(),
-        )
+        """Both thresholds, which of them were set by hand, and the sentences of `summary`."""
+        return describe(self)
 
     def __repr__(self) -> str:
         return (
             f"Calibration(images={self.images}, false_alarm_rate={self.false_alarm_rate:g}, "
             f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
-        )
-
-
-def by_hand(is_by_hand: bool) -> str:
-    """The words that follow a threshold which was set by hand; none for others."""
-    return message(" (set by hand)") if is_by_hand else ""
-
-
-def require_rate(rate: float) -> None:
-    """Check a false-alarm rate.
-
-    Raises:
-        ValueError: If it is not between `SMALLEST_RATE` and 1.
-    """
-    if not isinstance(rate, Real) or not SMALLEST_RATE <= rate < 1:
-        raise ValueError(
-            message(
-                "A false-alarm rate must be between 0 and 1 (0.01 is 1 %) and at least {smallest:g}, got {rate!r}.",
-                smallest=SMALLEST_RATE,
-                rate=rate,
-            )
         )
 
 
@@ -279,20 +264,7 @@ def _threshold(value: Any) -> float:
     )
 
 
-def _rank(images: int, rate: float) -> int:
-    """Rank of the score that is the threshold: 1 is the smallest."""
-    return max(1, min(math.ceil((images + 1) * (1 - rate) - _ROUNDING), images))
-
-
-def _images_needed(rate: float) -> int:
-    return math.ceil(1 / rate - _ROUNDING) - 1
-
-
 def _span(typical: float, threshold: float) -> float:
     """Width of the scale; the threshold's absolute value if it is not clearly above the typical value."""
     span = threshold - typical
     return span if span > 1e-6 * abs(threshold) else abs(threshold) or 1.0
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.2g} %" if rate < 0.995 else "100 %"

@@ -1,0 +1,179 @@
+"""The scores that thresholds rest on: of images that the scoring model did not learn from, nor from their groups."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import blemish
+from blemish.data.images import write_image
+from blemish.data.preprocess import Preprocess
+from blemish.demo import render_part
+from blemish.demo.runs import render_run
+from blemish.errors import DataError
+from blemish.types import Sample
+from tiny_product import Average, Spy, fit, normal_samples
+
+PLATE = (72, 96)
+BANK: dict[str, Any] = {"backbone": "compact", "coreset_ratio": 0.05, "coreset": "greedy"}
+
+
+def plates(folder: Path, images: Sequence[np.ndarray]) -> list[Sample]:
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = [Sample(folder / f"{number:02}.png", 0, "train") for number in range(len(images))]
+    for sample, image in zip(samples, images, strict=True):
+        write_image(sample.path, image)
+    return samples
+
+
+def bank_of(samples: Sequence[Sample], arguments: dict[str, Any] = BANK, **options: Any) -> blemish.Model:
+    return blemish.fit(
+        "patchcore", samples, arguments=arguments, preprocess=Preprocess(size=PLATE), **options
+    )
+
+
+def test_a_method_without_training_learns_all_images_and_scores_each_by_a_model_of_other_folds(
+    tmp_path: Path,
+) -> None:
+    samples = normal_samples(tmp_path, 10)
+    spy = Spy()
+    model = fit(samples, spy, group_by="none")
+    data, calibration = model.manifest.data, model.calibration
+    assert (data.learned_from, data.held_out, calibration.images, calibration.held_out) == (10, 0, 10, False)
+    assert len(spy.learned_images) == 10
+    in_bag = sorted(model.inspect(sample).score for sample in samples)
+    assert np.mean(calibration.normal_scores) > np.mean(in_bag), "folds know less about the image"
+    assert fit(samples, group_by="none").calibration == calibration, "the seed decides the folds"
+
+
+def test_folds_do_not_part_groups(tmp_path: Path) -> None:
+    """Each image of a pair of equal parts scores as if neither had been learned."""
+    samples = normal_samples(tmp_path, 8)
+    learned: list[int] = []
+
+    class Counting(Average):
+        def collect(self, batches: Any) -> None:
+            learned.append(sum(map(len, batches)))
+            super().collect(batches)
+
+    labels = {sample.path: f"{number // 2}" for number, sample in enumerate(samples)}
+    model = fit(samples, Counting(), group_by=labels)
+    assert learned == [8, 6, 6, 6, 6], "all, then four folds of a pair each"
+    assert model.manifest.data.group_by == "labels"
+    assert sorted(model.manifest.data.groups) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_bank_with_all_patches_scores_exactly_as_one_without_the_group(tmp_path: Path) -> None:
+    samples = plates(tmp_path, [render_part(np.random.default_rng(n), size=PLATE).image for n in range(6)])
+    labels = {sample.path: f"{number // 2}" for number, sample in enumerate(samples)}
+    whole = {"backbone": "compact:random", "coreset_ratio": 1.0}
+    found = bank_of(samples, whole, group_by=labels).calibration
+    refitted = []
+    for first in range(0, 6, 2):
+        others = [*samples[:first], *samples[first + 2 :]]
+        without = bank_of(others, whole, group_by="none")
+        refitted += [without.inspect(sample).score for sample in samples[first : first + 2]]
+    assert found.normal_scores == pytest.approx(sorted(refitted), rel=1e-3)
+
+
+def test_a_coreset_without_a_group_scores_at_most_a_little_lower_than_one_built_without_it(
+    tmp_path: Path,
+) -> None:
+    """So that thresholds err on the side of fewer false alarms; and not much higher either."""
+    samples = plates(tmp_path, [render_part(np.random.default_rng(n), size=PLATE).image for n in range(16)])
+    model = bank_of(samples, group_by="none")
+    score_of = dict(zip(model.manifest.data.images, left_out_scores(model, samples), strict=True))
+    ratios = []
+    for number in range(0, 16, 2):
+        refitted = bank_of([*samples[:number], *samples[number + 1 :]], group_by="none", seed=1)
+        ratios.append(score_of[samples[number].path.name] / refitted.inspect(samples[number]).score)
+    assert np.mean(ratios) > 0.99
+    assert np.mean(ratios) < 1.1
+
+
+def left_out_scores(model: blemish.Model, samples: Sequence[Sample]) -> list[float]:
+    """The score of each image without itself, in the order of training."""
+    from blemish.data.images import read_image
+    from blemish.runtimes.torch import TorchRuntime
+    from blemish.training.leave_out import predict_without
+
+    assert isinstance(model.runtime, TorchRuntime)
+    by_name = {sample.path.name: sample for sample in samples}
+    method = model.runtime.method
+    images = [model.preprocess(read_image(by_name[name].path)) for name in model.manifest.data.images]
+    return [predict_without(method, image, [number])[0] for number, image in enumerate(images)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Sample], list[Sample]]:
+    """Normal images of six runs of near-copies, and of other runs for tests."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def drawn(first: int, count: int, length: int) -> list[np.ndarray]:
+        seeds = range(first, first + count)
+        return [
+            part.image
+            for seed in seeds
+            for part in render_run(np.random.default_rng(seed), length, size=PLATE)
+        ]
+
+    return plates(folder / "train", drawn(0, 6, 6)), plates(folder / "test", drawn(100, 12, 2))
+
+
+def test_thresholds_by_groups_hold_on_other_runs_and_those_at_random_do_not(
+    runs: tuple[list[Sample], list[Sample]],
+) -> None:
+    train, test = runs
+    by_groups = bank_of(train, false_alarm_rate=0.05)
+    at_random = bank_of(train, false_alarm_rate=0.05, calibrate="hold-out", group_by="none")
+    assert len(set(by_groups.manifest.data.groups)) == 6
+    assert by_groups.manifest.data.group_by == "found"
+    promised, kept = blemish.evaluate(at_random, test), blemish.evaluate(by_groups, test)
+    assert kept.false_alarm_rate is not None
+    assert promised.false_alarm_rate is not None
+    assert kept.false_alarm_rate <= 0.15 + 3 * np.sqrt(0.15 * 0.85 / 12)
+    assert promised.false_alarm_rate > 0.5
+    assert promised.shift is not None
+    assert promised.shift.is_clear
+    assert str(promised.shift) in str(promised)
+    assert "p" in promised.to_dict()["shift"]
+    assert not (kept.shift is not None and kept.shift.is_clear)
+
+
+def test_the_report_shows_suspected_images_and_the_summary_names_them(tmp_path: Path) -> None:
+    samples = normal_samples(tmp_path / "parts", 20)
+    write_image(samples[7].path, np.full((48, 60, 3), 250, np.uint8))
+    report = tmp_path / "report.html"
+    model = fit(samples, group_by="none", report=report)
+    assert (
+        f"{samples[7].path} ({model.calibration.normal_scores[-1]:.4g}, suspected of a defect)"
+        in model.summary()
+    )
+    assert "The image threshold rests on one image" in model.summary()
+    page = report.read_text("utf-8")
+    assert page.count("<img") > 2
+    assert samples[7].path.name in page
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"calibrate": "cross", "shots": 2}, "With calibrate=cross no image is held out"),
+        ({"calibrate": "cross", "hold_out_share": 0.2}, "With calibrate=cross no image is held out"),
+        ({"calibrate": "never"}, "calibrate must be auto, cross or hold-out, got 'never'"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path: Path, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        fit(normal_samples(tmp_path, 4), **options)
+
+
+def test_shots_set_thresholds_by_other_groups_only(tmp_path: Path) -> None:
+    samples = normal_samples(tmp_path, 12)
+    labels = {sample.path: f"{number // 4}" for number, sample in enumerate(samples)}
+    data = fit(samples, shots=1, group_by=labels).manifest.data
+    assert (data.learned_from, data.held_out) == (1, 8)
+    with pytest.raises(DataError, match="12 shots need at least one more group"):
+        fit(samples, shots=12, group_by=labels)
