@@ -86,3 +86,18 @@ def test_each_data_set_and_each_category_is_an_auxiliary_product(
         1,
         f"Error: {made / 'nowhere'} does not exist. Give the folder of a data set, or its csv file.",
     )
+
+
+def test_auxiliary_folders_of_images_are_given_one_by_one(run: Run, tmp_path: Path) -> None:
+    for name in ("screw", "tile"):
+        write(tmp_path / "others" / name / "0.png", draw_part(0))
+    write(tmp_path / "parts" / "0.png", draw_part(1))
+    result = run("fit", "regad", "parts", "-o", "m", "--auxiliary", "others")
+    assert result.exit_code == 1
+    inner = Path("others", "screw")
+    assert result.stderr == (
+        f"Error: others has no known layout, but {inner} holds images. Repeat --auxiliary for each product, e.g. "
+        f"--auxiliary {inner}.\n"
+    )
+    missing = run("fit", "regad", "parts", "-o", "m", "--auxiliary", "gone")
+    assert "gone does not exist." in missing.stderr
