@@ -117,7 +117,8 @@ def link(folder: Path, name: str, target: Path) -> Path:
 def table(rows: list[Row], kind: str) -> str:
     """Markdown, one line per row of a kind."""
     heads = {
-        "defects": "| Images of | Seed | Defective | In the first 15 % | Suspected | Normal, suspected | Time |",
+        "defects": "| Images of | Seed | Defective | In the first 15 % | Defective, suspected | Normal, suspected "
+        "| Time |",
         "copies": "| Images of | Copies added | Found | Other near-copies reported | Time |",
     }
     lines = [heads[kind], "|---" * (heads[kind].count("|") - 1) + "|"]

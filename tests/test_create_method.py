@@ -40,9 +40,18 @@ def test_a_preset_brings_arguments_and_preprocessing() -> None:
     ("name", "options", "match"),
     [
         ("padm", {}, r"No method is called 'padm'\. Did you mean 'padim'\? Choose one of: patchcore, padim"),
-        ("padim", {"preset": "papr"}, r"padim has no preset 'papr'\. It has: paper\."),
-        ("average", {"preset": "paper"}, r"average has no preset 'paper'\. It has: none\."),
-        ("average", {"arguments": {"gian": 2}}, r"Average has no argument 'gian'\. It has: gain\."),
+        ("padim", {"preset": "papr"}, r"padim has no preset 'papr'\. Did you mean 'paper'\? It has: paper\."),
+        ("AnomalyDINO", {}, r"No method is called 'AnomalyDINO'\. Did you mean 'anomalydino'\? Choose one"),
+        (
+            "average",
+            {"preset": "paper"},
+            r"average has no presets, but 'paper' was asked for\. Leave the pre",
+        ),
+        (
+            "average",
+            {"arguments": {"gian": 2}},
+            r"Average has no argument 'gian'\. Did you mean 'gain'\? It has: gain\.",
+        ),
         (
             "average",
             {"arguments": {"gain": -1.0}},

@@ -158,6 +158,11 @@ def require_writable_file(path: Path) -> None:
         temporary.unlink()
 
 
+def is_replaceable(path: Path) -> bool:
+    """Whether `whole_file(path)` would replace the content of a file; pipes, devices and open files have none."""
+    return path.is_file() and not _is_special(path)
+
+
 def require_writable_folder(path: Path) -> None:
     """Check that files can be written to a folder, or that it can be made; creates the parents of `path`.
 

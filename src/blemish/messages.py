@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ def listed(texts: Iterable[str]) -> Message:
     """Words with commas between, and "and" before the last one."""
     *first, last = texts
     return Message(f"{', '.join(first)}{message(' and ')}{last}" if first else last)
+
+
+def nearest(name: str, names: Iterable[str]) -> Message:
+    """The question whether the nearest of some names was meant, in any case, to follow a sentence; else empty."""
+    by_lower = {one.lower(): one for one in names}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    return message(" Did you mean {close!r}?", close=by_lower[close[0]]) if close else Message()
 
 
 def columns(text: str) -> int:

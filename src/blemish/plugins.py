@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from blemish.data.preprocess import Preprocess
 from blemish.errors import MethodError, MissingExtraError
-from blemish.messages import message
+from blemish.messages import nearest
 from blemish.methods import CATALOGUE
 
 if TYPE_CHECKING:
@@ -61,12 +60,10 @@ def find_method(name: str) -> "type[Method]":
         return _registered[name]
     target = CATALOGUE.get(name) or _installed().get(name)
     if target is None:
-        close = get_close_matches(name, method_names(), n=1)
-        hint = message(" Did you mean {close!r}?", close=close[0]) if close else ""
         raise MethodError(
             "No method is called {name!r}.{hint} Choose one of: {method_names}.",
             name=name,
-            hint=hint,
+            hint=nearest(name, method_names()),
             method_names=", ".join(method_names()),
         )
     module, _, attribute = target.partition(":")
@@ -152,12 +149,19 @@ def preset_preprocess(name: str, preset: str | None) -> Preprocess | None:
 
 def _find_preset(name: str, preset: str) -> "Preset":
     presets = find_method(name).presets
-    if preset not in presets:
+    if not presets:
         raise MethodError(
-            "{name} has no preset {preset!r}. It has: {presets}.",
+            "{name} has no presets, but {preset!r} was asked for. Leave the preset out.",
             name=name,
             preset=preset,
-            presets=", ".join(presets) or "none",
+        )
+    if preset not in presets:
+        raise MethodError(
+            "{name} has no preset {preset!r}.{hint} It has: {presets}.",
+            name=name,
+            preset=preset,
+            hint=nearest(preset, presets),
+            presets=", ".join(presets),
         )
     return presets[preset]
 

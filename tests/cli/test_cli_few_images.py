@@ -58,8 +58,8 @@ def test_shots_that_are_too_many_or_too_few(run: Run, made: Path) -> None:
     result = fit(run, made, "--shots", "20")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         1,
-        "Error: There are 20 different normal image(s), but 20 shots need at least 21: those to learn from and one "
-        "for the thresholds. Lower the number of shots, or add normal images.",
+        "Error: --shots 20 (shots=20) needs normal images of other groups for the thresholds, beside those to learn "
+        "from, but there are 20 different ones in 20 groups. Lower --shots (shots=), or add normal images.",
     )
     result = fit(run, made, "--shots", "0")
     assert result.exit_code == 2
@@ -86,3 +86,18 @@ def test_each_data_set_and_each_category_is_an_auxiliary_product(
         1,
         f"Error: {made / 'nowhere'} does not exist. Give the folder of a data set, or its csv file.",
     )
+
+
+def test_auxiliary_folders_of_images_are_given_one_by_one(run: Run, tmp_path: Path) -> None:
+    for name in ("screw", "tile"):
+        write(tmp_path / "others" / name / "0.png", draw_part(0))
+    write(tmp_path / "parts" / "0.png", draw_part(1))
+    result = run("fit", "regad", "parts", "-o", "m", "--auxiliary", "others")
+    assert result.exit_code == 1
+    inner = Path("others", "screw")
+    assert result.stderr == (
+        f"Error: others has no known layout, but {inner} holds images. Repeat --auxiliary for each product, e.g. "
+        f"--auxiliary {inner}.\n"
+    )
+    missing = run("fit", "regad", "parts", "-o", "m", "--auxiliary", "gone")
+    assert "gone does not exist." in missing.stderr

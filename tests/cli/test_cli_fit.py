@@ -168,7 +168,10 @@ def test_an_older_model_is_replaced(run: Run, data: Path) -> None:
             "No method is called 'variaton'. Did you mean 'variation'? Choose one of: patchcore, ",
         ),
         (["variation", "--backbone", "resnet18"], "Variation has no argument 'backbone'. It has: "),
-        (["variation", "--preset", "paper"], "variation has no preset 'paper'. It has: none."),
+        (
+            ["variation", "--preset", "paper"],
+            "variation has no presets, but 'paper' was asked for. Leave the preset out.",
+        ),
         (
             ["patchcore", "--backbone", "resnet9"],
             "No backbone is called 'resnet9'. Choose one of: compact, resnet18, ",
@@ -250,6 +253,7 @@ def test_category_is_asked_for(run: Run, tmp_path: Path) -> None:
         ("1e-3", 1e-3),
         ("true", True),
         ("null", None),
+        ("None", None),
         ("resnet18", "resnet18"),
         ("1,2,3", [1, 2, 3]),
         ("3,", [3]),

@@ -57,6 +57,19 @@ def test_the_list_is_what_fit_leaves_out(run: Run, parts: Path, tmp_path: Path) 
     assert "excluded          2 images\n" in run("show", "m").stdout
 
 
+def test_an_edited_list_is_not_overwritten(run: Run, parts: Path, tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("path,reason\nedited by hand\n")
+    result = run("suspects", parts, *FAST, "--write", table, "-o", "report.html")
+    assert result.exit_code == 2
+    assert (
+        f"{table} exists, and a list may have been edited by hand. Name another file for --write, or remove it.\n"
+        in result.stderr
+    )
+    assert table.read_text() == "path,reason\nedited by hand\n"
+    assert not (tmp_path / "report.html").exists(), "it was noticed only after the search"
+
+
 def test_json(run: Run, parts: Path) -> None:
     result = run("suspects", parts, *FAST, "--json", "--rate", "0.05", "--seed", "3")
     found = json.loads(result.stdout)

@@ -1,6 +1,7 @@
 """Each layout built on disk and read back."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -189,9 +190,7 @@ def test_unknown_places(tmp_path: Path) -> None:
         open_dataset(tmp_path / "gone")
     with pytest.raises(DataError, match="does not exist"):
         open_dataset(tmp_path / "gone", layout="mvtec")
-    with pytest.raises(
-        DataError, match=r"has no known layout\. Found: nothing\. Expected one of: a \.csv file"
-    ):
+    with pytest.raises(DataError, match=r"holds no image, nor anything else\. Put images into it, or name"):
         open_dataset(tmp_path)
     touch(tmp_path, "notes.txt", *(f"sub{index}/x.txt" for index in range(9)))
     with pytest.raises(
@@ -202,6 +201,11 @@ def test_unknown_places(tmp_path: Path) -> None:
         DataError, match=r"There is no layout 'coco'\. Choose one of csv, visa, mvtec, folder, ok_ng"
     ):
         open_dataset(tmp_path, layout="coco")
+    image = tmp_path / "sub0" / "part.png"
+    image.touch()
+    with pytest.raises(DataError, match=rf"^{re.escape(str(image))} is one image\. Name its folder\.$"):
+        open_dataset(image)
+    image.unlink()
     for layout in LAYOUTS.keys() - {"csv"}:
         with pytest.raises(DataError, match="holds no images in this layout"):
             open_dataset(tmp_path, layout=layout)

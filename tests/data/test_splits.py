@@ -63,8 +63,8 @@ def test_shots_that_are_too_many_or_too_few() -> None:
     for shots in (3, 7):
         with pytest.raises(
             DataError,
-            match=rf"^There are 3 different normal image\(s\) in 3 group\(s\), but {shots} shots need at least one "
-            r"more group: the images to learn from, and others for the thresholds\. Lower the number of shots, or add "
+            match=rf"^--shots {shots} \(shots={shots}\) needs normal images of other groups for the thresholds, beside "
+            r"those to learn from, but there are 3 different ones in 3 groups\. Lower --shots \(shots=\), or add "
             r"normal images\.$",
         ):
             draw_shots(samples, shots)

@@ -95,8 +95,12 @@ def test_other_values_are_refused_with_the_same_pattern(name: str, bad: list[Any
 
 
 def test_the_error_about_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(MethodError, match=r"^Sample has no argument 'counts'\. It has: count\.$"):
+    with pytest.raises(
+        MethodError, match=r"^Sample has no argument 'counts'\. Did you mean 'count'\? It has: count\.$"
+    ):
         declared("count")(counts=1)
+    with pytest.raises(MethodError, match=r"^Sample has no argument 'x'\. It has: count\.$"):
+        declared("count")(x=1)
 
 
 class Base(Method):

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from blemish.blocks.anomaly_map import gaussian_blur
 from blemish.blocks.foreground import with_colour
 from blemish.methods import cpr
 from blemish.methods.cpr import CPR
+from blemish.runtimes.export import export_onnx
+from blemish.runtimes.onnx import OnnxRuntime
+from blemish.testing.checks import predict
 from blemish.testing.parts import SIZE, defective_part, normal_parts
 from blemish.training import learn
 
@@ -35,6 +39,13 @@ def discs(count: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
     noise = np.random.default_rng(0).normal(scale=0.02, size=(count, 3, 128, 128))
     images: np.ndarray[Any, np.dtype[np.float32]] = (disc + noise).astype(np.float32)
     return images
+
+
+def poses(count: int, seed: int = 0) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Normal parts in turn as they are, mirrored, upside down and both."""
+    parts = normal_parts(count, seed)
+    sides = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    return np.stack([part[:, :: sides[n % 4][0], :: sides[n % 4][1]] for n, part in enumerate(parts)])
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +233,16 @@ def test_presets_have_the_papers_widths() -> None:
         4,
         8,
     )
+
+
+def test_the_graph_finds_the_same_references(tmp_path: Path) -> None:
+    """A part is far from references of another pose; if all had one pose, any reference would give the same score."""
+    method = learned(poses(12), backbone="compact")
+    export_onnx(method, tmp_path / "model.onnx", SIZE)
+    runtime = OnnxRuntime(tmp_path / "model.onnx")
+    images = poses(8, seed=9)
+    images[1, :, 20:40, 30:60] = 1.0
+    for image in images:  # each by itself, so that the tolerance is a share of its own score
+        expected, found = predict(method, image[None]), runtime.predict(image[None])
+        assert found.score == pytest.approx(expected.score, rel=1e-3)
+        assert np.abs(found.anomaly_map - expected.anomaly_map).max() <= 1e-3 * expected.anomaly_map.max()

@@ -156,10 +156,18 @@ def test_meta_training_trains_all_networks_and_the_next_fit_finds_the_weights(
     assert learn(again, normal_parts(3), auxiliary=OTHERS).losses == []
     assert same(state(method), state(again))
     assert caplog.messages == [
-        "RegAD is trained on 2 auxiliary products.",
+        f"RegAD is trained on 2 auxiliary products. Its weights are then kept in {file}, for further fits with the "
+        "same auxiliary images.",
         f"RegAD uses its trained weights in {file}.",
     ]
     assert (again.episodes, again.file) == ([], None)
+
+
+def test_the_order_of_the_products_does_not_matter(cache: Path) -> None:
+    first = state(trained(OTHERS))
+    for file in cache.iterdir():
+        file.unlink()
+    assert same(first, state(trained(OTHERS[::-1])))
 
 
 def test_another_product_finds_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +177,12 @@ def test_another_product_finds_the_same_weights(monkeypatch: pytest.MonkeyPatch)
     learn(method, textured(2, (64, 96)), auxiliary=OTHERS)
     for name, parameter in first.named_parameters():
         assert torch.equal(parameter, dict(method.named_parameters())[name])
+
+
+def test_one_product_is_one_product() -> None:
+    assert regad.training_notice(1, Path("a")).startswith(
+        "RegAD is trained on one auxiliary product. Its weights "
+    )
 
 
 def test_what_decides_the_weights_is_in_the_name_of_their_file() -> None:
@@ -181,7 +195,7 @@ def test_what_decides_the_weights_is_in_the_name_of_their_file() -> None:
         assert method.file is not None
         return method.file
 
-    same = [file(), file(views=True, dimensions=3, ridge=1.0)]
+    same = [file(), file(views=True, dimensions=3, ridge=1.0), file(OTHERS[::-1])]
     other = [
         file(seed=1),
         file(steps=1),
@@ -191,7 +205,7 @@ def test_what_decides_the_weights_is_in_the_name_of_their_file() -> None:
         file(OTHERS[:1]),
         file(backbone="resnet18:random"),
     ]
-    assert same[0] == same[1]
+    assert len({*same}) == 1
     assert len({*same, *other}) == 1 + len(other)
 
 

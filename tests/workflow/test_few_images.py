@@ -45,9 +45,7 @@ def test_copies_do_not_count_as_shots(tmp_path: Path) -> None:
     samples[3].path.write_bytes(samples[0].path.read_bytes())
     with (
         pytest.warns(UserWarning, match="copies of others"),
-        pytest.raises(
-            DataError, match=r"^There are 3 different normal image\(s\) in 3 group\(s\), but 3 shots need"
-        ),
+        pytest.raises(DataError, match=r"^--shots 3 \(shots=3\) needs normal images of other groups "),
     ):
         fit(samples, shots=3)
 

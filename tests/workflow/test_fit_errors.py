@@ -1,6 +1,7 @@
 """What `fit` refuses: a learned method; anomalous, unreadable or too few images; impossible shares."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,12 @@ def test_one_path_is_not_a_list_of_images(tmp_path: Path, kind: type[Any]) -> No
         DataError, match=r"is a single path\. Give images, e\.g\. blemish\.open_dataset\(folder\)\.train"
     ):
         fit(kind(tmp_path))
+    with pytest.raises(
+        DataError,
+        match=rf"^{re.escape(str(tmp_path))} is a folder, not an image\. Give its images, e\.g\. "
+        r"blemish\.open_dataset\(folder\)\.train\.$",
+    ):
+        fit([kind(tmp_path)])
 
 
 def spoil(samples: Sequence[Sample]) -> list[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import blemish
+from blemish.data.csv_table import read_paths
 from blemish.data.images import encode, write_image
 from blemish.demo import render_part
 from blemish.demo.defects import add_defect
@@ -97,6 +98,21 @@ def test_copies_and_unreadable_files_are_found_beside_defects(dirty: list[Sample
     data = model.manifest.data
     assert (data.learned_from + data.held_out, data.excluded) == (len(samples) - len(rows), len(rows))
     assert f", excluded {len(rows)}.\n" in model.summary()
+    assert [str(path) for path in found.to_exclude] == [row["path"] for row in rows]
+
+
+def test_a_suspected_copy_is_listed_once_with_both_reasons(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
+    ranking = (Suspect(b, 9.0, 8.0, 0.01), Suspect(a, 1.0, 0.0, 0.9), Suspect(c, 1.0, 0.0, 0.9))
+    found = Suspects(ranking=ranking, copies=(CopyGroup((a, b, c), 0.9),), unreadable=(), rate=0.1, how="")
+    found.write_csv(tmp_path / "list.csv")
+    rows = list(csv.DictReader((tmp_path / "list.csv").read_text("utf-8-sig").splitlines()))
+    assert [(row["path"], row["reason"], row["q"]) for row in rows] == [
+        (str(b), f"suspected of a defect; near-copy of {a}", "0.01"),
+        (str(c), f"near-copy of {a}", "0.9"),
+    ]
+    assert found.to_exclude == (b, c)
+    assert read_paths(tmp_path / "list.csv", (tmp_path,)) == [b, c]
 
 
 def test_a_model_is_used_as_it_is(dirty: list[Sample]) -> None:

@@ -42,14 +42,36 @@ def auxiliary_samples(folders: Sequence[Path]) -> "list[Sample]":
     Raises:
         DataError: If there is no such data set.
     """
-    from blemish.data.dataset import list_categories, open_dataset
+    from blemish.data.dataset import open_dataset
 
     return [
         replace(sample, category=f"{folder}/{category}")
         for folder in folders
-        for category in list_categories(folder)
+        for category in _products(folder)
         for sample in open_dataset(folder, category=category).train
     ]
+
+
+def _products(folder: Path) -> tuple[str, ...]:
+    """The categories of an auxiliary data set; the error names the option if it is a folder of folders of images."""
+    from blemish.data.dataset import list_categories
+    from blemish.data.find import entries_of, subfolders_of
+    from blemish.data.layouts import find_layout
+    from blemish.errors import DataError
+
+    try:
+        find_layout(folder)
+    except DataError:
+        inner = [sub for sub in subfolders_of(folder) if entries_of(sub).images]
+        if not inner:
+            raise
+        raise DataError(
+            "{folder} has no known layout, but {inner} holds images. Repeat --auxiliary for each product, e.g. "
+            "--auxiliary {inner}.",
+            folder=folder,
+            inner=inner[0],
+        ) from None
+    return list_categories(folder)
 
 
 def chosen_preprocess(

@@ -63,11 +63,11 @@ def to_arguments(_: click.Context, param: click.Parameter, values: tuple[str, ..
 
 
 def parse_value(text: str) -> Any:
-    """Number, true, false, null or text; "1,2" and "1," are lists."""
+    """Number, true, false, null (or None, as the tables of arguments have it) or text; "1,2" and "1," are lists."""
     if "," in text:
         return [parse_value(part.strip()) for part in text.removesuffix(",").split(",")]
     try:
-        value = json.loads(text)
+        value = None if text == "None" else json.loads(text)
     except (ValueError, RecursionError):
         return text
     is_plain = (

@@ -79,7 +79,8 @@ blemish fit patchcore bottle/ -o bottle.blemish --exclude list.csv
     "table",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the suspected images, superfluous copies and unreadable files as csv, for `fit --exclude`.",
+    help="Write the suspected images, superfluous copies and unreadable files as csv, for `fit --exclude`; the file "
+    "must not exist, because a list may have been edited.",
 )
 def command(
     data: Path,
@@ -118,6 +119,7 @@ def command(
     dataset = open_dataset(data, layout=layout, category=category)
     require_separate({"--write": table, "--report": report}, dataset, model)
     if table is not None:
+        _require_new(table)
         require_writable_file(table)
     with progress_bars() as progress:
         found = suspects(
@@ -142,3 +144,16 @@ def command(
         click.echo(message("List: {path}", path=table))
     if found.report != report:  # a warning has said why it was not written
         click.get_current_context().exit(1)
+
+
+def _require_new(table: Path) -> None:
+    """Refuse to replace a file, because a person may have edited the list that it holds."""
+    from blemish.files import is_replaceable
+
+    if is_replaceable(table):
+        raise click.UsageError(
+            message(
+                "{path} exists, and a list may have been edited by hand. Name another file for --write, or remove it.",
+                path=table,
+            )
+        )

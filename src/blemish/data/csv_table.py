@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from blemish.data.find import is_image
 from blemish.data.labels import parse_label
 from blemish.errors import DataError
 from blemish.messages import listed, message
@@ -71,6 +72,12 @@ def read_paths(table: Path, roots: tuple[Path, ...]) -> list[Path]:
     Raises:
         DataError: The file is no csv file, has no such column, or a cell of it is empty; the text names the line.
     """
+    if table.is_file() and is_image(table):
+        raise DataError(
+            "{table} is an image, not a csv file. To leave it out, list it under the heading path in a csv file, and "
+            "name that file.",
+            table=table,
+        )
     paths = []
     for line, row in _rows(table, ["path"]):
         text = row.get("path", "")

@@ -52,7 +52,7 @@ def entries_of(folder: Path) -> Entries:
         return Entries([folder] if is_folder(folder) else [], [])
     folders = {entry.name for entry in visible if _leads_to_folder(entry)}
     others = [folder / entry.name for entry in visible if entry.name not in folders]
-    return Entries(sorted(filter(_is_image, others), key=natural_order), _in_order(folder, folders))
+    return Entries(sorted(filter(is_image, others), key=natural_order), _in_order(folder, folders))
 
 
 def subfolders_of(folder: Path) -> list[Path]:
@@ -101,6 +101,20 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def is_image(entry: Path) -> bool:
+    """Whether an entry that is no folder is an image, or cannot be reached."""
+    suffix = entry.suffix.lower()
+    if suffix in IMAGE_SUFFIXES or suffix in _FOREIGN_SUFFIXES:
+        return True
+    try:
+        if suffix or not stat.S_ISREG(entry.stat().st_mode):
+            return entry.is_symlink() and not entry.exists()
+        with entry.open("rb") as file:
+            return begins_like_an_image(file.read(_LONGEST_HEAD))
+    except OSError:
+        return True
+
+
 def _search(folder: Path) -> Iterator[Path]:
     """The images below a folder, each once."""
     waiting, seen = [folder], set()
@@ -143,17 +157,3 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 def _in_order(folder: Path, names: Iterable[str]) -> list[Path]:
     return sorted((folder / name for name in names), key=natural_order)
-
-
-def _is_image(entry: Path) -> bool:
-    """Whether an entry that is no folder is an image, or cannot be reached."""
-    suffix = entry.suffix.lower()
-    if suffix in IMAGE_SUFFIXES or suffix in _FOREIGN_SUFFIXES:
-        return True
-    try:
-        if suffix or not stat.S_ISREG(entry.stat().st_mode):
-            return entry.is_symlink() and not entry.exists()
-        with entry.open("rb") as file:
-            return begins_like_an_image(file.read(_LONGEST_HEAD))
-    except OSError:
-        return True

@@ -16,6 +16,7 @@ from blemish.data.find import (
     subfolders_of,
 )
 from blemish.data.labels import NORMAL_WORDS_LISTED, is_defect_word, is_normal_word, plain_word
+from blemish.data.unknown_layout import unknown_layout
 from blemish.errors import BlemishWarning, DataError
 from blemish.files import resolved
 from blemish.messages import message
@@ -123,20 +124,7 @@ def find_layout(path: Path) -> str:
     for name, layout in LAYOUTS.items():
         if layout.detects(path):
             return name
-    names = [path.name]
-    if path.is_dir():
-        for folder in (path, *subfolders_of(path)):
-            require_searchable(folder)
-        names = sorted(entry.name for entry in path.iterdir())
-    found = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else message("nothing")
-    expected = "; ".join(f"{message(layout.looks_like)} ({name})" for name, layout in LAYOUTS.items())
-    raise DataError(
-        "{path} has no known layout. Found: {found}. Expected one of: {expected}. "
-        "Arrange the images like one of these, or name the layout with --layout.",
-        path=path,
-        found=found,
-        expected=expected,
-    )
+    raise unknown_layout(path, [f"{message(layout.looks_like)} ({name})" for name, layout in LAYOUTS.items()])
 
 
 def _read_splits(folder: Path, masks: Sequence[Path]) -> list[Sample]:

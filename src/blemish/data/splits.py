@@ -76,8 +76,8 @@ def draw_shots(
     held_out = [index for index in ordered if numbers[index] not in known]
     if not held_out:
         raise DataError(
-            "There are {count} different normal image(s) in {groups} group(s), but {shots} shots need at least one "
-            "more group: the images to learn from, and others for the thresholds. Lower the number of shots, or add "
+            "--shots {shots} (shots={shots}) needs normal images of other groups for the thresholds, beside those to "
+            "learn from, but there are {count} different ones in {groups} groups. Lower --shots (shots=), or add "
             "normal images.",
             count=len(samples),
             groups=len(set(numbers)),

@@ -27,11 +27,13 @@ def trained_file(name: str, values: Mapping[str, Any], tensors: Iterable[Tensor]
         values: JSON values.
         tensors: For example images and initial weights; their shapes count, too.
     """
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return cache_folder() / f"{name}-{digest.hexdigest()}.safetensors"
+    digest = _digest(tensors, json.dumps(values, sort_keys=True).encode())
+    return cache_folder() / f"{name}-{digest}.safetensors"
+
+
+def in_fixed_order(products: Iterable[Tensor]) -> list[Tensor]:
+    """Images (N, 3, H, W) of products in an order that does not depend on that in which they are given."""
+    return sorted(products, key=lambda images: _digest([images]))
 
 
 def read_trained(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor] | None:
@@ -76,3 +78,12 @@ def keep_trained(path: Path, state: Mapping[str, Tensor]) -> None:
             error=error.strerror or str(error),
         )
         warnings.warn(text, BlemishWarning, stacklevel=3)
+
+
+def _digest(tensors: Iterable[Tensor], beginning: bytes = b"") -> str:
+    """SHA-256 of a beginning, and of types, shapes and values of tensors."""
+    digest = hashlib.sha256(beginning)
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()

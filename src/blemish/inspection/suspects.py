@@ -85,6 +85,11 @@ class Suspects:
         return self.ranking[: max(len(self.suspected), math.ceil(LISTED_SHARE * len(self.ranking)))]
 
     @property
+    def to_exclude(self) -> tuple[Path, ...]:
+        """What `write_csv` lists: the suspected images, all but one of each group of copies, and unreadable files."""
+        return tuple(self._reasons())
+
+    @property
     def images(self) -> int:
         """Number of files."""
         same = sum(group.copies for group in self.copies if group.correlation is None)
@@ -93,9 +98,10 @@ class Suspects:
     def write_csv(self, path: Path | str) -> None:
         """Write the list of images to leave out: path, reason, score, z and q; `fit --exclude` reads it.
 
-        In it are the suspected images, all but one of each group of copies, and what cannot be read. A person removes
-        the rows of images that are normal. Paths are absolute. The file appears whole or not at all, in UTF-8 with the
-        mark that spreadsheets need.
+        In it are the suspected images, all but one of each group of copies, and what cannot be read; an image that is
+        suspected and a copy has both reasons, with a semicolon between. A person removes the rows of images that are
+        normal and no copies. Paths are absolute. The file appears whole or not at all, instead of an older one, in
+        UTF-8 with the mark that spreadsheets need.
         """
         text = io.StringIO(newline="")
         writer = csv.writer(text)
@@ -167,16 +173,19 @@ class Suspects:
     def _rows(self) -> Iterator[tuple[str, ...]]:
         """The rows of the csv file, each path once."""
         score_of = {one.path: one for one in self.ranking}
-        reasons = {one.path: "suspected of a defect" for one in self.suspected}
+        for path, reasons in self._reasons().items():
+            one = score_of.get(path)
+            numbers = ("", "", "") if one is None else (repr(one.score), repr(one.z), repr(one.q))
+            yield printable(path.absolute()), "; ".join(reasons), *numbers
+
+    def _reasons(self) -> dict[Path, list[str]]:
+        """Why each image should be left out; one that is suspected can also be a copy."""
+        reasons = {one.path: ["suspected of a defect"] for one in self.suspected}
         for group in self.copies:
             first = printable(group.paths[0].absolute())
             for path in group.paths[1:]:
-                reasons.setdefault(path, f"{group.reason} {first}")
-        reasons |= {bad.path: "unreadable" for bad in self.unreadable}
-        for path, reason in reasons.items():
-            one = score_of.get(path)
-            numbers = ("", "", "") if one is None else (repr(one.score), repr(one.z), repr(one.q))
-            yield printable(path.absolute()), reason, *numbers
+                reasons.setdefault(path, []).append(f"{group.reason} {first}")
+        return reasons | {bad.path: ["unreadable"] for bad in self.unreadable}
 
 
 def _more(count: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from blemish.errors import MethodError
-from blemish.messages import message
+from blemish.messages import message, nearest
 from blemish.methods.arguments import Argument
 
 RESERVED = frozenset(
@@ -100,12 +100,18 @@ class Declared:
         """
         unknown = [name for name in values if name not in self.arguments]
         if unknown:
-            known = ", ".join(self.arguments) or "none"
+            if not self.arguments:
+                raise MethodError(
+                    "{owner} has no arguments, but got {unknown!r}. Leave it out.",
+                    owner=self.owner,
+                    unknown=unknown[0],
+                )
             raise MethodError(
-                "{owner} has no argument {unknown!r}. It has: {known}.",
+                "{owner} has no argument {unknown!r}.{hint} It has: {known}.",
                 owner=self.owner,
                 unknown=unknown[0],
-                known=known,
+                hint=nearest(unknown[0], self.arguments),
+                known=", ".join(self.arguments),
             )
         try:
             checked = self.model(**values)

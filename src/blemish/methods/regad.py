@@ -24,7 +24,7 @@ from blemish.blocks.siamese import SiameseHead
 from blemish.blocks.spatial_transformer import SpatialTransformer, inverse, warp
 from blemish.errors import BlemishWarning, MethodError
 from blemish.features.backbone import NETWORKS, Backbone
-from blemish.features.trained_weights import keep_trained, read_trained, trained_file
+from blemish.features.trained_weights import in_fixed_order, keep_trained, read_trained, trained_file
 from blemish.messages import message
 from blemish.methods import arguments
 from blemish.methods.arguments import argument
@@ -186,7 +186,7 @@ class RegAD(GaussianMethod):
 
     def _find_weights(self) -> None:
         """Load the trained weights for these auxiliary products, or keep the images to train on."""
-        products = [split_padding(some_images(product))[0] for product in self.auxiliary_products]
+        products = in_fixed_order(split_padding(some_images(one))[0] for one in self.auxiliary_products)
         fewest = min(len(images) for images in products)
         if fewest <= self.supports:
             raise MethodError(
@@ -203,11 +203,27 @@ class RegAD(GaussianMethod):
         state = read_trained(file, {name: tensor.shape for name, tensor in trained.items()})
         if state is None:
             self.episodes, self.file = products, file
-            logger.warning(message("RegAD is trained on {count} auxiliary products.", count=len(products)))
+            logger.warning(training_notice(len(products), file))
         else:
             for name, tensor in trained.items():
                 tensor.copy_(state[name])
             logger.warning(message("RegAD uses its trained weights in {file}.", file=file))
+
+
+def training_notice(products: int, file: Path) -> str:
+    """What is trained, and where the weights will be kept."""
+    if products == 1:
+        return message(
+            "RegAD is trained on one auxiliary product. Its weights are then kept in {file}, for further fits with "
+            "the same auxiliary images.",
+            file=file,
+        )
+    return message(
+        "RegAD is trained on {count} auxiliary products. Its weights are then kept in {file}, for further fits with "
+        "the same auxiliary images.",
+        count=products,
+        file=file,
+    )
 
 
 def some_images(product: AuxiliaryImages) -> Tensor:

@@ -20,7 +20,6 @@ from blemish.errors import MethodError
 from blemish.methods.arguments import argument
 from blemish.methods.base import Batches, Method, Preset
 from blemish.methods.memory_bank import MemoryBankMethod
-from blemish.types import Prediction
 
 NEIGHBOURS = 6
 """Number of other images, those with the most similar patches, with which a patch is compared (paper)."""
@@ -86,9 +85,8 @@ class SoftPatch(MemoryBankMethod):
         self.weights = self._factors[tuple(self.memory_bank.origins.T)]
         del self._factors, self._largest
 
-    def update(self, batches: Batches) -> Prediction[Tensor]:
-        """Refuse: the images with which new ones would have to be compared are gone."""
-        return Method.update(self, batches)
+    update = Method.update
+    """Refuses: the images with which new ones would have to be compared are gone."""
 
     def forget(self, image: Tensor, where: Tensor) -> Tensor:
         weights = dict(zip(map(tuple, self.memory_bank.origins.tolist()), self.weights.tolist(), strict=True))

@@ -7,6 +7,7 @@ from typing import NoReturn
 import numpy as np
 
 from blemish.data.checks import BadImage
+from blemish.data.find import is_folder
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError
 from blemish.files import resolved
@@ -46,20 +47,30 @@ def as_samples(images: Given) -> list[Sample]:
     """The given images as samples, those that are paths without a category.
 
     Raises:
-        DataError: If it is no list of samples or paths.
+        DataError: If it is no list of samples or paths, or a path is that of a folder.
     """
     if isinstance(images, str | Path):  # a str is a sequence of str, too
         raise DataError(
             "{images} is a single path. Give images, e.g. blemish.open_dataset(folder).train.", images=images
         )
     try:
-        return [image if isinstance(image, Sample) else Sample(Path(image), 0, "train") for image in images]
+        return [image if isinstance(image, Sample) else _unlabelled(Path(image)) for image in images]
     except TypeError as error:
         raise DataError(
             "Images are samples or paths, got {name}: {error}. Give a list, e.g. Dataset.train.",
             name=type(images).__name__,
             error=error,
         ) from None
+
+
+def _unlabelled(path: Path) -> Sample:
+    """The sample of a path."""
+    if is_folder(path):
+        raise DataError(
+            "{path} is a folder, not an image. Give its images, e.g. blemish.open_dataset(folder).train.",
+            path=path,
+        )
+    return Sample(path, 0, "train")
 
 
 def without_excluded(samples: Sequence[Sample], exclude: Excluded | None) -> Sequence[Sample]:

@@ -15,8 +15,8 @@ BLOCKS = 5
 """Number of rows and of columns of blocks (paper)."""
 KEPT = 0.8
 """Share of the blocks, those that agree best, that decide how far two images are apart (paper)."""
-SMOOTHING = 1e-8
-"""Added to frequencies before their logarithm is taken (paper)."""
+SMALLEST = 1e-8
+"""Least frequency whose logarithm is taken (paper: added to it, but exporters drop an addition as small as that)."""
 TIE = 1e-9
 """Added to the divergence times the image's number: of several that are equally near, the first ones are found."""
 ROUNDS = 20
@@ -62,11 +62,12 @@ def trimmed_divergence(queries: Tensor, references: Tensor) -> Tensor:
     """Kullback-Leibler divergence of queries (N, B, W) from references (M, B, W), (N, M) float64.
 
     It is the sum over the blocks whose divergence is smallest, so that a defect does not decide what an image is like.
+    Where a word is not there, its frequency is taken for `SMALLEST`, and other frequencies are taken as they are.
     float64, so that equal histograms give equal numbers in every runtime.
     """
     queries, references = queries.double(), references.double()
-    entropy = (queries * (queries + SMOOTHING).log()).sum(2)[:, None]  # (N, 1, B)
-    divergence = entropy - torch.einsum("nbk,mbk->nmb", queries, (references + SMOOTHING).log())
+    entropy = (queries * queries.clamp_min(SMALLEST).log()).sum(2)[:, None]  # (N, 1, B)
+    divergence = entropy - torch.einsum("nbk,mbk->nmb", queries, references.clamp_min(SMALLEST).log())
     return divergence.topk(round(KEPT * queries.shape[1]), largest=False).values.sum(2)
 
 
