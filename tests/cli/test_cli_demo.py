@@ -12,7 +12,7 @@ def test_demo(tmp_path: Path) -> None:
     text = run_demo(tmp_path / "demo", backbone="compact:random", images=5, progress=no_progress)
 
     folder = tmp_path / "demo"
-    assert without_decimals(text).startswith("Learned from 4 images in # s, held out 1.\n")
+    assert without_decimals(text).startswith("Learned from 5 images in # s, held out 0.\n")
     assert text.endswith(
         f"\n\nImages: {folder / 'plate'}\nHeat maps: {folder / 'heatmaps'}\nReport: {folder / 'report.html'}"
     )

@@ -26,12 +26,22 @@ NUMBERS = [
     "pixel_f1_max",
     "aupro",
 ]
-KEYS = [*NUMBERS, "false_alarm_rate", "miss_rate", "by_type", "seconds_per_image", "zero_misses", "missed"]
+KEYS = [
+    *NUMBERS,
+    "false_alarm_rate",
+    "miss_rate",
+    "by_type",
+    "seconds_per_image",
+    "zero_misses",
+    "missed",
+    "shift",
+]
 
 
 def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> None:
     result = run(
-        "fit", "pca", made / "flat", "-o", "models/part", "--image-size", "32", "--set", "components=4"
+        *("fit", "pca", made / "flat", "-o", "models/part", "--image-size", "32", "--set", "components=4"),
+        *("--calibrate", "hold-out"),
     )
 
     assert (result.exit_code, result.stderr) == (0, "")
@@ -41,8 +51,9 @@ def test_flat_folder_of_twenty_images(run: Run, made: Path, tmp_path: Path) -> N
         "Learned from 18 images in # s, held out 2.\n"
         "Image threshold #, pixel threshold #.\n"
         "Thresholds rest on 2 held-out normal images, too few for the requested false-alarm rate of 1 %; expect up to "
-        "33 % of normal images called NG (below 78 % with 95 % confidence); hold out at least 99 images to reach it.\n"
-        f"Highest scores among the held-out images: {made}/flat/04.png (#); {made}/flat/19.png (#)\n"
+        "33 % of normal images called NG (below 78 % with 95 % confidence). It takes at least 99 independent images to "
+        "reach it.\n"
+        f"Highest scores among these images: {made}/flat/04.png (#); {made}/flat/19.png (#)\n"
         "Model: models/part\n"
     )
     assert sorted(path.name for path in (tmp_path / "models/part").iterdir()) == [
@@ -163,8 +174,8 @@ def test_show(run: Run, fitted: Path) -> None:
     assert result.stdout == (
         f"method            variation\n{arguments}"
         "category          masked\n"
-        "learned from      7 images (seed 0)\n"
-        "held out          1 images\n"
+        "learned from      8 images (seed 0)\n"
+        "held out          0 images\n"
         "skipped           0 unreadable images\n"
         f"data              fingerprint {manifest.data.fingerprint[:16]}\n"
         "input             48 × 64 pixels (height × width), squash\n"
@@ -173,7 +184,7 @@ def test_show(run: Run, fitted: Path) -> None:
         f"pixel threshold   {manifest.calibration.pixel_threshold:.6g} (set by hand)\n"
         f"                  {manifest.calibration.summary()}\n"
         "files             weights.safetensors\n"
-        f"written by        blemish {blemish.__version__}, format 4\n"
+        f"written by        blemish {blemish.__version__}, format 5\n"
     )
     assert json.loads(run("show", fitted, "--json").stdout) == json.loads(
         (fitted / "manifest.json").read_text("utf-8")

@@ -100,7 +100,7 @@ def test_training_broken_off_goes_on_to_the_same_weights(
     monkeypatch.setattr(Brightness, "stop_at", 0)
     result = fit(run, made, "--resume", "--seed", "1")
     assert result.exit_code == 1
-    assert "unfinished training in .m.unfinished differs in: images, seed. " in result.stderr
+    assert "unfinished training in .m.unfinished differs in: groups, images, seed. " in result.stderr
     assert fit(run, made, "--resume", "--log", "csv").exit_code == 0
     assert weight("m") == expected
     assert blemish.load("m").manifest.history.losses == losses

@@ -1,7 +1,6 @@
 """The contract of a method: what it declares, the hooks through which it learns, how it scores."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, ClassVar, dataclass_transform
 
@@ -13,20 +12,11 @@ from blemish.messages import message
 from blemish.methods.batches import AuxiliaryImages as AuxiliaryImages
 from blemish.methods.batches import Batches as Batches
 from blemish.methods.declared import Declared
+from blemish.methods.preset import Preset as Preset
 from blemish.types import Prediction, Progress, no_progress
 
 _BEGINNING = Lock()
 """Held while a method is marked as one that learns, since two threads could be given the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A named configuration of a method, usually that of a paper."""
-
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the method's constructor that differ from the defaults."""
-    preprocess: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `Preprocess` that differ from the defaults; without any, the preset suits images of any size."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -191,6 +181,14 @@ class Method(nn.Module):
             "{name} cannot leave out training images. Fit it again without them.",
             name=type(self).__name__,
         )
+
+    def prepare_to_leave_out(self, batches: Batches, groups: Tensor) -> None:
+        """Pass once over all training images before `score_without`, for scores as if the others had been learned anew.
+
+        Args:
+            batches: All training images in the order of training, without gradients; none to end it.
+            groups: (N,) number of each image's group; `score_without` is then called with whole groups.
+        """
 
     @classmethod
     def require_auxiliary_use(cls) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from blemish.blocks.anomaly_map import upsample
-from blemish.blocks.memory.bank import MemoryBank
+from blemish.blocks.memory.bank import NO_SUBSTITUTES, MemoryBank
 from blemish.blocks.memory.coreset import GreedyCoreset
 from blemish.blocks.memory.streaming_coreset import StreamingCoreset
 from blemish.blocks.padding import mask_grid, split_padding, visible_grid
@@ -184,6 +184,17 @@ class MemoryBankMethod(CoresetMethod):
     @property
     def leaves_out(self) -> bool:
         return not self.memory_bank.is_of_one_image
+
+    def prepare_to_leave_out(self, batches: Batches, groups: Tensor) -> None:
+        self.memory_bank.substitutes = NO_SUBSTITUTES
+        number = 0
+        for images in batches:
+            patches, visible = self._embedded(images)
+            inside = visible_grid(visible, (patches.shape[1], patches.shape[2])).flatten()
+            numbers = torch.arange(number, number + len(images), device=images.device)
+            origins = numbers.repeat_interleave(patches[0, :, :, 0].numel())
+            self.memory_bank.find_substitutes(patches.flatten(0, 2)[inside], origins[inside], groups)
+            number += len(images)
 
     def score_without(self, image: Tensor, numbers: Tensor) -> Prediction[Tensor]:
         return self._without(*self._embedded(image), numbers)

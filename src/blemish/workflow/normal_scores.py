@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.calibration import Calibration
-from blemish.data.loading import decoded_bytes, prefetch
+from blemish.data.loading import Inputs, decoded_bytes, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning
 from blemish.inspection.suspects import Suspects
 from blemish.inspection.unusual import Unusual
 from blemish.messages import message
 from blemish.reports.suspects import SuspectsReport, write_suspects
-from blemish.scoring import Decoded, Scored, Scorer, require_finite
+from blemish.scoring import Decoded, Scored, Scorer, batch_size, require_finite
 from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.cross_scores import (
     FOLDS,
@@ -68,7 +68,7 @@ def calibrated(
     if normal.held_out:
         results = _held_out(scorer, samples)
     elif learning.method.leaves_out:
-        results = _left_out(learning, samples, groups)
+        results = _left_out(learning, samples, groups, progress)
     else:
         results = _of_folds(learning, samples, groups)
     rows = np.empty((len(samples), 3))  # score, the map's largest value and its median
@@ -102,12 +102,19 @@ def _held_out(
         yield fold, number, result
 
 
-def _left_out(learning: Learning, samples: Sequence[Sample], groups: Sequence[int]) -> Iterator[Result]:
+def _left_out(
+    learning: Learning, samples: Sequence[Sample], groups: Sequence[int], progress: Progress
+) -> Iterator[Result]:
     """Scores of the images learned from, in the order of training, each without its group."""
+    from blemish.training.leave_out import leaving_out  # torch is not needed to inspect
+
     members = _members(groups)
+    method, preprocess = learning.method, learning.preprocess
     decoded = prefetch(samples, read, size_of=lambda sample: decoded_bytes(sample.path))
-    for number, (group, image) in enumerate(zip(groups, decoded, strict=True)):
-        yield 0, number, score_without(learning.method, learning.preprocess, image, members[group])
+    size = batch_size(preprocess)
+    with leaving_out(method, Inputs(samples, preprocess), groups, batch_size=size, progress=progress):
+        for number, (group, image) in enumerate(zip(groups, decoded, strict=True)):
+            yield 0, number, score_without(method, preprocess, image, members[group])
 
 
 def _of_folds(learning: Learning, samples: Sequence[Sample], groups: Sequence[int]) -> Iterator[Result]:

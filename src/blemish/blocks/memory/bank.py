@@ -1,5 +1,7 @@
 """The memory bank: normal patches, their origins and their neighbours."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,18 @@ from blemish.messages import message
 ROWS_AT_ONCE = 512
 SEVERAL = 16
 """Number of nearest patches among which one of another image is sought, before all patches are compared."""
+
+
+class Substitutes(NamedTuple):
+    """For each patch of a bank, the nearest training patch of another group that it stands for."""
+
+    patches: Tensor
+    """(M, D)."""
+    distances: Tensor
+    """(M,), infinite where there is none."""
+
+
+NO_SUBSTITUTES = Substitutes(torch.empty(0), torch.empty(0))
 
 
 class MemoryBank(nn.Module):
@@ -28,6 +42,7 @@ class MemoryBank(nn.Module):
         self.origins: Tensor  # (M, 3): training image, row and column of the grid that each patch is from
         self.register_buffer("support", torch.empty(0, dtype=torch.int64))
         self.register_buffer("origins", torch.empty(0, dtype=torch.int64))
+        self.substitutes = NO_SUBSTITUTES  # for `nearest_of_others` only; not saved
         self.register_load_state_dict_post_hook(_require_valid)  # type: ignore[no-untyped-call]
 
     @property
@@ -95,8 +110,35 @@ class MemoryBank(nn.Module):
         distances = torch.cdist(self.patches[indices], self.patches[others])
         return others[distances.topk(min(self.support.shape[1], len(others)), largest=False).indices]
 
+    def find_substitutes(self, patches: Tensor, images: Tensor, groups: Tensor) -> None:
+        """Look among training patches for those that would be in the bank if an image's group were not.
+
+        The selection leaves out a patch that is near one in the bank. If that one is left out later, the nearest
+        patch of another group that it stood for takes its place. To be called with all training patches, in parts.
+
+        Args:
+            patches: (N, D).
+            images: (N,) number of the training image of each.
+            groups: Number of the group of each training image.
+        """
+        if not len(self.substitutes.distances):
+            unknown = self.patches.new_full((len(self.patches),), torch.inf)
+            self.substitutes = Substitutes(self.patches.clone(), unknown)
+        known, nearest_known = self.substitutes
+        distances, indices = self.nearest(patches)
+        of_others = groups[images] != groups[self.origins[indices, 0]]
+        distances = torch.where(of_others, distances, torch.inf)
+        least = nearest_known.scatter_reduce(0, indices, distances, "amin")
+        rows = (of_others & (distances == least[indices]) & (distances < nearest_known[indices])).nonzero()[
+            :, 0
+        ]
+        known[indices[rows]] = patches[rows]
+        nearest_known.copy_(least)
+
     def nearest_of_others(self, queries: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """`nearest` among the patches that are not from the training images with these numbers (G,).
+
+        The substitutes of the patches that are left out count, too, if there are any, under these patches' indices.
 
         Raises:
             MethodError: If there are none.
@@ -117,6 +159,13 @@ class MemoryBank(nn.Module):
         for left in rows[~found].split(ROWS_AT_ONCE):
             indices[left] = others[torch.cdist(queries[left], self.patches[others]).argmin(1)]
         distances[rows] = (queries[rows] - self.patches[indices[rows]]).square().sum(1).sqrt()
+        if not len(self.substitutes.distances):
+            return distances, indices
+        replaced = (own & self.substitutes.distances.isfinite()).nonzero()[:, 0]
+        if len(replaced):
+            nearer = torch.cdist(queries, self.substitutes.patches[replaced]).min(1)
+            indices = torch.where(nearer.values < distances, replaced[nearer.indices], indices)
+            distances = torch.minimum(distances, nearer.values)
         return distances, indices
 
     def _of(self, images: Tensor) -> Tensor:
