@@ -116,7 +116,7 @@ def left_out_scores(model: blemish.Model, samples: Sequence[Sample]) -> dict[str
     members = [[n for n, other in enumerate(data.groups) if other == group] for group in data.groups]
     with leaving_out(method, images, data.groups):
         scores = [predict_without(method, *pair)[0] for pair in zip(images, members, strict=True)]
-    assert not len(method.memory_bank.substitutes.distances), "they are not kept"
+    assert not len(method.memory_bank.substitutes.places), "they are not kept"
     assert sorted(scores) == pytest.approx(model.calibration.normal_scores, rel=1e-5)
     return dict(zip(data.images, scores, strict=True))
 

@@ -153,7 +153,7 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     "--report",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write a report on the normal images: their scores, with pictures of those that look defective.",
+    help="Write a report on the normal images: their scores, and those that look defective.",
 )
 @click.option("--onnx", is_flag=True, help="Write a graph for ONNX Runtime beside the weights.")
 def command(

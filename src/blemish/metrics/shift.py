@@ -25,25 +25,25 @@ class Shift(NamedTuple):
     """Probability of scores so much higher if both sets are of one kind."""
 
     @classmethod
-    def of(cls, learned: ArrayLike, effective: int, test: ArrayLike) -> Self | None:
+    def of(cls, learned: ArrayLike, groups: int, test: ArrayLike) -> Self | None:
         """Compare the scores that thresholds rest on with those of normal test images; None if there are too few.
 
         It is Welch's test, one-sided, on the normal scores of the ranks of all images, so that outliers and the
-        distribution do not matter. In it, images of groups count as the number of independent ones they are worth.
+        distribution do not matter. In it, the images of a group count as one.
 
         Args:
             learned: (n,).
-            effective: Number of independent images that these are worth.
+            groups: Number of groups that these are of.
             test: (m,), in the order of the files: neighbours that resemble each other count less.
         """
         from scipy.special import stdtr  # loads slowly
 
         first, second = np.asarray(learned, np.float64), np.asarray(test, np.float64)
-        if min(len(first), len(second), effective) < FEWEST:
+        if min(len(first), len(second), groups) < FEWEST:
             return None
         scores = normal_scores(np.concatenate([first, second]))
         ours, theirs = scores[: len(first)], scores[len(first) :]
-        sizes = effective, independent(theirs)
+        sizes = groups, independent(theirs)
         parts = ours.var(ddof=1) / sizes[0], theirs.var(ddof=1) / sizes[1]
         error = sum(parts)
         if not error:

@@ -105,7 +105,7 @@ def _shift(model: Model, evaluation: Evaluation) -> Shift | None:
     calibration = model.calibration
     scored = zip(evaluation.image_scores, evaluation.image_labels, strict=True)
     normal = [score for score, label in scored if not label]
-    return Shift.of(calibration.normal_scores, calibration.effective_images, normal)
+    return Shift.of(calibration.normal_scores, len(set(calibration.groups)), normal)
 
 
 def _with_report(evaluation: Evaluation, builder: ReportBuilder, path: Path) -> Evaluation:

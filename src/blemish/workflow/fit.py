@@ -103,8 +103,8 @@ def fit(
         checkpoint: Folder for the state of unfinished training; the caller removes it once the model is saved.
         resume: Whether to continue from the checkpoint, if there is one; the weights are those of uninterrupted
             training.
-        report: File for a report in HTML on the normal images: the ranking of their scores, with pictures of those that
-            are suspected of a defect. If writing it fails at the end, a warning says so.
+        report: File for a report in HTML on the normal images: the ranking of their scores, and those that are
+            suspected of a defect. If writing it fails at the end, a warning says so.
         watch: Called with the losses of every epoch.
         progress: Called with the progress of each phase.
 

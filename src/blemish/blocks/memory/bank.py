@@ -16,12 +16,13 @@ SEVERAL = 16
 
 
 class Substitutes(NamedTuple):
-    """For each patch of a bank, the nearest training patch of another group that it stands for."""
+    """For each patch of a bank, a random one of the training patches of other groups that it stands for."""
 
     patches: Tensor
     """(M, D)."""
-    distances: Tensor
-    """(M,), infinite where there is none."""
+    places: Tensor
+    """(M,): the least of the random numbers of those patches; infinite where there is none."""
+    generator: torch.Generator | None = None
 
 
 NO_SUBSTITUTES = Substitutes(torch.empty(0), torch.empty(0))
@@ -113,27 +114,27 @@ class MemoryBank(nn.Module):
     def find_substitutes(self, patches: Tensor, images: Tensor, groups: Tensor) -> None:
         """Look among training patches for those that would be in the bank if an image's group were not.
 
-        The selection leaves out a patch that is near one in the bank. If that one is left out later, the nearest
-        patch of another group that it stood for takes its place. To be called with all training patches, in parts.
+        The selection leaves out a patch that is near one in the bank. If that one is left out later, a random one of
+        the patches of other groups that it stood for takes its place; the nearest one would be nearer than the patches
+        of a bank that was built anew. To be called with all training patches, in parts.
 
         Args:
             patches: (N, D).
             images: (N,) number of the training image of each.
             groups: Number of the group of each training image.
         """
-        if not len(self.substitutes.distances):
+        if not len(self.substitutes.places):
             unknown = self.patches.new_full((len(self.patches),), torch.inf)
-            self.substitutes = Substitutes(self.patches.clone(), unknown)
-        known, nearest_known = self.substitutes
-        distances, indices = self.nearest(patches)
+            self.substitutes = Substitutes(self.patches.clone(), unknown, torch.Generator().manual_seed(0))
+        known, places, generator = self.substitutes
+        _, indices = self.nearest(patches)
         of_others = groups[images] != groups[self.origins[indices, 0]]
-        distances = torch.where(of_others, distances, torch.inf)
-        least = nearest_known.scatter_reduce(0, indices, distances, "amin")
-        rows = (of_others & (distances == least[indices]) & (distances < nearest_known[indices])).nonzero()[
-            :, 0
-        ]
+        drawn = torch.rand(len(patches), generator=generator).to(patches)
+        drawn = torch.where(of_others, drawn, torch.inf)
+        least = places.scatter_reduce(0, indices, drawn, "amin")
+        rows = (of_others & (drawn == least[indices]) & (drawn < places[indices])).nonzero()[:, 0]
         known[indices[rows]] = patches[rows]
-        nearest_known.copy_(least)
+        places.copy_(least)
 
     def nearest_of_others(self, queries: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """`nearest` among the patches that are not from the training images with these numbers (G,).
@@ -159,9 +160,9 @@ class MemoryBank(nn.Module):
         for left in rows[~found].split(ROWS_AT_ONCE):
             indices[left] = others[torch.cdist(queries[left], self.patches[others]).argmin(1)]
         distances[rows] = (queries[rows] - self.patches[indices[rows]]).square().sum(1).sqrt()
-        if not len(self.substitutes.distances):
+        if not len(self.substitutes.places):
             return distances, indices
-        replaced = (own & self.substitutes.distances.isfinite()).nonzero()[:, 0]
+        replaced = (own & self.substitutes.places.isfinite()).nonzero()[:, 0]
         if len(replaced):
             nearer = torch.cdist(queries, self.substitutes.patches[replaced]).min(1)
             indices = torch.where(nearer.values < distances, replaced[nearer.indices], indices)
