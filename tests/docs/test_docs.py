@@ -169,7 +169,7 @@ def test_every_key_of_the_manifest_is_described() -> None:
 
 
 def test_the_table_of_false_alarm_rates_is_what_the_code_says() -> None:
-    rows = tables(read("docs/calibration.md"))[0][1:]
+    rows = next(t for t in tables(read("docs/calibration.md")) if t[0][0] == "Independent images")[1:]
     assert len(rows) >= 5
     for count, expected, bound in rows:
         scores = [float(i) for i in range(int(count))]

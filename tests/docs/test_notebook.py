@@ -56,7 +56,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_data_set_and_the_summary_are_shown_as_text(cells: dict[str, Any]) -> None:
     assert cells["data"].outputs[-1].data["text/plain"].startswith("Dataset('../demo/plate', layout mvtec\n")
-    assert "Learned from 4 images in " in cells["fit"].outputs[-1].text
+    assert "Learned from 5 images in " in cells["fit"].outputs[-1].text
 
 
 def test_an_inspection_is_shown_as_its_image_and_its_heat_map(cells: dict[str, Any]) -> None:

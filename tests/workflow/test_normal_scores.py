@@ -145,7 +145,8 @@ def test_thresholds_by_groups_hold_on_other_runs_and_those_at_random_do_not(
     at_random = bank_of(train, false_alarm_rate=0.05, calibrate="hold-out", group_by="none")
     assert len(set(by_groups.manifest.data.groups)) == 9
     assert by_groups.manifest.data.group_by == "found"
-    promised, kept = blemish.evaluate(at_random, test), blemish.evaluate(by_groups, test)
+    report = test[0].path.parents[1] / "report.html"
+    promised, kept = blemish.evaluate(at_random, test, report=report), blemish.evaluate(by_groups, test)
     assert kept.false_alarm_rate is not None
     assert promised.false_alarm_rate is not None
     assert kept.false_alarm_rate <= 0.15 + 3 * np.sqrt(0.15 * 0.85 / 20)
@@ -153,6 +154,7 @@ def test_thresholds_by_groups_hold_on_other_runs_and_those_at_random_do_not(
     assert promised.shift is not None
     assert promised.shift.is_clear
     assert str(promised.shift) in str(promised)
+    assert str(promised.shift)[:60] in report.read_text("utf-8")
     assert "p" in promised.to_dict()["shift"]
     assert not (kept.shift is not None and kept.shift.is_clear)
 

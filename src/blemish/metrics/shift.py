@@ -23,9 +23,11 @@ class Shift(NamedTuple):
     """Of the images that the thresholds rest on."""
     p: float
     """Probability of scores so much higher if both sets are of one kind."""
+    holds: bool
+    """Whether no larger share of the test images is NG than the calibration promised."""
 
     @classmethod
-    def of(cls, learned: ArrayLike, groups: int, test: ArrayLike) -> Self | None:
+    def of(cls, learned: ArrayLike, groups: int, test: ArrayLike, *, holds: bool) -> Self | None:
         """Compare the scores that thresholds rest on with those of normal test images; None if there are too few.
 
         It is Welch's test, one-sided, on the normal scores of the ranks of all images, so that outliers and the
@@ -35,6 +37,7 @@ class Shift(NamedTuple):
             learned: (n,).
             groups: Number of groups that these are of.
             test: (m,), in the order of the files: neighbours that resemble each other count less.
+            holds: Whether no larger share of the test images is NG than promised.
         """
         from scipy.special import stdtr  # loads slowly
 
@@ -47,17 +50,17 @@ class Shift(NamedTuple):
         parts = ours.var(ddof=1) / sizes[0], theirs.var(ddof=1) / sizes[1]
         error = sum(parts)
         if not error:
-            return cls(float(np.median(second)), float(np.median(first)), 1.0)
+            return cls(float(np.median(second)), float(np.median(first)), 1.0, holds)
         freedom = error**2 / sum(
             part**2 / max(1.0, size - 1) for part, size in zip(parts, sizes, strict=True)
         )
         t = (theirs.mean() - ours.mean()) / np.sqrt(error)
-        return cls(float(np.median(second)), float(np.median(first)), float(stdtr(freedom, -t)))
+        return cls(float(np.median(second)), float(np.median(first)), float(stdtr(freedom, -t)), holds)
 
     @property
     def is_clear(self) -> bool:
-        """Whether the test images score higher not only by chance."""
-        return self.p <= LEVEL
+        """Whether the test images score higher not only by chance, and more of them are NG than promised."""
+        return self.p <= LEVEL and not self.holds
 
     def __str__(self) -> str:
         """What a clear shift means and what to do."""

@@ -74,7 +74,7 @@ class ReportBuilder:
             threshold=manifest.calibration.image_threshold,
             roc=evaluation.image_roc,
             pro=evaluation.pro,
-            calibration_text=manifest.calibration.summary(),
+            calibration_text=_calibration_text(manifest, evaluation),
             losses=list(manifest.history.losses),
             gallery=self._picker.items(),
             without_image=self._picker.others(),
@@ -82,6 +82,13 @@ class ReportBuilder:
             environment=dict(_environment()),
         )
         return write_report(path, report)
+
+
+def _calibration_text(manifest: Manifest, evaluation: Evaluation) -> str:
+    """What the thresholds rest on, and whether normal test images score higher than that."""
+    shift = evaluation.shift
+    clear = [str(shift)] if shift is not None and shift.is_clear else []
+    return " ".join([*manifest.calibration.summary().splitlines(), *clear])
 
 
 def _facts(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:

@@ -105,7 +105,9 @@ def _shift(model: Model, evaluation: Evaluation) -> Shift | None:
     calibration = model.calibration
     scored = zip(evaluation.image_scores, evaluation.image_labels, strict=True)
     normal = [score for score, label in scored if not label]
-    return Shift.of(calibration.normal_scores, len(set(calibration.groups)), normal)
+    ng = sum(score > calibration.image_threshold for score in normal)
+    holds = ng <= calibration.false_alarm_bound * len(normal)
+    return Shift.of(calibration.normal_scores, len(set(calibration.groups)), normal, holds=holds)
 
 
 def _with_report(evaluation: Evaluation, builder: ReportBuilder, path: Path) -> Evaluation:
