@@ -5,7 +5,7 @@ Differs from the paper: the noise of scoring is drawn once, so that scores repea
 `DenoisingAutoEncoder`; the foreground comes from frozen features instead of a salient-object network; the segmenter
 is a U-Net with group norms and starts with a small probability of a defect; half-cosine decay of the learning rates,
 because the result is that of the last epoch; by default smaller images and networks, higher learning rates and a
-training of minutes.
+training of an hour on a CPU.
 """
 
 from math import log, log2
@@ -59,20 +59,20 @@ BACKBONE, LAYER = "compact", 2
 class DiffusionAD(SquareViews):
     """Removes noise from images in one step; the anomaly map is a segmentation of what the reconstructions lack."""
 
-    size: int = arguments.size(128, smallest=32)
+    size: int = arguments.size(64, smallest=32)
     width: int = argument(
-        16, "Number of channels of the denoising U-Net next to the image.", ge=4, le=512, multiple_of=4
+        32, "Number of channels of the denoising U-Net next to the image.", ge=4, le=512, multiple_of=4
     )
     blocks: int = argument(1, "Number of its residual blocks at each resolution.", ge=1, le=16)
     attention: int = argument(16, "Largest side of its feature maps with attention.", ge=8, le=2048)
     segmenter_width: int = argument(
-        16, "Number of channels of the segmenter next to the image.", ge=1, le=512
+        32, "Number of channels of the segmenter next to the image.", ge=1, le=512
     )
     learning_rate: float = arguments.learning_rate(1e-3, "the denoising U-Net's Adam")
     segmenter_learning_rate: float = arguments.learning_rate(1e-3, "the segmenter's Adam")
-    epochs: int = arguments.epochs(50)
-    steps: int = arguments.steps(2400)
-    batch_size: int = arguments.batch_size(4)
+    epochs: int = arguments.epochs(200)
+    steps: int = arguments.steps(4000)
+    batch_size: int = arguments.batch_size(8)
 
     auxiliary_use: ClassVar[str] = "textures of the synthetic defects"
     presets: ClassVar = {
