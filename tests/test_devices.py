@@ -108,7 +108,7 @@ def test_the_summary_names_a_device_that_is_not_the_cpu(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "parts")
     before = model.summary()
     assert "Device" not in before
-    assert before.splitlines()[1:3] == model.calibration.describe().splitlines()
+    assert model.calibration.describe() in before
     assert isinstance(model.runtime, TorchRuntime)
     on_gpu = Model(model.manifest, OnGpu(model.runtime.method), unusual=model.unusual)
     on_gpu.runtime.device = "cuda"

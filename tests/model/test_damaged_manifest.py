@@ -50,7 +50,7 @@ def test_no_path_leads_out_of_the_folder(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda v: v.update(format=5, later=1), "has format 5, this blemish reads up to 4. Update"),
+        (lambda v: v.update(format=6, later=1), "has format 6, this blemish reads up to 5. Update"),
         (lambda v: v.update(unheard=1), "unheard is unknown"),
         (lambda v: v.pop("seed"), "seed is missing"),
         (lambda v: v.update(method=5), "method must be text, got 5"),
@@ -78,8 +78,8 @@ def test_a_false_manifest_is_one_clear_error(
         (lambda v: v["data"].pop("hashes"), "data.hashes is missing"),
         (lambda v: v["data"].update(hashes=["no hex digits.."] * 8), "data.hashes must be a list of 16 hex digits"),
         (lambda v: v["data"].update(learned_from="7"), "data.learned_from must be a whole number, .*, got '7'"),
-        (lambda v: v["data"].update(learned_from=10**12), "data: learned_from 1000000000000 and held_out 1 must be"),
-        (lambda v: v["data"].update(images=[]), "data: learned_from 7 and held_out 1 must be the numbers of images"),
+        (lambda v: v["data"].update(learned_from=10**12), "data: learned_from 1000000000000 and held_out 0 must be"),
+        (lambda v: v["data"].update(images=[]), "data: learned_from 8 and held_out 0 must be the numbers of images"),
         (lambda v: v["calibration"].update(image_threshold="1"), "calibration.image_threshold must be a finite"),
         (lambda v: v["history"].update(updates=["much"]), "history.updates must be a list of objects with added"),
         (lambda v: v.update(method="\ud800"), "it is not valid JSON: "),

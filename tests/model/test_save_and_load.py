@@ -65,7 +65,7 @@ def test_a_model_replaces_a_model_and_nothing_else(model: Model, tmp_path: Path)
     (target / "weights.of.mine.safetensors").write_text("mine")
     tiny_model(tmp_path / "other", 4).save(target)
     assert set(files(target)) == {FILE, stored(target).name, "notes.txt", "weights.of.mine.safetensors"}
-    assert read_manifest(target).data.learned_from == 3
+    assert read_manifest(target).data.learned_from == 4
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
