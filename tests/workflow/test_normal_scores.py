@@ -172,6 +172,7 @@ def test_the_report_shows_suspected_images_and_the_summary_names_them(tmp_path: 
     page = report.read_text("utf-8")
     assert page.count("<img") > 2
     assert samples[7].path.name in page
+    assert "Near-copies" not in page, "they were not counted here"
 
 
 @pytest.mark.parametrize(

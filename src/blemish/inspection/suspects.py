@@ -71,6 +71,8 @@ class Suspects:
     """Rate of false discoveries: images with a q-value of at most this are suspected."""
     how: str
     """How the images were scored, as one sentence."""
+    copies_sought: bool = True
+    """Whether copies and unreadable files were looked for; the report of `fit` is on scores only."""
     report: Path | None = None
     """HTML file of the report, if one was written."""
 

@@ -87,7 +87,7 @@ def calibrated(
     if report is not None:
         scores = CrossScores(rows[:, 0], standardised(rows[:, 0], folds))
         how = message("Every image was scored by a model that had not learned from its group.")
-        found = Suspects(ranking=ranked(samples, scores), how=how, rate=SUSPECTED_RATE)
+        found = Suspects(ranking=ranked(samples, scores), how=how, rate=SUSPECTED_RATE, copies_sought=False)
         write_suspects(drawn, Path(report), found, samples)
     return calibration, Unusual.of([sample.path for sample in samples], rows[:, 0].tolist())
 
