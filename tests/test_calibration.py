@@ -172,7 +172,7 @@ def test_unusable_scores_are_refused() -> None:
         Calibration.from_normal([], [], [])
     with pytest.raises(DataError, match="NaN or infinite, so no threshold can be set"):
         Calibration.from_normal([1, math.nan], [1, 2], [1, 2])
-    with pytest.raises(ValueError, match="three lists of equal length"):
+    with pytest.raises(ValueError, match="must be lists of equal length"):
         Calibration.from_normal([1, 2], [1, 2], [1])
 
 
@@ -196,7 +196,9 @@ def test_to_dict_is_what_the_model_folder_stores() -> None:
         "false_alarm_rate": 0.01,
         "image_threshold": 2.0,
         "pixel_threshold": 6.0,
+        "review_threshold": None,
         "map_typical": 0.5,
+        "map_high": 6.0,
         "outdated": False,
     }
 
@@ -237,11 +239,11 @@ def test_a_damaged_calibration_is_refused(name: str, value: Any, text: str) -> N
         ("calibration", "it must be a JSON object, got 'calibration'."),
         (
             {},
-            "normal_scores is missing; normal_peaks is missing; groups is missing; and 5 more.",
+            "normal_scores is missing; normal_peaks is missing; groups is missing; and 6 more.",
         ),
         (
             {"normal_scores": [1.0]},
-            "normal_peaks is missing; groups is missing; held_out is missing; and 4 more.",
+            "normal_peaks is missing; groups is missing; held_out is missing; and 5 more.",
         ),
     ],
 )

@@ -13,7 +13,7 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["types", "errors", "files", "records"],
     ["opencv"],
     ["data", "features", "blocks", "metrics", "progress", "distributed"],
-    ["calibration"],
+    ["calibration", "regions"],
     ["inspection"],
     ["methods", "manifest_upgrade", "demo"],
     ["plugins", "manifest"],

@@ -35,7 +35,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_the_version_and_the_format_are_written(tmp_path: Path) -> None:
     write_manifest(manifest(), tmp_path)
     values = json.loads((tmp_path / FILE).read_text("utf-8"))
-    assert values["format"] == FORMAT == 5
+    assert values["format"] == FORMAT == 6
     assert values["blemish"].count(".") == 2
 
 

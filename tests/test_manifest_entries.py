@@ -29,11 +29,11 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit aga
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"format": True}, "format must be a whole number from 1 to 5, got True"),
-        ({"format": 0}, "format must be a whole number from 1 to 5, got 0"),
-        ({"format": -1}, "format must be a whole number from 1 to 5, got -1"),
-        ({"format": "1"}, "format must be a whole number from 1 to 5, got '1'"),
-        ({"format": 1.0}, "format must be a whole number from 1 to 5, got 1.0"),
+        ({"format": True}, "format must be a whole number from 1 to 6, got True"),
+        ({"format": 0}, "format must be a whole number from 1 to 6, got 0"),
+        ({"format": -1}, "format must be a whole number from 1 to 6, got -1"),
+        ({"format": "1"}, "format must be a whole number from 1 to 6, got '1'"),
+        ({"format": 1.0}, "format must be a whole number from 1 to 6, got 1.0"),
         ({"seed": True}, r"seed must be a whole number from 0 to below 2\^64, got True"),
         ({"seed": 1.5}, r"seed must be a whole number from 0 to below 2\^64, got 1.5"),
         ({"seed": -1}, r"seed must be a whole number from 0 to below 2\^64, got -1"),
@@ -102,8 +102,8 @@ def test_another_thing_than_an_object_is_refused(values: object) -> None:
 
 
 def test_a_newer_format_asks_for_an_update_whatever_else_it_holds() -> None:
-    with pytest.raises(ModelError, match=r"has format 6, this blemish reads up to 5\. Update blemish"):
-        parse({"format": 6, "unheard": "of"})
+    with pytest.raises(ModelError, match=r"has format 7, this blemish reads up to 6\. Update blemish"):
+        parse({"format": 7, "unheard": "of"})
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_no_file_but_the_two_is_ever_named(name: str) -> None:
         ),
         ({"preprocess": {**Preprocess().to_dict(), "resize": ["fit"]}}, "preprocess.resize must be"),
         ({"preprocess": {}}, "preprocess: crop, resize, size are missing"),
-        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 5 more"),
+        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 6 more"),
         ({"calibration": {**manifest().calibration.to_dict(), "normal_scores": [2, 1]}}, "small to large"),
         (
             {"calibration": {**manifest().calibration.to_dict(), "normal_peaks": [1]}},

@@ -61,6 +61,6 @@ def test_an_argument_that_was_added_since_has_its_former_value(tmp_path: Path) -
     expected = blemish.load(folder).inspect(draw_part(50)).score
     change(folder, lambda values: values.update(format=3) or values["arguments"].pop("absolute_ridge"))
     assert blemish.load(folder).inspect(draw_part(50)).score == expected
-    change(folder, lambda values: values.update(format=5))
+    change(folder, lambda values: values.update(format=6))
     with pytest.raises(ModelError, match="lacks the arguments absolute_ridge of padim"):
         blemish.load(folder)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.errors import BlemishError as BlemishError
     from blemish.errors import BlemishWarning as BlemishWarning
     from blemish.inspection.result import Inspection as Inspection
-    from blemish.inspection.result import Region as Region
     from blemish.inspection.result import Unreadable as Unreadable
     from blemish.inspection.suspects import Suspects as Suspects
     from blemish.methods import *  # noqa: F403  # the classes of the catalogue
@@ -40,6 +39,7 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.plugins import preset_preprocess as preset_preprocess
     from blemish.plugins import register_method as register_method
     from blemish.progress import progress_bars as progress_bars
+    from blemish.regions import Region as Region
     from blemish.types import Prediction as Prediction
     from blemish.types import Sample as Sample
     from blemish.workflow.evaluate import evaluate as evaluate
@@ -59,7 +59,7 @@ _HOMES = {
         "blemish.data.input_size": ("auto_preprocess",),
         "blemish.data.preprocess": ("Preprocess",),
         "blemish.errors": ("BlemishError", "BlemishWarning"),
-        "blemish.inspection.result": ("Inspection", "Region", "Unreadable"),
+        "blemish.inspection.result": ("Inspection", "Unreadable"),
         "blemish.inspection.suspects": ("Suspects",),
         "blemish.methods.arguments": ("argument",),
         "blemish.methods.base": ("Method", "Preset"),
@@ -67,6 +67,7 @@ _HOMES = {
         "blemish.model": ("Model", "load", "recalibrate"),
         "blemish.model_folder": ("undo",),
         "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
+        "blemish.regions": ("Region",),
         "blemish.progress": ("progress_bars",),
         "blemish.types": ("Prediction", "Sample"),
         "blemish.workflow.evaluate": ("evaluate",),

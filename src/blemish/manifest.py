@@ -19,7 +19,7 @@ from blemish.messages import lines, message, pad
 from blemish.names import printable
 from blemish.records import Record
 
-FORMAT = 5
+FORMAT = 6
 """Version of the format; raised when older versions of blemish cannot read what is written."""
 FILE = "manifest.json"
 FORMER = "former.json"

@@ -1,8 +1,9 @@
-"""Reads model folders of formats 1 to 4 as format 5 if that gives the same scores; no other module knows them.
+"""Reads model folders of formats 1 to 5 as format 6 if that gives the same scores; no other module knows them.
 
 In format 1 methods learned from images normalised by `preprocess.mean` and `preprocess.std`; now they get RGB in
 [0, 1], and the normalisation is part of the weights. Format 2 lacks `resolution`. Format 3 lacks arguments that were
-added since, and the networks of some methods differ. Format 4 lacks groups of images.
+added since, and the networks of some methods differ. Format 4 lacks groups of images. In format 5 regions did not
+grow, and there were neither rules nor certificates.
 """
 
 import json
@@ -57,10 +58,10 @@ PREFIXES: Mapping[str, Mapping[str, str]] = {
 
 
 def upgrade_manifest(text: str) -> str:
-    """The text of a manifest of formats 1 to 4 with the entries of format 5; `format` stays, as the weights do.
+    """The text of a manifest of formats 1 to 5 with the entries of format 6; `format` stays, as the weights do.
 
     Raises:
-        ModelError: If the learned values cannot be used in format 5.
+        ModelError: If the learned values cannot be used in format 6.
     """
     values = json.loads(text)
     method, arguments = values.get("method"), values.get("arguments")
@@ -75,6 +76,7 @@ def upgrade_manifest(text: str) -> str:
     if isinstance(method, str) and isinstance(arguments, dict):
         values["arguments"] = ADDED.get(method, {}) | values["arguments"]
     _add_groups(values)
+    _add_high_quantile(values)
     return json.dumps({"resolution": None, **values})
 
 
@@ -85,6 +87,14 @@ def _add_groups(values: Any) -> None:
         values["calibration"] = {"groups": [*range(len(scores))], "held_out": True} | calibration
     if isinstance(data, dict) and isinstance(images := data.get("images"), list):
         values["data"] = {"groups": [*range(len(images))], "group_by": "none"} | data
+
+
+def _add_high_quantile(values: Any) -> None:
+    """Add the value to which regions grow: with the largest peak, they do not."""
+    calibration = values.get("calibration")
+    peaks = calibration.get("normal_peaks") if isinstance(calibration, dict) else None
+    if isinstance(peaks, list) and peaks:
+        values["calibration"] = {"map_high": peaks[-1], "review_threshold": None} | calibration
 
 
 def _upgrade_normalised(values: Any) -> None:

@@ -184,7 +184,7 @@ def test_show(run: Run, fitted: Path) -> None:
         f"pixel threshold   {manifest.calibration.pixel_threshold:.6g} (set by hand)\n"
         f"                  {manifest.calibration.summary()}\n"
         "files             weights.safetensors\n"
-        f"written by        blemish {blemish.__version__}, format 5\n"
+        f"written by        blemish {blemish.__version__}, format 6\n"
     )
     assert json.loads(run("show", fitted, "--json").stdout) == json.loads(
         (fitted / "manifest.json").read_text("utf-8")

@@ -13,8 +13,8 @@ from blemish.calibration import Calibration
 from blemish.data.images import read_image
 from blemish.errors import DataError
 from blemish.inspection.annotated import draw_annotated
-from blemish.inspection.regions import find_regions
 from blemish.inspection.result import NOTEBOOK_SIDE, Inspection, Unreadable
+from blemish.regions import find_regions
 
 CALIBRATION = Calibration.from_normal([1.0, 2.0], [1.0, 2.0], [0.0, 0.0], 0.5)
 """Image and pixel thresholds of 2; a typical pixel has 0, so half the threshold is 1."""
@@ -27,7 +27,9 @@ def inspection(
     image = np.random.default_rng(0).integers(90, 110, (*size, 3)).astype(np.uint8)
     anomaly_map = np.zeros(size, np.float32)
     anomaly_map[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = 3.0
-    mask, regions = find_regions(anomaly_map, CALIBRATION.pixel_threshold)
+    mask, regions = find_regions(
+        anomaly_map, image, CALIBRATION.pixel_threshold, CALIBRATION.region_threshold
+    )
     pixels = image.astype(np.uint16) * 257 if deep else image
     return Inspection(path, 3.0, "NG", regions, pixels, anomaly_map, mask, CALIBRATION)
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from blemish.calibration import Calibration
-from blemish.inspection.result import Inspection, Region
+from blemish.inspection.result import Inspection
 from blemish.inspection.verdict import judge
+from blemish.regions import highest_pixel
 from blemish.types import Map
 
 CALIBRATION = Calibration.from_normal([1.0, 2.0], [2.0, 4.0], [0.0, 0.0], 0.5)
@@ -41,7 +42,7 @@ def test_ng_without_a_defective_pixel_says_so() -> None:
     anomaly_map = np.ones((5, 6), np.float32)
     anomaly_map[2, 4] = 3.5
     found = judged(3.0, anomaly_map)
-    assert found.regions == (Region(x=4, y=2, width=1, height=1, area=1, peak=3.5, peak_x=4, peak_y=2),)
+    assert found.regions == (highest_pixel(anomaly_map, found.image, 4),)
     assert found.reason == "no pixel is above the pixel threshold 4; the region is the highest one, 3.5"
     assert found.to_dict()["reason"] == found.reason
 

@@ -50,7 +50,7 @@ def test_no_path_leads_out_of_the_folder(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda v: v.update(format=6, later=1), "has format 6, this blemish reads up to 5. Update"),
+        (lambda v: v.update(format=7, later=1), "has format 7, this blemish reads up to 6. Update"),
         (lambda v: v.update(unheard=1), "unheard is unknown"),
         (lambda v: v.pop("seed"), "seed is missing"),
         (lambda v: v.update(method=5), "method must be text, got 5"),

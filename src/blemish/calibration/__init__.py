@@ -2,6 +2,6 @@
 
 from blemish.calibration.description import by_hand
 from blemish.calibration.order_statistics import SMALLEST_RATE, require_rate
-from blemish.calibration.record import LARGEST_SCORE, Calibration
+from blemish.calibration.record import LARGEST_SCORE, Calibration, map_statistics
 
-__all__ = ["LARGEST_SCORE", "SMALLEST_RATE", "Calibration", "by_hand", "require_rate"]
+__all__ = ["LARGEST_SCORE", "SMALLEST_RATE", "Calibration", "by_hand", "map_statistics", "require_rate"]

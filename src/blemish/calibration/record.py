@@ -30,6 +30,8 @@ LARGEST_SCORE = 1e30
 """Maximum of a threshold that is set by hand; scores are float32."""
 ALONE = 0.5
 """Share of the distance from the median to the highest score that the next score lies below it, if it is alone."""
+HIGH = 0.999
+"""Share of a normal image's pixels that are below the value to which regions grow."""
 OUTLIER = 3.5
 """Robust z, among the other scores, from which it is an outlier."""
 
@@ -66,8 +68,12 @@ class Calibration(Record):
     image_threshold: Finite
     pixel_threshold: Finite
     """The peak of the same rank among the normal maps as the image threshold has among the scores."""
+    review_threshold: float | None = Field(default=None, description="null or a finite number")
+    """An image with a score above it and not above the image threshold is for review; None: no image is."""
     map_typical: Finite
     """Median over the images of the median of the anomaly map."""
+    map_high: Finite
+    """Median over the images of the quantile `HIGH` of the anomaly map: regions grow down to it."""
     outdated: bool = Field(default=False, description="true or false")
     """Whether normal images may score higher than here, since something was removed from the model afterwards."""
 
@@ -85,6 +91,7 @@ class Calibration(Record):
         map_typical: ArrayLike,
         false_alarm_rate: float = 0.01,
         *,
+        map_high: ArrayLike | None = None,
         groups: Sequence[int] | None = None,
         held_out: bool = True,
     ) -> Self:
@@ -95,6 +102,7 @@ class Calibration(Record):
             map_peaks: (n,) maximum of each anomaly map.
             map_typical: (n,) median of each anomaly map.
             false_alarm_rate: Share of normal images that may be called NG, in (0, 1).
+            map_high: (n,) quantile `HIGH` of each anomaly map; by default regions do not grow.
             groups: (n,) number of each image's group; default every image by itself.
             held_out: Whether the images were not learned from.
 
@@ -102,10 +110,16 @@ class Calibration(Record):
             DataError: There is no image, or a number is not finite.
         """
         require_rate(false_alarm_rate)
-        columns = [np.asarray(column, dtype=np.float64) for column in (scores, map_peaks, map_typical)]
+        map_high = (
+            [np.max(map_peaks, initial=0)] * len(np.atleast_1d(scores)) if map_high is None else map_high
+        )
+        given = (scores, map_peaks, map_typical, map_high)
+        columns = [np.asarray(column, dtype=np.float64) for column in given]
         if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
             raise ValueError(
-                message("Scores, map peaks and map medians must be three lists of equal length.")
+                message(
+                    "Scores and the peaks, medians and quantiles of the maps must be lists of equal length."
+                )
             )
         if not len(columns[0]):
             raise DataError(
@@ -127,6 +141,7 @@ class Calibration(Record):
             image_threshold=0.0,
             pixel_threshold=0.0,
             map_typical=float(np.median(columns[2])),
+            map_high=float(np.median(columns[3])),
         )
         return calibration.with_false_alarm_rate(false_alarm_rate)
 
@@ -151,6 +166,7 @@ class Calibration(Record):
             [*self.normal_peaks, *map_peaks],
             [self.map_typical] * (self.images + len(scores)),
             self.false_alarm_rate,
+            map_high=[self.map_high] * (self.images + len(scores)),
             groups=[*self.groups, *range(first, first + len(scores))],
             held_out=self.held_out,
         )
@@ -167,6 +183,11 @@ class Calibration(Record):
         """
         given = {"image_threshold": image, "pixel_threshold": pixel}
         return self.changed(**{name: _threshold(value) for name, value in given.items() if value is not None})
+
+    @property
+    def region_threshold(self) -> float:
+        """Value down to which regions grow from a pixel above the pixel threshold."""
+        return min(self.map_high, self.pixel_threshold)
 
     @property
     def images(self) -> int:
@@ -250,6 +271,12 @@ class Calibration(Record):
             f"Calibration(images={self.images}, false_alarm_rate={self.false_alarm_rate:g}, "
             f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
         )
+
+
+def map_statistics(anomaly_map: Map) -> tuple[float, float, float]:
+    """What a calibration needs of a normal image's map (H, W): its largest value, median and quantile `HIGH`."""
+    median, high = np.quantile(anomaly_map, (0.5, HIGH))
+    return float(anomaly_map.max()), float(median), float(high)
 
 
 def _threshold(value: Any) -> float:

@@ -1,7 +1,7 @@
 """The verdict on one image, with its heat map and its display in notebooks."""
 
 import html
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,11 @@ from blemish.inspection.heatmap_files import MARK
 from blemish.inspection.thumbnail import data_uri, make_thumbnail
 from blemish.messages import message
 from blemish.names import printable
+from blemish.regions import Region
 from blemish.types import Image, Map, Mask, Verdict
 
 NOTEBOOK_SIDE = 480
 """Longest side of the images in a notebook, in pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A connected part of the defect mask (8-connected), in pixels of the original image.
-
-    An NG image whose defect mask is empty has one region instead, of one pixel: the highest of its map.
-    """
-
-    x: int
-    """Left edge of the bounding box."""
-    y: int
-    """Top edge of the bounding box."""
-    width: int
-    height: int
-    area: int
-    """Number of pixels."""
-    peak: float
-    """Largest value of the anomaly map inside."""
-    peak_x: int
-    peak_y: int
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -58,7 +38,7 @@ class Inspection:
     anomaly_map: Map
     """(H, W) at the original image's size."""
     defect_mask: Mask
-    """(H, W): the anomaly map above the pixel threshold."""
+    """(H, W): the pixels of the regions, found by hysteresis (`blemish.regions`)."""
     calibration: Calibration
     """Thresholds and score scale of the verdict."""
 
@@ -119,7 +99,7 @@ class Inspection:
             "verdict": self.verdict,
             "threshold": self.threshold,
             "reason": self.reason,
-            "regions": [asdict(region) for region in self.regions],
+            "regions": [region.to_dict() for region in self.regions],
         }
 
     def __repr__(self) -> str:

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from blemish.calibration import Calibration
-from blemish.inspection.regions import find_regions
-from blemish.inspection.result import Inspection, Region
+from blemish.inspection.result import Inspection
+from blemish.regions import find_regions, highest_pixel
 from blemish.types import Image, Map
 
 
@@ -17,16 +15,11 @@ def judge(
 
     An NG image always has a region: if no pixel is above the pixel threshold, the highest pixel.
     """
-    defect_mask, regions = find_regions(anomaly_map, calibration.pixel_threshold)
+    seed, grow = calibration.pixel_threshold, calibration.region_threshold
+    defect_mask, regions = find_regions(anomaly_map, image, seed, grow)
     is_ng = score > calibration.image_threshold
     if is_ng and not regions:
-        regions = (_highest_pixel(anomaly_map),)
+        regions = (highest_pixel(anomaly_map, image, grow),)
     return Inspection(
         path, score, "NG" if is_ng else "OK", regions, image, anomaly_map, defect_mask, calibration
     )
-
-
-def _highest_pixel(anomaly_map: Map) -> Region:
-    y, x = (int(place) for place in np.unravel_index(anomaly_map.argmax(), anomaly_map.shape))
-    peak = float(anomaly_map[y, x])
-    return Region(x=x, y=y, width=1, height=1, area=1, peak=peak, peak_x=x, peak_y=y)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.inspection.heatmap import draw_marker
-from blemish.inspection.result import Region
 from blemish.inspection.thumbnail import make_thumbnail, shrink_image, shrink_mask
+from blemish.regions import Region
 from blemish.types import Image, Map, Mask, Verdict
 
 THUMBNAIL = 320

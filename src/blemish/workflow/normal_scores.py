@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemish.calibration import Calibration
+from blemish.calibration import Calibration, map_statistics
 from blemish.data.loading import Inputs, decoded_bytes, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning
@@ -71,18 +71,24 @@ def calibrated(
         results = _left_out(learning, samples, groups, progress)
     else:
         results = _of_folds(learning, samples, groups)
-    rows = np.empty((len(samples), 3))  # score, the map's largest value and its median
+    rows = np.empty((len(samples), 4))  # score, and the map's largest value, median and high quantile
     folds = np.zeros(len(samples), np.int64)
     drawn = SuspectsReport()
     take = no_take if report is None else drawn.offer
     progress("calibrating", 0, len(samples))
     for done, (fold, number, scored) in enumerate(results, 1):
         take(fold, number, scored)
-        rows[number] = scored.score, scored.anomaly_map.max(), np.median(scored.anomaly_map)
+        rows[number] = scored.score, *map_statistics(scored.anomaly_map)
         folds[number] = fold
         progress("calibrating", done, len(samples))
     calibration = Calibration.from_normal(
-        rows[:, 0], rows[:, 1], rows[:, 2], rate, groups=groups, held_out=bool(normal.held_out)
+        rows[:, 0],
+        rows[:, 1],
+        rows[:, 2],
+        rate,
+        map_high=rows[:, 3],
+        groups=groups,
+        held_out=bool(normal.held_out),
     )
     if report is not None:
         scores = CrossScores(rows[:, 0], standardised(rows[:, 0], folds))

@@ -1,0 +1,142 @@
+"""Measures labelled regions by their horizontal runs; all regions at once, in time linear in their pixels."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.opencv import cv2
+from blemish.regions.record import Region
+from blemish.types import Image, Map
+
+DIRECTIONS = 90
+"""Number of directions in which extents are measured; the largest is at most 0.02 % too small."""
+AROUND = 5
+"""Width in pixels of the border around a region with which its grey values are compared."""
+
+Labels = NDArray[Any]
+Column = NDArray[Any]
+
+
+def measured(labels: Labels, anomaly_map: Map, image: Image, grow: float) -> tuple[Region, ...]:
+    """The regions of a label image (H, W), 0 outside regions, the largest peak first.
+
+    Args:
+        labels: (H, W) whole numbers; pixels of one region have the same.
+        anomaly_map: (H, W).
+        image: (H, W, 3).
+        grow: The value above which `mass` is counted.
+    """
+    pixels = np.flatnonzero(labels > 0)  # faster than of whole numbers
+    if not len(pixels):
+        return ()
+    owner = labels.ravel()[pixels]
+    values = np.ascontiguousarray(anomaly_map).ravel()[pixels]
+    starts = _run_starts(pixels, owner, labels.shape[1])
+    order = np.argsort(owner[starts], kind="stable")
+    y, x = np.divmod(pixels[starts], labels.shape[1])
+    runs = np.column_stack([y, x, np.diff(starts, append=len(pixels))])[order].astype(np.int32)
+    numbers = owner[starts][order]
+    first = np.flatnonzero(np.diff(numbers, prepend=-1))  # of each region's runs
+    peak, place = _peaks(values, pixels, starts, order, first)
+    above = np.maximum(values.astype(np.float64) - grow, 0)
+    columns = _geometry(runs, first, labels.shape) | {
+        "peak": peak,
+        "peak_x": place % labels.shape[1],
+        "peak_y": place // labels.shape[1],
+        "mass": np.add.reduceat(np.add.reduceat(above, starts)[order], first),
+        "contrast": _contrasts(labels, pixels, numbers[first], image),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    regions = [
+        Region(**dict(zip(columns, row, strict=True)), runs=own)
+        for row, own in zip(rows, np.split(runs, first[1:]), strict=True)
+    ]
+    return tuple(regions[k] for k in np.lexsort((place, -peak)))
+
+
+def _run_starts(pixels: Column, owner: Column, width: int) -> Column:
+    """The places in `pixels`, flat and ascending, at which a horizontal run of one region begins."""
+    is_start = np.empty(len(pixels), np.bool_)
+    is_start[0] = True
+    is_start[1:] = (np.diff(pixels) != 1) | (np.diff(owner) != 0) | (pixels[1:] % width == 0)
+    return np.flatnonzero(is_start)
+
+
+def _peaks(
+    values: Column, pixels: Column, starts: Column, order: Column, first: Column
+) -> tuple[Column, Column]:
+    """The largest value of each region, and the first pixel in row-major order that has it."""
+    of_runs = np.maximum.reduceat(values, starts)[order]
+    peak = np.maximum.reduceat(of_runs, first)
+    counts = np.diff(first, append=len(of_runs))
+    pixel_of_run = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
+    highest = np.empty(len(starts), of_runs.dtype)
+    highest[order] = np.repeat(peak, counts)
+    has_peak = np.where(values == highest[pixel_of_run], pixels, np.iinfo(pixels.dtype).max)
+    return peak, np.minimum.reduceat(np.minimum.reduceat(has_peak, starts)[order], first)
+
+
+def _geometry(runs: Column, first: Column, size: tuple[int, ...]) -> dict[str, Column]:
+    """The measures of each region that follow from its pixels, in an image of `size` (H, W)."""
+    y, x, count = (column.astype(np.int64) for column in runs.T)
+    left, top = np.minimum.reduceat(x, first), np.minimum.reduceat(y, first)
+    right, bottom = np.maximum.reduceat(x + count, first), np.maximum.reduceat(y, first) + 1
+    area, length = np.add.reduceat(count, first), _lengths(runs, first)
+    sides = [left, top, size[1] - right, size[0] - bottom]
+    return {
+        "x": left,
+        "y": top,
+        "width": right - left,
+        "height": bottom - top,
+        "area": area,
+        "length": length,
+        "mean_width": area / length,
+        "aspect": length**2 / area,
+        "centre_x": np.add.reduceat(count * (x + (count - 1) / 2), first) / area,
+        "centre_y": np.add.reduceat(count * y, first) / area,
+        "edge_distance": np.minimum.reduce(sides),
+    }
+
+
+def _lengths(runs: Column, first: Column) -> Column:
+    """The largest extent of each region in any direction: between pixel centres, and 1 for their borders.
+
+    It is within 1 pixel of that of the shape that the pixels show.
+    """
+    y, x, count = (column.astype(np.float64) for column in runs.T)
+    end = x + count - 1
+    longest = np.zeros(len(first))
+    for angle in np.arange(DIRECTIONS) * (np.pi / DIRECTIONS):
+        across, down = np.cos(angle), np.sin(angle) * y
+        left, right = across * x + down, across * end + down
+        extent = np.maximum.reduceat(np.maximum(left, right), first)
+        longest = np.maximum(longest, extent - np.minimum.reduceat(np.minimum(left, right), first))
+    return longest + 1
+
+
+def _contrasts(labels: Labels, pixels: Column, numbers: Column, image: Image) -> Column:
+    """|median grey value inside - median around| of each region, numbers ascending, as a share of the range.
+
+    Around are the pixels of no region that are up to `AROUND` pixels away; a region that fills the image has 0. Of
+    regions that are closer to each other, a pixel between them counts for the one with the larger number.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).ravel()
+    kernel = np.ones((2 * AROUND + 1, 2 * AROUND + 1), np.uint8)
+    around = cv2.dilate(labels.astype(np.float32), kernel).ravel()  # exact up to 2^24 regions
+    around[pixels] = 0
+    near = np.flatnonzero(around > 0)
+    inside = _medians(labels.ravel()[pixels], grey[pixels], numbers)
+    outside = _medians(around[near], grey[near], numbers)
+    difference = np.abs(inside - outside) / np.iinfo(image.dtype).max
+    return np.asarray(np.nan_to_num(difference, nan=0.0))
+
+
+def _medians(owner: Column, grey: Column, numbers: Column) -> Column:
+    """The lower median of the grey values of the pixels of each number; NaN for one that owns no pixel."""
+    if not len(owner):
+        return np.full(len(numbers), np.nan)
+    keys = np.sort(owner.astype(np.int64) << 16 | grey)
+    begin, end = (np.searchsorted(keys, numbers.astype(np.int64) + more << 16) for more in (0, 1))
+    middle = keys[np.minimum((begin + end - 1) // 2, len(keys) - 1)] & 0xFFFF
+    return np.asarray(np.where(end > begin, middle, np.nan))
