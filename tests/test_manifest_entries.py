@@ -70,8 +70,11 @@ DAMAGED = r" Copy the model folder again from a place that you trust, or fit aga
         (changed("history", seconds=-1), "history.seconds must be a finite number, not negative, got -1"),
         (changed("history", losses=[{"loss": "low"}]), f"history.losses must be {LOSSES}, got 'low'"),
         (changed("history", losses={"loss": 1}), f"history.losses must be {LOSSES}, got "),
-        (changed("history", updates=[{"added": 1}]), "history.updates must be a list of objects with added, "),
-        (changed("history", updates=[{"added": -1, "removed": 0, "seconds": 0}]), "history.updates .*, got -1"),
+        (changed("history", updates=[{"added": 1}]), r"history.updates\[0\].seconds is missing"),
+        (
+            changed("history", updates=[{"added": -1, "removed": 0, "seconds": 0}]),
+            r"history.updates\[0\].added must be a whole number, not negative, got -1",
+        ),
         ({"files": [WEIGHTS]}, "files must be the sha256 "),
         ({"files": {WEIGHTS: "../x"}}, r"files must be the sha256 \(64 hex digits\) of .*, got '../x'"),
         ({"extra": 1}, "extra is unknown"),
@@ -192,4 +195,5 @@ def test_any_value_anywhere_gives_a_manifest_or_a_model_error(place: tuple[str, 
         built = parse(values)
     except ModelError:
         return
-    assert built.to_dict()[place[0]] == values[place[0]]
+    if place != ("rules",):  # what has a default may be left out there
+        assert built.to_dict()[place[0]] == values[place[0]]

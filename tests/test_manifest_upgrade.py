@@ -212,7 +212,7 @@ def test_what_was_learned_after_fitting_is_kept(old_patchcore: Path) -> None:
         (lambda v: v.pop("preprocess"), "preprocess is missing"),
         (lambda v: v.update(history=None), "history must be a JSON object"),
         (lambda v: v["history"].update(updates=5), "history.updates must be a list"),
-        (lambda v: v["history"].update(updates=[5]), "history.updates must be a list"),
+        (lambda v: v["history"].update(updates=[5]), r"history.updates\[0\] must be a JSON object"),
         (lambda v: v["data"].pop("hashes"), "data.hashes is missing"),
         (
             lambda v: v["arguments"].update(coreset=float("nan")),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blemish.errors import DataError
-from blemish.messages import VARIABLES, in_english, message
+from blemish.messages import VARIABLES, in_language, message
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,6 @@ def test_other_error_within_message_is_made_printable() -> None:
 
 def test_english_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
-    with in_english():
+    with in_language("en"):
         assert message("Show this message and exit.") == "Show this message and exit."
     assert message("Show this message and exit.") == "显示本说明并退出。"

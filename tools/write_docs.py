@@ -132,7 +132,12 @@ def cli_reference() -> str:
     for name in COMMANDS:
         command = blemish.get_command(parent, name)
         assert command is not None, name
-        sections.append(_section(_context(command, name, parent)))
+        context = _context(command, name, parent)
+        sections.append(_section(context))
+        if isinstance(command, click.Group):
+            sections += [
+                _section(_context(one, one.name or "", context)) for one in command.commands.values()
+            ]
     return "\n".join([INTRODUCTION, *sections])
 
 

@@ -121,7 +121,9 @@ def called(path: Path, names: Iterable[str]) -> Iterator[Text]:
 
 def of_commands() -> Iterator[str]:
     """The help of the commands and of their options."""
-    for command in (blemish, *(import_module(f"blemish.cli.{name}").command for name in COMMANDS)):
+    commands = [blemish, *(import_module(f"blemish.cli.{name}").command for name in COMMANDS)]
+    groups = [command for command in commands[1:] if isinstance(command, click.Group)]
+    for command in (*commands, *(inner for group in groups for inner in group.commands.values())):
         yield from (inspect.cleandoc(text) for text in (command.help, command.short_help) if text)
         yield from (one.help for one in command.params if isinstance(one, click.Option) and one.help)
 

@@ -32,14 +32,17 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.metrics.evaluation import Evaluation as Evaluation
     from blemish.model import Model as Model
     from blemish.model import load as load
-    from blemish.model import recalibrate as recalibrate
     from blemish.model_folder import undo as undo
+    from blemish.model_settings import recalibrate as recalibrate
+    from blemish.model_settings import set_rules as set_rules
     from blemish.plugins import create_method as create_method
     from blemish.plugins import method_names as method_names
     from blemish.plugins import preset_preprocess as preset_preprocess
     from blemish.plugins import register_method as register_method
     from blemish.progress import progress_bars as progress_bars
     from blemish.regions import Region as Region
+    from blemish.rules import Rules as Rules
+    from blemish.rules import read_rules as read_rules
     from blemish.types import Prediction as Prediction
     from blemish.types import Sample as Sample
     from blemish.workflow.evaluate import evaluate as evaluate
@@ -64,10 +67,12 @@ _HOMES = {
         "blemish.methods.arguments": ("argument",),
         "blemish.methods.base": ("Method", "Preset"),
         "blemish.metrics.evaluation": ("Evaluation",),
-        "blemish.model": ("Model", "load", "recalibrate"),
+        "blemish.model": ("Model", "load"),
         "blemish.model_folder": ("undo",),
+        "blemish.model_settings": ("recalibrate", "set_rules"),
         "blemish.plugins": ("create_method", "method_names", "preset_preprocess", "register_method"),
         "blemish.regions": ("Region",),
+        "blemish.rules": ("Rules", "read_rules"),
         "blemish.progress": ("progress_bars",),
         "blemish.types": ("Prediction", "Sample"),
         "blemish.workflow.evaluate": ("evaluate",),

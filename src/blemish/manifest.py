@@ -18,6 +18,7 @@ from blemish.manifest_upgrade import upgrade_manifest
 from blemish.messages import lines, message, pad
 from blemish.names import printable
 from blemish.records import Record
+from blemish.rules import Rules
 
 FORMAT = 6
 """Version of the format; raised when older versions of blemish cannot read what is written."""
@@ -135,6 +136,8 @@ class Manifest(Record):
     )
     """None if it was not known, as in folders of former formats."""
     calibration: Calibration
+    rules: Rules | None = Field(default=None, description="null or an object")
+    """None: the score alone decides."""
     seed: int = Field(ge=0, lt=2**64, description="a whole number from 0 to below 2^64")
     data: TrainingData
     history: History
@@ -181,6 +184,7 @@ class Manifest(Record):
                 f"{calibration.pixel_threshold:.6g}{by_hand(calibration.pixel_is_by_hand)}",
             ),
             ("", calibration.summary()),
+            *([] if self.rules is None else [(message("rules"), self.rules.describe())]),
             (message("files"), ", ".join(self.files)),
             (
                 message("written by"),

@@ -77,7 +77,7 @@ def upgrade_manifest(text: str) -> str:
         values["arguments"] = ADDED.get(method, {}) | values["arguments"]
     _add_groups(values)
     _add_high_quantile(values)
-    return json.dumps({"resolution": None, **values})
+    return json.dumps({"resolution": None, "rules": None, **values})
 
 
 def _add_groups(values: Any) -> None:

@@ -90,9 +90,9 @@ def translate_program() -> None:
 
 
 @contextmanager
-def in_english() -> Iterator[None]:
-    """Give messages in English, for what cannot show Chinese."""
-    token = _fixed.set("en")
+def in_language(language: str) -> Iterator[None]:
+    """Give messages in a language, for what cannot show Chinese, or shows both."""
+    token = _fixed.set(language)
     try:
         yield
     finally:

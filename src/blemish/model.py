@@ -15,14 +15,9 @@ from blemish.files import resolved, store
 from blemish.image_inputs import decode, each_image, read
 from blemish.inspection.result import Inspection, Unreadable
 from blemish.inspection.unusual import Unusual
-from blemish.inspection.verdict import judge
-from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, read_manifest, write_manifest
-from blemish.manifest_upgrade import (
-    NORMALISED,
-    require_current_graph,
-    require_current_weights,
-    upgrade_weights,
-)
+from blemish.inspection.verdict import Judge
+from blemish.manifest import FILE, FORMAT, FORMER, GRAPH, WEIGHTS, Manifest, write_manifest
+from blemish.manifest_upgrade import NORMALISED, require_current_graph, upgrade_weights
 from blemish.messages import lines, message
 from blemish.model_folder import changing, checked_file, keep_former, read_consistently, require_replaceable
 from blemish.plugins import find_method, method_names
@@ -44,6 +39,8 @@ class Model:
     runtime: Runtime
     _saved: tuple[Path, Manifest] | None = field(default=None, init=False)
     """The folder that it was loaded from or saved to, and the manifest there."""
+    _judge: Judge | None = field(default=None, init=False)
+    """For the present calibration and rules."""
     unusual: Unusual = field(default=Unusual(), kw_only=True)
     """After `fit`, the normal images with the highest scores by models that did not learn from them."""
 
@@ -148,7 +145,14 @@ class Model:
                 expected=pixels.shape[:2],
             )
         require_finite(score, anomaly_map, path)
-        return judge(score, anomaly_map, pixels, path, self.calibration)
+        return self._current_judge().judge(score, anomaly_map, pixels, path)
+
+    def _current_judge(self) -> Judge:
+        """The judge by the present calibration and rules, which keeps the zones of the latest size."""
+        judge, calibration, rules = self._judge, self.calibration, self.manifest.rules
+        if judge is None or judge.calibration is not calibration or judge.rules is not rules:
+            judge = self._judge = Judge(calibration, rules)
+        return judge
 
     def _judged(self, scored: Scored) -> Inspection:
         return self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
@@ -262,35 +266,3 @@ def _load_torch(folder: Path, device: str, manifest: Manifest) -> Model:
     model = Model(current, TorchRuntime(method, resolve_device(device)))
     model._saved = resolved(folder), manifest
     return model
-
-
-def recalibrate(
-    folder: Path | str,
-    *,
-    false_alarm_rate: float | None = None,
-    image: float | None = None,
-    pixel: float | None = None,
-) -> Manifest:
-    """Change a saved model's thresholds; the weights are not touched.
-
-    Args:
-        folder: The model.
-        false_alarm_rate: Share of normal images that may be called NG; sets both thresholds.
-        image: The image threshold, set by hand.
-        pixel: The pixel threshold, set by hand.
-
-    Raises:
-        ModelError: If the folder is not a valid model.
-        ValueError: If a value is out of range.
-    """
-    folder = Path(folder)
-    require_current_weights(folder, read_manifest(folder).format)
-    with changing(folder):
-        manifest = read_manifest(folder)
-        calibration = manifest.calibration
-        if false_alarm_rate is not None:
-            calibration = calibration.with_false_alarm_rate(false_alarm_rate)
-        calibration = calibration.with_thresholds(image=image, pixel=pixel)
-        manifest = manifest.changed(calibration=calibration, format=FORMAT)
-        write_manifest(manifest, folder)
-    return manifest

@@ -1,6 +1,6 @@
 """Records read from files or made by users: their fields are declared once and always checked."""
 
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
@@ -69,7 +69,7 @@ class Record(BaseModel):
     def _require_all_in_json(self, info: ValidationInfo) -> Self:
         """Require every field in JSON: defaults are for Python only, a file that lacks a field is damaged."""
         lacking = sorted(type(self).model_fields.keys() - self.model_fields_set)
-        if info.mode == "json" and lacking:
+        if info.mode == "json" and lacking and not isinstance(self, UserRecord):
             names = ", ".join(lacking)
             raise ValueError(
                 message("{name} is missing" if len(lacking) == 1 else "{name} are missing", name=names)
@@ -77,25 +77,35 @@ class Record(BaseModel):
         return self
 
 
-def _sentence(record: type[Record], error: ValidationError) -> str:
-    """Pydantic's error in one sentence, with one problem per field."""
+class UserRecord(Record):
+    """A record that users write: what has a default may be left out."""
+
+
+def problems_of(record: type[Record], error: ValidationError) -> dict[str, str]:
+    """What is wrong with each field, by its name, such as `rules[2].major`; the text begins with this name."""
     problems: dict[str, str] = {}
     for item in error.errors(include_url=False):
-        path, expected = _located(record, item["loc"])
-        problems.setdefault(path, _problem(item, path, expected))
+        path, expected, is_whole = _located(record, item["loc"])
+        problems.setdefault(path, _problem(item, path, expected, is_whole))
+    return problems
+
+
+def _sentence(record: type[Record], error: ValidationError) -> str:
+    """Pydantic's error in one sentence, with one problem per field."""
+    problems = problems_of(record, error)
     listed = Message("; ".join([*problems.values()][:MAX_LISTED]))
     if len(problems) > MAX_LISTED:
         return message("{problems}; and {others} more.", problems=listed, others=len(problems) - MAX_LISTED)
     return message("{problems}.", problems=listed)
 
 
-def _problem(item: ErrorDetails, path: str, expected: str) -> str:
+def _problem(item: ErrorDetails, path: str, expected: str, is_whole: bool) -> str:
     kind = item["type"]
     if kind == "json_invalid":
         return message("it is not valid JSON: {error}", error=item["ctx"]["error"])
     if kind == "extra_forbidden":
         return message("{name} is unknown", name=path)
-    if kind == "missing" and item["loc"] == tuple(path.split(".")):
+    if kind == "missing" and is_whole:
         return message("{name} is missing", name=path)
     if kind == "value_error" and not expected:  # raised by a record's own check of several fields
         error = item["ctx"]["error"]
@@ -108,16 +118,29 @@ def _problem(item: ErrorDetails, path: str, expected: str) -> str:
     )
 
 
-def _located(record: type[Record], location: tuple[int | str, ...]) -> tuple[str, str]:
-    """The dotted name of the field that a location lies in, and its description; none for a record itself."""
-    names: list[str] = []
-    expected = ""
+def _located(record: type[Record], location: tuple[int | str, ...]) -> tuple[str, str, bool]:
+    """The name of the field that a location lies in, such as `rules[2].major`, its description, and if it is the field.
+
+    A record itself has no description.
+    """
+    name, expected = "", ""
     inner: Any = record
     for part in location:
-        if not (isinstance(inner, type) and issubclass(inner, Record)):
-            break
-        field = inner.model_fields.get(str(part))
-        name = str(part)
-        names.append(name if name.isidentifier() and len(name) <= MAX_LENGTH else f"{name!r:.{MAX_LENGTH}}")
+        inner = _record_in(inner)
+        if inner is None:
+            return Message(name), expected, False
+        if isinstance(part, int):
+            name, expected = f"{name}[{part}]", ""
+            continue
+        key = part if part.isidentifier() and len(part) <= MAX_LENGTH else f"{part!r:.{MAX_LENGTH}}"
+        name = f"{name}.{key}" if name else key
+        field = inner.model_fields.get(part)
         expected, inner = (field.description or "", field.annotation) if field else ("", None)
-    return Message(".".join(names)), expected
+    return Message(name), expected, True
+
+
+def _record_in(annotation: Any) -> type[Record] | None:
+    """The record that a field's type is or names, as `tuple[Rule, ...]` and `Rule | None` do."""
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return annotation
+    return next(filter(None, map(_record_in, get_args(annotation))), None)

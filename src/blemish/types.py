@@ -22,7 +22,8 @@ Mask = NDArray[np.bool_]
 """Defective pixels: (H, W), True where defective."""
 
 Split = Literal["train", "test"]
-Verdict = Literal["OK", "NG"]
+Verdict = Literal["OK", "REVIEW", "NG", "INVALID"]
+"""REVIEW: a person decides. INVALID: the image cannot be judged; like NG, it is not OK."""
 
 ArrayT = TypeVar("ArrayT")
 

@@ -53,11 +53,17 @@ def test_json_lines(run: Run, fitted: Path, folder: Path) -> None:
     result = run("inspect", fitted, folder / "10.png", folder / "2.png", "--json")
 
     first, second = map(json.loads, result.stdout.splitlines())
-    assert list(first) == ["path", "score", "verdict", "threshold", "reason", "regions"]
+    assert list(first) == [
+        *("path", "score", "verdict", "threshold", "review_threshold"),
+        *("severity", "reason", "reasons", "regions"),
+    ]
     assert first["path"] == str(folder / "10.png")
     assert first["verdict"] == "NG"
     region = first["regions"][0]
-    assert list(region) == ["x", "y", "width", "height", "area", "peak", "peak_x", "peak_y"]
+    assert list(region) == [
+        *("x", "y", "width", "height", "area", "length", "mean_width", "aspect", "centre_x", "centre_y"),
+        *("peak", "peak_x", "peak_y", "mass", "contrast", "edge_distance", "runs"),
+    ]
     assert 30 <= region["peak_x"] < 42
     assert 20 <= region["peak_y"] < 30
     assert second == blemish.load(fitted).inspect(folder / "2.png").to_dict()

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration
 from blemish.data.images import read_image
-from blemish.inspection.annotated import COLOURS, LARGEST, draw_annotated, zoom_peak
-from blemish.inspection.result import Inspection
-from blemish.inspection.verdict import judge
+from blemish.inspection.annotated import LARGEST, draw_annotated, zoom_peak
+from blemish.inspection.result import COLOURS, Inspection
+from blemish.inspection.verdict import Judge
+from blemish.types import Verdict
 
 CALIBRATION = Calibration.from_normal([1.0, 2.0], [1.0, 2.0], [0.0, 0.0], 0.5)
 BLUE = (10, 20, 250)
@@ -23,7 +24,7 @@ def inspected(size: tuple[int, int], *, side: int = 10, score: float = 3.0, peak
     anomaly_map = np.zeros(size, np.float32)
     place = slice(3 * height // 4, 3 * height // 4 + side), slice(3 * width // 4, 3 * width // 4 + side)
     image[place], anomaly_map[place] = BLUE, peak
-    return judge(score, anomaly_map, image, None, CALIBRATION)
+    return Judge(CALIBRATION).judge(score, anomaly_map, image, None)
 
 
 def count(drawn: NDArray[np.uint8], colour: tuple[int, ...]) -> int:
@@ -50,7 +51,7 @@ def test_a_defect_of_ten_pixels_is_seen_in_the_annotated_image(size: tuple[int, 
 
 
 @pytest.mark.parametrize(("score", "verdict"), [(3.0, "NG"), (1.0, "OK")])
-def test_the_verdict_is_written_in_its_colour(score: float, verdict: str) -> None:
+def test_the_verdict_is_written_in_its_colour(score: float, verdict: Verdict) -> None:
     drawn = draw_annotated(inspected((90, 120), score=score))
     counts = {name: count(drawn, colour) for name, colour in COLOURS.items()}
     assert counts[verdict] > 100

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from blemish.calibration import Calibration
 from blemish.inspection.result import Inspection
-from blemish.inspection.verdict import judge
+from blemish.inspection.verdict import Judge
 from blemish.regions import highest_pixel
 from blemish.types import Map
 
@@ -18,7 +18,7 @@ CALIBRATION = Calibration.from_normal([1.0, 2.0], [2.0, 4.0], [0.0, 0.0], 0.5)
 
 def judged(score: float, anomaly_map: Map) -> Inspection:
     image = np.zeros((*anomaly_map.shape, 3), np.uint8)
-    return judge(score, anomaly_map, image, None, CALIBRATION)
+    return Judge(CALIBRATION).judge(score, anomaly_map, image, None)
 
 
 maps = arrays.arrays(

@@ -81,7 +81,7 @@ def test_a_false_manifest_is_one_clear_error(
         (lambda v: v["data"].update(learned_from=10**12), "data: learned_from 1000000000000 and held_out 0 must be"),
         (lambda v: v["data"].update(images=[]), "data: learned_from 8 and held_out 0 must be the numbers of images"),
         (lambda v: v["calibration"].update(image_threshold="1"), "calibration.image_threshold must be a finite"),
-        (lambda v: v["history"].update(updates=["much"]), "history.updates must be a list of objects with added"),
+        (lambda v: v["history"].update(updates=["much"]), r"history.updates\[0\] must be a JSON object, got .much"),
         (lambda v: v.update(method="\ud800"), "it is not valid JSON: "),
         (lambda v: v["data"].update(category="\ud800"), "it is not valid JSON: "),
     ],

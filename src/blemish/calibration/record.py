@@ -22,18 +22,12 @@ from blemish.calibration.order_statistics import (
 from blemish.errors import DataError
 from blemish.messages import message
 from blemish.metrics.effective import effective_number
-from blemish.metrics.outliers import robust_z
+from blemish.metrics.outliers import stands_alone
 from blemish.records import Record
-from blemish.types import Map
+from blemish.types import Map, Verdict
 
 LARGEST_SCORE = 1e30
 """Maximum of a threshold that is set by hand; scores are float32."""
-ALONE = 0.5
-"""Share of the distance from the median to the highest score that the next score lies below it, if it is alone."""
-HIGH = 0.999
-"""Share of a normal image's pixels that are below the value to which regions grow."""
-OUTLIER = 3.5
-"""Robust z, among the other scores, from which it is an outlier."""
 
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -73,7 +67,7 @@ class Calibration(Record):
     map_typical: Finite
     """Median over the images of the median of the anomaly map."""
     map_high: Finite
-    """Median over the images of the quantile `HIGH` of the anomaly map: regions grow down to it."""
+    """Median over the images of the quantile `map_statistics.HIGH` of the anomaly map: regions grow down to it."""
     outdated: bool = Field(default=False, description="true or false")
     """Whether normal images may score higher than here, since something was removed from the model afterwards."""
 
@@ -102,7 +96,7 @@ class Calibration(Record):
             map_peaks: (n,) maximum of each anomaly map.
             map_typical: (n,) median of each anomaly map.
             false_alarm_rate: Share of normal images that may be called NG, in (0, 1).
-            map_high: (n,) quantile `HIGH` of each anomaly map; by default regions do not grow.
+            map_high: (n,) quantile `map_statistics.HIGH` of each anomaly map; by default regions do not grow.
             groups: (n,) number of each image's group; default every image by itself.
             held_out: Whether the images were not learned from.
 
@@ -190,6 +184,18 @@ class Calibration(Record):
         return min(self.map_high, self.pixel_threshold)
 
     @property
+    def lowest_threshold(self) -> float:
+        """Score up to which an image is OK."""
+        low = self.image_threshold if self.review_threshold is None else self.review_threshold
+        return min(low, self.image_threshold)
+
+    def verdict(self, score: float) -> Verdict:
+        """What the score says by itself."""
+        if score > self.image_threshold:
+            return "NG"
+        return "REVIEW" if score > self.lowest_threshold else "OK"
+
+    @property
     def images(self) -> int:
         """Number of normal images that the thresholds rest on."""
         return len(self.normal_scores)
@@ -217,12 +223,8 @@ class Calibration(Record):
     @property
     def rests_on_one(self) -> bool:
         """Whether the image threshold is the score of one image, far above that of all others."""
-        *others, highest = self.normal_scores
-        if not others or self.image_is_by_hand or self.image_threshold < highest:
-            return False
-        height = highest - float(np.median(self.normal_scores))
-        is_outlier = robust_z([highest], others)[0] > OUTLIER
-        return bool(is_outlier and highest - others[-1] > ALONE * height)
+        is_highest = not self.image_is_by_hand and self.image_threshold == self.normal_scores[-1]
+        return is_highest and stands_alone(self.normal_scores)
 
     @property
     def expected_false_alarm_rate(self) -> float:
@@ -255,8 +257,16 @@ class Calibration(Record):
 
     def relative_map(self, anomaly_map: Map) -> Map:
         """The map on a scale where a typical normal pixel has 0 and the pixel threshold is 1."""
-        relative = (anomaly_map - self.pixel_threshold) / _span(self.map_typical, self.pixel_threshold) + 1
-        return relative.astype(np.float32)
+        return (1 + (anomaly_map - self.pixel_threshold) / self.map_span).astype(np.float32)
+
+    def relative_peak(self, value: float) -> float:
+        """One value of a map on the scale of `relative_map`."""
+        return 1 + (value - self.pixel_threshold) / self.map_span
+
+    @property
+    def map_span(self) -> float:
+        """Difference of the pixel threshold to a typical normal pixel."""
+        return _span(self.map_typical, self.pixel_threshold)
 
     def summary(self) -> str:
         """What the thresholds rest on and the false-alarm rate to expect, and cautions."""
@@ -271,12 +281,6 @@ class Calibration(Record):
             f"Calibration(images={self.images}, false_alarm_rate={self.false_alarm_rate:g}, "
             f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
         )
-
-
-def map_statistics(anomaly_map: Map) -> tuple[float, float, float]:
-    """What a calibration needs of a normal image's map (H, W): its largest value, median and quantile `HIGH`."""
-    median, high = np.quantile(anomaly_map, (0.5, HIGH))
-    return float(anomaly_map.max()), float(median), float(high)
 
 
 def _threshold(value: Any) -> float:

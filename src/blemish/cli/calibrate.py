@@ -40,7 +40,7 @@ def command(
     model: Path, false_alarm_rate: float | None, image_threshold: float | None, pixel_threshold: float | None
 ) -> None:
     """Change the thresholds of MODEL; its weights stay as they are."""
-    from blemish.model import recalibrate
+    from blemish.model_settings import recalibrate
 
     options = {"false_alarm_rate": false_alarm_rate, "image": image_threshold, "pixel": pixel_threshold}
     changes = {name: value for name, value in options.items() if value is not None}

@@ -15,8 +15,10 @@ from blemish.messages import message
 if TYPE_CHECKING:
     from blemish.inspection.result import Inspection, Unreadable
 
-FAILED, FOUND_NG = 1, 3
-"""Exit codes: an image has no verdict or no heat map; an image is NG with `--fail-on ng`, which comes first."""
+FAILED, FOUND = 1, 3
+"""Exit codes: an image has no verdict or no heat map; an image is what `--fail-on` says, which comes first."""
+
+COLOURS = {"OK": "green", "REVIEW": "yellow", "NG": "red", "INVALID": "magenta"}
 
 EXAMPLES = """\b
 blemish inspect bottle.blemish new/ -o heatmaps
@@ -38,8 +40,8 @@ blemish inspect bottle.blemish part.png --json --fail-on ng
 @json_option
 @click.option(
     "--fail-on",
-    type=click.Choice(["ng"], case_sensitive=False),
-    help="Exit with code 3 if any image is NG, also if others failed.",
+    type=click.Choice(["ng", "not-ok"], case_sensitive=False),
+    help="Exit with code 3 if any image is NG, or anything but OK, also if others failed.",
 )
 @runtime_options
 def command(
@@ -73,7 +75,8 @@ def command(
     except DataError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error
     results = _with_heat_maps(loaded.inspect_many(images), files)
-    done = failed = ng = 0
+    done = failed = found_bad = 0
+    bad = {"ng": ("NG",), "not-ok": ("NG", "REVIEW", "INVALID"), None: ()}[fail_on]
     # On a terminal the lines show the progress; a bar between them would flicker.
     with nullcontext(no_progress) if sys.stdout.isatty() else progress_bars() as progress:
         for result, problem in results:
@@ -82,11 +85,11 @@ def command(
                 click.echo(message("Error: {error}", error=problem), err=True)
             done += 1
             failed += bool(problem) or not isinstance(result, Inspection)
-            ng += isinstance(result, Inspection) and result.verdict == "NG"
+            found_bad += isinstance(result, Inspection) and result.verdict in bad
             progress("inspecting", done, len(images))
             del result  # frees a large image while the next is scored
-    if fail_on and ng:
-        click.get_current_context().exit(FOUND_NG)
+    if found_bad:
+        click.get_current_context().exit(FOUND)
     if failed:
         click.get_current_context().exit(FAILED)
 
@@ -129,7 +132,7 @@ def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
     elif isinstance(result, Unreadable):
         click.echo(message("Error: {error}", error=result.error), err=True)
     else:
-        verdict = click.style(result.verdict, fg="red" if result.verdict == "NG" else "green", bold=True)
+        verdict = click.style(result.verdict, fg=COLOURS[result.verdict], bold=True)
         click.echo(
             f"{verdict} "
             + message(

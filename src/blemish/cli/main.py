@@ -22,6 +22,7 @@ COMMANDS = (
     "evaluate",
     "inspect",
     "calibrate",
+    "rules",
     "update",
     "show",
     "methods",
@@ -106,6 +107,9 @@ def translated(command: click.Command) -> click.Command:
         if isinstance(parameter, click.Option):
             parameter.help = message(parameter.help or "")
     command.context_class = WideContext
+    if isinstance(command, click.Group) and not isinstance(command, Commands):
+        for inner in command.commands.values():
+            translated(inner)
     return command
 
 

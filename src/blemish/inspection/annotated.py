@@ -12,9 +12,9 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from blemish.inspection.heatmap import draw_marker, overlay
-from blemish.inspection.result import Inspection
+from blemish.inspection.result import COLOURS, Inspection
 from blemish.inspection.thumbnail import eight_bit, shrink_image, shrink_map, shrink_mask
-from blemish.messages import in_english
+from blemish.messages import in_language
 from blemish.opencv import cv2
 
 Pixels = NDArray[np.uint8]
@@ -27,7 +27,6 @@ NARROWEST = 320
 CONTEXT = 48
 """Smallest side of the part of the image that is enlarged, in pixels."""
 GROUND, INK, SOFT = (255, 255, 255), (27, 35, 48), (95, 105, 120)
-COLOURS = {"NG": (194, 80, 28), "OK": (47, 125, 91)}
 GAP = 12
 
 
@@ -96,9 +95,9 @@ def _headline(inspection: Inspection, width: int) -> Pixels:
     """Verdict, score and threshold, and the reason if verdict and regions differ, as lines of text."""
     size = int(np.clip(width // 60, 16, 28))
     large, normal = ImageFont.load_default(round(1.8 * size)), ImageFont.load_default(size)
-    sign = ">" if inspection.verdict == "NG" else "<="
+    sign = ">" if inspection.score > inspection.threshold else "<="
     facts = f"score {inspection.score:.4g} {sign} threshold {inspection.threshold:.4g}"
-    with in_english():  # Pillow's own font has no Chinese
+    with in_language("en"):  # Pillow's own font has no Chinese
         reason = inspection.reason or ""
     lines = textwrap.wrap(reason, max(20, 2 * width // size))
     indent = round(large.getlength(inspection.verdict)) + size

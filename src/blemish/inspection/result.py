@@ -1,7 +1,9 @@
 """The verdict on one image, with its heat map and its display in notebooks."""
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,18 @@ from blemish.inspection.thumbnail import data_uri, make_thumbnail
 from blemish.messages import message
 from blemish.names import printable
 from blemish.regions import Region
+from blemish.rules.decision import Reason
+from blemish.rules.grade import Grade, highest
+from blemish.rules.record import Severity
 from blemish.types import Image, Map, Mask, Verdict
 
+COLOURS: Mapping[Verdict, tuple[int, int, int]] = {
+    "OK": (47, 125, 91),
+    "REVIEW": (156, 111, 12),
+    "NG": (194, 80, 28),
+    "INVALID": (110, 84, 140),
+}
+"""RGB of each verdict on white ground."""
 NOTEBOOK_SIDE = 480
 """Longest side of the images in a notebook, in pixels."""
 
@@ -41,6 +53,10 @@ class Inspection:
     """(H, W): the pixels of the regions, found by hysteresis (`blemish.regions`)."""
     calibration: Calibration
     """Thresholds and score scale of the verdict."""
+    reasons: tuple[Reason, ...] = ()
+    """Why the verdict is not OK."""
+    grades: tuple[Grade, ...] = ()
+    """By the model's rules, of each region; empty without rules."""
 
     @property
     def threshold(self) -> float:
@@ -48,8 +64,15 @@ class Inspection:
         return self.calibration.image_threshold
 
     @property
+    def severity(self) -> Severity | None:
+        """The highest severity of a region; None without rules or regions."""
+        return highest([grade.severity for grade in self.grades]) if self.grades else None
+
+    @property
     def reason(self) -> str | None:
-        """Why verdict and defect mask differ; None if they agree."""
+        """Why the rules or the review threshold decided so, or why verdict and defect mask differ; else None."""
+        if self.grades or self.verdict in ("REVIEW", "INVALID"):
+            return message("; ").join(reason.text for reason in self.reasons) or None
         has_defect = bool(self.regions) and self.regions[0].peak > self.calibration.pixel_threshold
         if has_defect == (self.verdict == "NG"):
             return None
@@ -98,8 +121,14 @@ class Inspection:
             "score": self.score,
             "verdict": self.verdict,
             "threshold": self.threshold,
+            "review_threshold": self.calibration.review_threshold,
+            "severity": self.severity,
             "reason": self.reason,
-            "regions": [region.to_dict() for region in self.regions],
+            "reasons": [reason.to_dict() for reason in self.reasons],
+            "regions": [
+                region.to_dict() | ({} if grade is None else {"grade": grade.to_dict()})
+                for region, grade in zip_longest(self.regions, self.grades)
+            ],
         }
 
     def __repr__(self) -> str:
@@ -114,7 +143,7 @@ class Inspection:
         """HTML for a notebook: verdict, score, threshold, and image and heat map side by side."""
         relative = self.calibration.relative_map(self.anomaly_map)
         small = make_thumbnail(self.image, relative, self.defect_mask, NOTEBOOK_SIDE)
-        colour = "#c2501c" if self.verdict == "NG" else "#2f7d5b"
+        colour = "#{:02x}{:02x}{:02x}".format(*COLOURS[self.verdict])
         name = "" if self.path is None else f"<br>{html.escape(printable(self.path))}"
         images = "".join(
             f'<img src="{data_uri(pixels)}" alt="{alt}" style="display:inline-block; margin:4px 4px 0 0">'

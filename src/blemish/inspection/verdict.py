@@ -1,25 +1,141 @@
-"""Gives the verdict on an image: its score and its map compared with the thresholds."""
+"""Gives the verdict on an image: its score and its map compared with the thresholds, its regions with the rules."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from blemish.calibration import Calibration
 from blemish.inspection.result import Inspection
-from blemish.regions import find_regions, highest_pixel
-from blemish.types import Image, Map
+from blemish.messages import message
+from blemish.regions import Region, find_regions, highest_pixel
+from blemish.rules.decision import Reason, decide
+from blemish.rules.grade import Grade, Grader
+from blemish.rules.measures import Measurer
+from blemish.rules.record import Rules
+from blemish.rules.zones import ZoneMaps
+from blemish.types import Image, Map, Mask, Verdict
 
 
-def judge(
-    score: float, anomaly_map: Map, image: Image, path: Path | None, calibration: Calibration
-) -> Inspection:
-    """The verdict on an image, whose score and map (H, W) are finite.
+class Judged(NamedTuple):
+    """What an inspection adds to an image's score and map."""
 
-    An NG image always has a region: if no pixel is above the pixel threshold, the highest pixel.
-    """
-    seed, grow = calibration.pixel_threshold, calibration.region_threshold
-    defect_mask, regions = find_regions(anomaly_map, image, seed, grow)
-    is_ng = score > calibration.image_threshold
-    if is_ng and not regions:
-        regions = (highest_pixel(anomaly_map, image, grow),)
-    return Inspection(
-        path, score, "NG" if is_ng else "OK", regions, image, anomaly_map, defect_mask, calibration
-    )
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    regions: tuple[Region, ...]
+    grades: tuple[Grade, ...]
+    mask: Mask
+
+
+@dataclass(slots=True)
+class Judge:
+    """Judges images by the thresholds of a calibration and, if there are any, by rules."""
+
+    calibration: Calibration
+    rules: Rules | None = None
+    _zones: ZoneMaps | None = field(default=None, init=False, repr=False)
+    """Those of the latest image's size."""
+
+    def judge(self, score: float, anomaly_map: Map, image: Image, path: Path | None) -> Inspection:
+        """The verdict on an image, whose score and map (H, W) are finite.
+
+        An image that is not OK always has a region: if no pixel is above the pixel threshold, the highest pixel.
+        """
+        found = (
+            self._by_score(score, anomaly_map, image)
+            if self.rules is None
+            else self._by_rules(self.rules, score, anomaly_map, image)
+        )
+        return Inspection(
+            path,
+            score,
+            found.verdict,
+            found.regions,
+            image,
+            anomaly_map,
+            found.mask,
+            self.calibration,
+            found.reasons,
+            found.grades,
+        )
+
+    def _by_score(self, score: float, anomaly_map: Map, image: Image) -> Judged:
+        """NG if the score is above the image threshold, REVIEW if it is above the review threshold."""
+        calibration = self.calibration
+        mask, regions = self._regions(anomaly_map, image)
+        verdict = calibration.verdict(score)
+        if verdict != "OK" and not regions:
+            regions = (highest_pixel(anomaly_map, image, calibration.region_threshold),)
+        return Judged(verdict, _of_score(verdict, score, calibration), regions, (), mask)
+
+    def _by_rules(self, rules: Rules, score: float, anomaly_map: Map, image: Image) -> Judged:
+        """The verdict of the rules on all regions; without a region, REVIEW if the score is too high."""
+        zones = self._zones_of(rules, anomaly_map.shape)
+        seen = anomaly_map if zones.ignored is None else np.where(zones.ignored, -np.inf, anomaly_map)
+        mask, regions = self._regions(seen, image, rules.merge_px)
+        grader = Grader(rules, zones, Measurer(self.calibration, rules.scale))
+        grades = tuple(grader.grade(region) for region in regions)
+        if not regions and self._is_too_high(score, anomaly_map, seen):
+            pixel = highest_pixel(seen, image, self.calibration.region_threshold)
+            reason = Reason(
+                "no_region",
+                lambda: message("the score is too high, but no pixel is above the pixel threshold"),
+            )
+            return Judged("REVIEW", (reason,), (pixel,), (grader.unmeasured(pixel),), mask)
+        verdict, reasons = decide(grades, rules)
+        return Judged(verdict, tuple(reasons), regions, grades, mask)
+
+    def _is_too_high(self, score: float, anomaly_map: Map, seen: Map) -> bool:
+        """Whether the score without what is ignored is above the lower of the two thresholds.
+
+        A score that stems from an ignored pixel is replaced by the highest other one on the scale of maps.
+        """
+        calibration, highest = self.calibration, seen.max()
+        if highest == anomaly_map.max():
+            return calibration.verdict(score) != "OK"
+        if not np.isfinite(highest):
+            return False
+        limit = calibration.relative(calibration.lowest_threshold)
+        return calibration.relative_peak(float(highest)) > limit
+
+    def _regions(self, anomaly_map: Map, image: Image, gap: int = 0) -> tuple[Mask, tuple[Region, ...]]:
+        calibration = self.calibration
+        return find_regions(
+            anomaly_map, image, calibration.pixel_threshold, calibration.region_threshold, gap
+        )
+
+    def _zones_of(self, rules: Rules, size: tuple[int, ...]) -> ZoneMaps:
+        if self._zones is None or self._zones.size != size:
+            if rules.scale is not None:
+                rules.scale.require_plane((size[0], size[1]))
+            self._zones = ZoneMaps(rules.zones, (size[0], size[1]))
+        return self._zones
+
+
+def _of_score(verdict: Verdict, score: float, calibration: Calibration) -> tuple[Reason, ...]:
+    """Why the score alone gives this verdict."""
+    if verdict == "NG":
+        return (
+            Reason(
+                "score",
+                lambda: message(
+                    "the score {score:.4g} is above the image threshold {threshold:.4g}",
+                    score=score,
+                    threshold=calibration.image_threshold,
+                ),
+            ),
+        )
+    if verdict == "REVIEW":
+        return (
+            Reason(
+                "review",
+                lambda: message(
+                    "the score {score:.4g} is above the review threshold {low:.4g} (NG above {high:.4g})",
+                    score=score,
+                    low=calibration.lowest_threshold,
+                    high=calibration.image_threshold,
+                ),
+            ),
+        )
+    return ()

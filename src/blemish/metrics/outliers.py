@@ -3,6 +3,8 @@
 Benjamini and Hochberg, "Controlling the False Discovery Rate", Journal of the Royal Statistical Society B, 1995.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,6 +17,10 @@ NORMAL_MEAN_DEVIATION = 1.2533
 GUMBEL_MEDIAN, GUMBEL_MAD = 0.366513, 0.767049
 """Median and median absolute deviation of the standard Gumbel distribution."""
 
+OUTLIER = 3.5
+"""Robust z, among the other scores, from which a score is an outlier."""
+ALONE = 0.5
+"""Share of the distance from the median to the highest score that the next score lies below it, if it is alone."""
 LOWEST_PLACE = -100.0
 """In the Gumbel distribution, where the probability is 1 and smaller places would overflow."""
 
@@ -60,3 +66,12 @@ def q_values(probabilities: ArrayLike) -> Numbers:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum.accumulate(ranked[::-1])[::-1]
     return np.minimum(adjusted, 1.0)
+
+
+def stands_alone(values: Sequence[float]) -> bool:
+    """Whether the last of ascending values is an outlier far above all others."""
+    *others, highest = values
+    if not others:
+        return False
+    height = highest - float(np.median(values))
+    return bool(robust_z([highest], others)[0] > OUTLIER and highest - others[-1] > ALONE * height)

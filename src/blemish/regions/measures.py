@@ -115,6 +115,13 @@ def _lengths(runs: Column, first: Column) -> Column:
     return longest + 1
 
 
+def largest_extent(points: NDArray[np.float64]) -> float:
+    """The largest extent of points (n, 2) in any direction."""
+    angles = np.arange(DIRECTIONS) * (np.pi / DIRECTIONS)
+    along = points @ np.stack([np.cos(angles), np.sin(angles)])
+    return float(np.ptp(along, axis=0).max())
+
+
 def _contrasts(labels: Labels, pixels: Column, numbers: Column, image: Image) -> Column:
     """|median grey value inside - median around| of each region, numbers ascending, as a share of the range.
 

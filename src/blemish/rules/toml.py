@@ -1,0 +1,100 @@
+"""Reads rules from a TOML file, with the masks and images that it names; errors name the line and the entry."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from blemish.data.images import read_mask
+from blemish.errors import DataError
+from blemish.messages import Message, lines, message
+from blemish.records import problems_of
+from blemish.rules.mask_runs import MaskRuns
+from blemish.rules.record import InconsistentError, Rules, Zone
+
+LARGEST = 2**22
+"""Largest file of rules that is read, in bytes."""
+MAX_LISTED = 5
+
+
+def read_rules(path: Path | str) -> Rules:
+    """The rules in a TOML file; masks are read from the image files that it names, relative to it.
+
+    Raises:
+        DataError: If the file or one that it names cannot be read, or an entry is wrong; the text names line and entry.
+    """
+    path = Path(path)
+    text = _text(path)
+    try:
+        values = json.dumps(tomllib.loads(text), default=str)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError("{path} is not valid TOML: {error}. Correct it.", path=path, error=error) from error
+    try:
+        rules = Rules.model_validate_json(values)
+    except ValidationError as error:
+        inner = error.errors()[0].get("ctx", {}).get("error")
+        problems = inner.problems if isinstance(inner, InconsistentError) else problems_of(Rules, error)
+        raise _wrong(path, text, problems) from error
+    zones = tuple(_with_pixels(zone, path, text, i) for i, zone in enumerate(rules.zones))
+    return rules.changed(zones=zones)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise DataError(
+                "{path} is larger than 4 MiB, which no file of rules is. Name another file.", path=path
+            )
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "{path} cannot be read as text: {error}. Name a TOML file.", path=path, error=error
+        ) from error
+
+
+def _wrong(path: Path, text: str, problems: dict[str, str]) -> DataError:
+    """The error that lists wrong entries with their lines."""
+    placed = sorted((line_of(text, name), what) for name, what in problems.items())
+    named = [
+        message("line {line}: {what}", line=line, what=Message(what)) for line, what in placed[:MAX_LISTED]
+    ]
+    return DataError(
+        "{path} is wrong:\n{listed}\nCorrect it; docs/rules.md describes every entry.",
+        path=path,
+        listed=lines(named, "  "),
+    )
+
+
+def _with_pixels(zone: Zone, path: Path, text: str, number: int) -> Zone:
+    """The zone with the pixels of its mask."""
+    if zone.mask is None:
+        return zone
+    try:
+        mask = read_mask(path.parent / zone.mask)
+    except DataError as error:
+        name = f"zones[{number}].mask"
+        raise _wrong(path, text, {name: message("{name}: {error}", name=name, error=error)}) from error
+    return zone.changed(mask=None, pixels=MaskRuns.of(mask))
+
+
+def line_of(text: str, name: str) -> int:
+    """The line, from 1, of an entry of a TOML text, such as `rules[2].where.area_px_max`, or of the nearest one there.
+
+    Tables are found by their headers, `[accepted]` and `[[rules]]`; an entry that is absent is at its table's header.
+    """
+    table, *keys = name.split(".")
+    wanted, _, index = table.rstrip("]").partition("[")
+    place, inside, count = 1, False, -1
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\[?\s*([\w-]+)", line)
+        if header:
+            count += header[1] == wanted
+            inside = header[1] == wanted and count == int(index or 0)
+            place = number if inside else place
+        elif inside and keys and re.match(rf"\s*{re.escape(keys[0].split('[')[0])}\s*=", line):
+            return number
+        elif not inside and count < 0 and re.match(rf"\s*{re.escape(wanted)}\s*=", line):
+            place = number
+    return place

@@ -1,0 +1,85 @@
+"""Zones on the pixels of an image: in which of them a region lies, and how far from their borders."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import DataError
+from blemish.opencv import cv2
+from blemish.regions import Region
+from blemish.rules.record import ELSEWHERE, Zone
+from blemish.types import Mask
+
+
+class ZoneMaps:
+    """The zones of images of one size.
+
+    Args:
+        zones: As declared.
+        size: (H, W) of the images.
+
+    Raises:
+        DataError: If a mask has another size.
+    """
+
+    def __init__(self, zones: Sequence[Zone], size: tuple[int, int]) -> None:
+        self.size = size
+        drawn = {zone.name: _drawn(zone, size) for zone in zones}
+        parts = [drawn[zone.name] for zone in zones if zone.ignore]
+        self.ignored: Mask | None = np.logical_or.reduce(parts) if parts else None
+        """(H, W) what does not count; None if everything does."""
+        self.masks = {zone.name: drawn[zone.name] for zone in zones if not zone.ignore}
+        covered = [np.zeros(size, np.bool_), *self.masks.values()]
+        self.masks[ELSEWHERE] = ~np.logical_or.reduce(covered)
+        self._borders: dict[str, NDArray[np.float32]] = {}
+
+    @cached_property
+    def _sums(self) -> dict[str, NDArray[np.int32]]:
+        """(H, W + 1) of each zone: number of its pixels to the left of each place."""
+        return {
+            name: np.pad(np.cumsum(mask, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+            for name, mask in self.masks.items()
+        }
+
+    def of(self, region: Region) -> dict[str, int]:
+        """The zones that a region touches, with the number of its pixels there."""
+        if len(self.masks) == 1:
+            return {ELSEWHERE: region.area}
+        y, x, count = region.runs.T
+        inside = {name: int((sums[y, x + count] - sums[y, x]).sum()) for name, sums in self._sums.items()}
+        return {name: pixels for name, pixels in inside.items() if pixels}
+
+    def border_distance(self, region: Region, zone: str) -> float:
+        """Pixels between a region and the nearest pixel outside the zone; 0 if it reaches the border.
+
+        The image's edge is no border of a zone.
+        """
+        if zone not in self._borders:
+            mask = self.masks[zone].view(np.uint8)
+            self._borders[zone] = np.asarray(
+                cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32
+            )
+        distances = self._borders[zone]
+        nearest = min(float(distances[y, x : x + count].min()) for y, x, count in region.runs.tolist())
+        return max(0.0, nearest - 1)
+
+
+def _drawn(zone: Zone, size: tuple[int, int]) -> Mask:
+    """The pixels of a zone, (H, W)."""
+    if zone.pixels is None:
+        mask = np.zeros(size, np.uint8)
+        corners = np.rint(np.asarray(zone.polygon, np.float64)).astype(np.int32)
+        return np.asarray(cv2.fillPoly(mask, [corners], 1) > 0)
+    if (zone.pixels.height, zone.pixels.width) != size:
+        raise DataError(
+            "The mask of the zone {zone} is for images of {height} × {width} pixels (height × width), this one has "
+            "{image_height} × {image_width}. Give the mask the size of the images.",
+            zone=zone.name,
+            height=zone.pixels.height,
+            width=zone.pixels.width,
+            image_height=size[0],
+            image_width=size[1],
+        )
+    return zone.pixels.to_mask()
