@@ -10,11 +10,10 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
-from blemish.blocks.anomaly_map import gaussian_blur
 from blemish.blocks.classical.registration import coverage, register, warp
+from blemish.opencv import cv2
 
 Floats = NDArray[np.float32]
 Pair = tuple[int, int]
@@ -83,15 +82,15 @@ def detail_correlation(fixed: Floats, moving: Floats) -> float:
     0 if they have none: whatever is blank is alike.
     """
     first, second, inside = _registered(fixed, moving)
-    a, b = first[inside], second[inside]
-    energy = float(a.norm() * b.norm())
-    return float(a @ b) / energy if energy > LEAST_DETAIL**2 * len(a) else 0.0
+    a, b = (first * inside).ravel(), (second * inside).ravel()
+    energy = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / energy if energy > LEAST_DETAIL**2 * np.count_nonzero(inside) else 0.0
 
 
 def detail_difference(fixed: Floats, moving: Floats) -> Floats:
     """Difference of the fine detail of two grey images (H, W), 0 where only one is seen, after registration."""
     first, second, inside = _registered(fixed, moving)
-    return ((first - second) * inside).numpy()
+    return (first - second) * inside
 
 
 def threshold(others: Iterable[float]) -> float:
@@ -117,22 +116,28 @@ def connected(pairs: Iterable[Pair]) -> list[list[int]]:
     return sorted(map(sorted, {id(group): group for group in group_of.values()}.values()))
 
 
-def _registered(fixed: Floats, moving: Floats) -> tuple[Tensor, Tensor, Tensor]:
+def _registered(fixed: Floats, moving: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """The fine detail of two images (H, W), the second one moved to the first, and the pixels that are compared."""
     first, second = (torch.from_numpy(image)[None] for image in (fixed, moving))
     motion = register(first, second, torch.ones_like(first), LARGEST_ANGLE)
-    moved = warp(second[:, None], motion)[:, 0]
-    inside = coverage(motion, first.shape[1], first.shape[2])[0]
+    moved = warp(second[:, None], motion)[0, 0].numpy()
+    inside = coverage(motion, *fixed.shape)[0].numpy()
     inside[:MARGIN] = inside[-MARGIN:] = False
     inside[:, :MARGIN] = inside[:, -MARGIN:] = False
-    return _detail(first), _detail(moved), inside
+    return _detail(fixed), _detail(moved), inside
 
 
-def _detail(grey: Tensor) -> Tensor:
-    """What a blur takes away from a grey image (1, H, W), at the same contrast everywhere: (H, W)."""
-    detail = grey[:, None] - gaussian_blur(grey[:, None], DETAIL)
-    contrast = gaussian_blur(detail.square(), CONTRAST_WINDOW).sqrt()
-    return (detail / (contrast + NOISE))[0, 0]
+def _detail(grey: Floats) -> Floats:
+    """What a blur takes away from a grey image (H, W), at the same contrast everywhere."""
+    detail = grey - _blurred(grey, DETAIL)
+    contrast = np.sqrt(_blurred(detail * detail, CONTRAST_WINDOW))
+    return np.asarray(detail / (contrast + np.float32(NOISE)))
+
+
+def _blurred(plane: Floats, sigma: float) -> Floats:
+    """`gaussian_blur` of a plane (H, W), which OpenCV does ten times as fast on the CPU."""
+    size = 2 * int(4 * sigma + 0.5) + 1
+    return np.asarray(cv2.GaussianBlur(plane, (size, size), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _ordered(first: int, second: int) -> Pair:

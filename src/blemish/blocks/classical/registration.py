@@ -139,11 +139,12 @@ class _Pair:
     def correlation(self, motion: Motion) -> float:
         """Normalised correlation of the fixed and the moved image where both are seen; -1 if that is under a half."""
         covered = _warped(np.ones_like(self.moving), motion, cv2.BORDER_CONSTANT)
-        inside = covered * self.visible > 0.5
-        if not inside.any() or inside.sum() < 0.5 * self.visible.sum():
+        inside = _floats(covered * self.visible > 0.5)
+        count = float(inside.sum())
+        if not count or count < 0.5 * self.visible.sum():
             return -1.0
-        target, source = self.fixed[inside], _warped(self.moving, motion, cv2.BORDER_REPLICATE)[inside]
-        target, source = target - target.mean(), source - source.mean()
+        planes = self.fixed, _warped(self.moving, motion, cv2.BORDER_REPLICATE)
+        target, source = (((one - np.vdot(one, inside) / count) * inside).ravel() for one in planes)
         return float(target @ source) / max(math.sqrt(target @ target) * math.sqrt(source @ source), TINY)
 
 
