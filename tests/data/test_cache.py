@@ -17,6 +17,8 @@ def test_rows_are_read_as_they_were_written_in_any_order() -> None:
     file.append(rows[:2])  # reading does not move where writing goes on
     np.testing.assert_array_equal(file.read(np.array([901, 900])), rows[[1, 0]])
     assert file.read(np.array([], np.int64)).shape == (0, 37)
+    np.testing.assert_array_equal(file.read_range(399, 402), rows[399:402])
+    assert file.read_range(5, 5).shape == (0, 37)
 
 
 def test_parts_of_arrays_are_written_whole() -> None:

@@ -54,6 +54,12 @@ def test_it_lies_between_one_and_all_and_does_not_depend_on_the_scale(rows: list
     assert effective_number(np.exp(ranks), groups) == number
 
 
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
+def test_normal_scores_are_quantiles_of_mean_ranks(values: list[float]) -> None:
+    expected = stats.norm.ppf((stats.rankdata([*values, *values]) - 0.5) / (2 * len(values)))
+    np.testing.assert_allclose(normal_scores(np.array([*values, *values])), expected, atol=1e-12)
+
+
 def test_a_sequence_is_worth_less_if_neighbours_are_alike() -> None:
     rng = np.random.default_rng(0)
     assert np.mean([independent(rng.standard_normal(100)) for _ in range(50)]) > 70

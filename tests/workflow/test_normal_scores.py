@@ -6,17 +6,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import blemish
 from blemish import plugins
 from blemish.data.images import read_image, write_image
-from blemish.data.preprocess import Preprocess
+from blemish.data.preprocess import Preprocess, Resize
 from blemish.demo import render_part
 from blemish.demo.runs import render_run
 from blemish.errors import DataError
 from blemish.runtimes.torch import TorchRuntime
-from blemish.training.leave_out import leaving_out, predict_without
 from blemish.types import Sample
+from tensor_batches import TensorBatches
 from tiny_product import Average, Spy, fit, normal_samples
 
 PLATE = (72, 96)
@@ -106,6 +107,27 @@ def test_a_coreset_without_a_group_scores_about_as_one_that_was_built_without_it
     assert 0.93 < np.mean(ratios) < 1.07
 
 
+@pytest.mark.parametrize("resize", ["squash", "fit"])
+def test_patches_are_computed_once_and_scored_as_if_computed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: Resize
+) -> None:
+    samples = plates(
+        tmp_path, [render_part(np.random.default_rng(n), size=(96, 200)).image for n in range(8)]
+    )
+    embed, counts = blemish.PatchCore.embed, []
+
+    def counting(method: blemish.PatchCore, images: torch.Tensor) -> torch.Tensor:
+        counts.append(len(images))
+        return embed(method, images)
+
+    monkeypatch.setattr(blemish.PatchCore, "embed", counting)
+    size = Preprocess(size=PLATE, resize=resize)
+    model = blemish.fit("patchcore", samples, arguments=BANK, preprocess=size, group_by="none")
+    assert sum(counts) == 8
+    left_out_scores(model, samples)
+    assert sum(counts) == 24, "without patches that were kept, two passes compute them"
+
+
 def left_out_scores(model: blemish.Model, samples: Sequence[Sample]) -> dict[str, float]:
     """The score of each image without its group, by its name."""
     assert isinstance(model.runtime, TorchRuntime)
@@ -113,9 +135,11 @@ def left_out_scores(model: blemish.Model, samples: Sequence[Sample]) -> dict[str
     method, data = model.runtime.method, model.manifest.data
     by_name = {sample.path.name: sample for sample in samples}
     images = [model.preprocess(read_image(by_name[name].path)) for name in data.images]
-    members = [[n for n, other in enumerate(data.groups) if other == group] for group in data.groups]
-    with leaving_out(method, images, data.groups):
-        scores = [predict_without(method, *pair)[0] for pair in zip(images, members, strict=True)]
+    with torch.inference_mode():
+        batches = TensorBatches(torch.from_numpy(np.stack(images)), 5)
+        found = method.predict_left_out(batches, torch.tensor(data.groups))
+        scores = [float(one.score) for one in found]
+    assert method.kept is None, "learning has let it go"
     assert not len(method.memory_bank.substitutes.places), "they are not kept"
     assert sorted(scores) == pytest.approx(model.calibration.normal_scores, rel=1e-5)
     return dict(zip(data.images, scores, strict=True))

@@ -75,6 +75,13 @@ class RowFile:
             row[:] = np.frombuffer(self.file.read(rows.strides[0]), np.float32)
         return rows
 
+    def read_range(self, first: int, end: int) -> NDArray[np.float32]:
+        """The rows (end − first, D) from `first` to before `end`."""
+        rows = np.empty((end - first, self.width), np.float32)
+        self.file.seek(first * rows.strides[0])
+        rows[:] = np.frombuffer(self.file.read(rows.nbytes), np.float32).reshape(rows.shape)
+        return rows
+
 
 def free_disk() -> float:
     """Bytes that may be used on the disk of the temporary files."""

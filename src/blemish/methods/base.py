@@ -1,6 +1,6 @@
 """The contract of a method: what it declares, the hooks through which it learns, how it scores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 from typing import Any, ClassVar, dataclass_transform
 
@@ -82,6 +82,8 @@ class Method(nn.Module):
         """The same images, those of each product by themselves."""
         self.held_out: Batches | None = None
         """Normal images that `training_loss` does not get, set before `collect` if `uses_held_out`; else None."""
+        self.kept: Any = None
+        """What hooks keep for `predict_left_out`; the caller of the hooks lets it go."""
         self._has_begun = False
         self.learned: Tensor
         self.register_buffer("learned", torch.empty(0))
@@ -182,13 +184,17 @@ class Method(nn.Module):
             name=type(self).__name__,
         )
 
-    def prepare_to_leave_out(self, batches: Batches, groups: Tensor) -> None:
-        """Pass once over all training images before `score_without`, for scores as if the others had been learned anew.
+    def predict_left_out(self, batches: Batches, groups: Tensor) -> Iterator[Prediction[Tensor]]:
+        """The prediction for each training image as if no image of its group had been learned from, one by one.
+
+        The iterator must hold what it needs of `kept`, which is let go after this call.
 
         Args:
-            batches: All training images in the order of training, without gradients; none to end it.
-            groups: (N,) number of each image's group; `score_without` is then called with whole groups.
+            batches: All training images in the order of training, without gradients.
+            groups: (N,) number of each image's group.
         """
+        for number, image in enumerate(image[None] for images in batches for image in images):
+            yield self.score_without(image, (groups == groups[number]).nonzero()[:, 0])
 
     @classmethod
     def require_auxiliary_use(cls) -> None:

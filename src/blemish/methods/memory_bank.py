@@ -4,7 +4,8 @@ The bank is a coreset of the training patches. Exact greedy k-centre selects it 
 it is an epsilon-net, which is built in one pass and gives the same guarantee.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -31,8 +32,30 @@ DEFECT_SHARE = 0.9
 KEPT_VALUES = 2**26
 """Maximum number of patch values that an update keeps (256 MiB); with more, it embeds the new images twice."""
 Coreset = Literal["auto", "greedy", "approximate", "streaming"]
+Embedded = tuple[Tensor, Tensor]
+"""Patches (N, h, w, D), of any value where the image is padded, and visible pixels (N, 1, H, W)."""
 MAX_GREEDY_PATCHES, MAX_GREEDY_CHOICES = 2**20, 2**13
 """Maximum numbers of patches, and of patches to keep, with which "auto" uses greedy: 512 MiB, well under a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPatches:
+    """The visible patches of all training images, which a greedy coreset has stored."""
+
+    rows: RowFile
+    grid: tuple[int, int]
+    visible: list[Tensor]
+    """Visible pixels (N, 1, H, W) of each batch of images."""
+
+    def __iter__(self) -> Iterator[Embedded]:
+        """The images one by one."""
+        end = 0
+        for visible in (image for images in self.visible for image in images.split(1)):
+            inside = visible_grid(visible, self.grid)
+            first, end = end, end + int(inside.sum())
+            patches = torch.zeros(*inside.shape, self.rows.width, device=visible.device)
+            patches[inside] = torch.from_numpy(self.rows.read_range(first, end)).to(patches)
+            yield patches, visible
 
 
 class CoresetMethod(Method):
@@ -62,13 +85,19 @@ class CoresetMethod(Method):
 
     def collect(self, batches: Batches) -> None:
         selection: StreamingCoreset | GreedyCoreset | None = None
+        rows, masks = RowFile(), []
         for images in batches:
-            patches, origins = self._counted(*self._embedded(images))
+            embedded, visible = self._embedded(images)
+            patches, origins = self._counted(embedded, visible)
             if selection is None:
-                selection = self._selection(len(batches) * len(patches), patches.shape[1])
+                selection = self._selection(len(batches) * len(patches), patches.shape[1], rows)
             selection.add(*self.trusted(patches, origins))
+            masks.append(visible)
         if selection is not None:
             self.memory_bank.fill(*selection.finish())
+            has_all = isinstance(selection, GreedyCoreset) and selection.seen == int(self.seen[1])
+            if has_all and self.leaves_out:
+                self.kept = StoredPatches(rows, (embedded.shape[1], embedded.shape[2]), masks)
 
     def cell_size(self, size: tuple[int, int]) -> tuple[float, float]:
         return self.features.strides[0], self.features.strides[0]
@@ -98,8 +127,8 @@ class CoresetMethod(Method):
         """Number of these training patches that the bank keeps."""
         return min(patches, self.bank_size or round(self.coreset_ratio * patches))
 
-    def _selection(self, expected: int, width: int) -> StreamingCoreset | GreedyCoreset:
-        """The selection for an expected number of patches of `width` values."""
+    def _selection(self, expected: int, width: int, rows: RowFile) -> StreamingCoreset | GreedyCoreset:
+        """The selection for an expected number of patches of `width` values; greedy stores them in `rows`."""
         budget = self.bank_size or self.coreset_ratio * expected
         is_quick = (
             expected <= MAX_GREEDY_PATCHES
@@ -109,10 +138,9 @@ class CoresetMethod(Method):
         settings: Any = {"ratio": self.coreset_ratio, "size": self.bank_size, "progress": self.progress}
         if self.coreset == "streaming" or (self.coreset == "auto" and not is_quick):
             return StreamingCoreset(expected, **settings)
-        return GreedyCoreset(expected, RowFile(), keep_start=self.coreset == "approximate", **settings)
+        return GreedyCoreset(expected, rows, keep_start=self.coreset == "approximate", **settings)
 
-    def _embedded(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches (N, h, w, D) and visible pixels (N, 1, H, W)."""
+    def _embedded(self, images: Tensor) -> Embedded:
         images, visible = split_padding(images)
         return self.embed(images), visible
 
@@ -139,7 +167,7 @@ class MemoryBankMethod(CoresetMethod):
         """Add the patches that the bank does not cover, and thin it to its budget again; see `Method.update`."""
         first = int(self.seen[0])
         uncovered: list[tuple[Tensor, Tensor]] = []
-        kept: list[tuple[Tensor, Tensor]] = []
+        kept: list[Embedded] = []
         for images in batches:
             patches, visible = self._embedded(images)
             uncovered.append(self.memory_bank.uncovered(*self._counted(patches, visible)))
@@ -148,7 +176,7 @@ class MemoryBankMethod(CoresetMethod):
         patches, origins = (torch.cat(parts) for parts in zip(*uncovered, strict=True))
         budget = self.bank_size or max(1, round(self.coreset_ratio * int(self.seen[1])))
         self.memory_bank.extend(patches, origins, budget)
-        new_images: Iterable[tuple[Tensor, Tensor]] = kept
+        new_images: Iterable[Embedded] = kept
         if len(kept) < int(self.seen[0]) - first:
             new_images = (self._embedded(image[None]) for images in batches for image in images)
         numbers = torch.arange(first, int(self.seen[0]), device=self.seen.device).split(1)
@@ -185,16 +213,12 @@ class MemoryBankMethod(CoresetMethod):
     def leaves_out(self) -> bool:
         return not self.memory_bank.is_of_one_image
 
-    def prepare_to_leave_out(self, batches: Batches, groups: Tensor) -> None:
-        self.memory_bank.substitutes = NO_SUBSTITUTES
-        number = 0
-        for images in batches:
-            patches, visible = self._embedded(images)
-            inside = visible_grid(visible, (patches.shape[1], patches.shape[2])).flatten()
-            numbers = torch.arange(number, number + len(images), device=images.device)
-            origins = numbers.repeat_interleave(patches[0, :, :, 0].numel())
-            self.memory_bank.find_substitutes(patches.flatten(0, 2)[inside], origins[inside], groups)
-            number += len(images)
+    def predict_left_out(self, batches: Batches, groups: Tensor) -> Iterator[Prediction[Tensor]]:
+        def embedded() -> Iterator[Embedded]:
+            parts = (self._embedded(images) for images in batches)
+            return (pair for patches, visible in parts for pair in zip(patches.split(1), visible.split(1), strict=True))
+
+        return self._left_out(embedded if self.kept is None else self.kept.__iter__, groups)
 
     def score_without(self, image: Tensor, numbers: Tensor) -> Prediction[Tensor]:
         return self._without(*self._embedded(image), numbers)
@@ -236,7 +260,29 @@ class MemoryBankMethod(CoresetMethod):
         score, grid = self.from_distances(score), self.from_distances(grid)
         return Prediction(score, upsample(grid, (visible.shape[2], visible.shape[3]), SIGMA))
 
-    def _without(self, patches: Tensor, visible: Tensor, numbers: Tensor) -> Prediction[Tensor]:
-        """The prediction for an image, patches (1, h, w, D), from the bank patches of other images than `numbers`."""
-        distances, indices = self.memory_bank.nearest_of_others(patches.flatten(0, 2), numbers)
+    def _left_out(
+        self, embedded: Callable[[], Iterator[Embedded]], groups: Tensor
+    ) -> Iterator[Prediction[Tensor]]:
+        """See `predict_left_out`; `embedded` passes over the training images one by one."""
+        bank, nearest = self.memory_bank, []
+        try:
+            for number, (patches, visible) in enumerate(embedded()):
+                queries = patches.flatten(0, 2)
+                distances, indices = bank.nearest(queries)
+                inside = visible_grid(visible, (patches.shape[1], patches.shape[2])).flatten()
+                bank.find_substitutes(queries[inside], indices[inside], number, groups)
+                nearest.append((distances, indices))
+            for number, image in enumerate(embedded()):
+                yield self._without(*image, (groups == groups[number]).nonzero()[:, 0], nearest[number])
+        finally:
+            bank.substitutes = NO_SUBSTITUTES  # frees the memory
+
+    def _without(
+        self, patches: Tensor, visible: Tensor, numbers: Tensor, nearest: tuple[Tensor, Tensor] | None = None
+    ) -> Prediction[Tensor]:
+        """The prediction for an image, patches (1, h, w, D), from the bank patches of other images than `numbers`.
+
+        `nearest` are the distances to the nearest of all bank patches, and their indices.
+        """
+        distances, indices = self.memory_bank.nearest_of_others(patches.flatten(0, 2), numbers, nearest)
         return self._predicted(patches, self.weighted(distances, indices), indices, visible, without=numbers)

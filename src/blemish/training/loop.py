@@ -18,6 +18,7 @@ from blemish.errors import DivergedError, MethodError
 from blemish.methods.base import Method
 from blemish.training.batches import ImageBatches
 from blemish.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Progressed
+from blemish.training.leave_out import LeftOut, left_out
 from blemish.training.prepared import Prepared
 from blemish.types import Prediction, Progress, Watch, no_progress, no_watch
 
@@ -35,6 +36,9 @@ class History:
 
     losses: list[dict[str, float]] = field(default_factory=list)
     """Mean of each loss per epoch; with early stopping also `held_out`. Empty without training."""
+    left_out: Iterator[LeftOut] | None = None
+    """The prediction for each image without its group, once, if groups were given and the method can leave images out.
+    """
 
 
 def learn(
@@ -47,6 +51,7 @@ def learn(
     seed: int = 0,
     device: str = "cpu",
     budget: CacheBudget = DEFAULT_BUDGET,
+    groups: Sequence[int] | None = None,
     checkpoint: Checkpoint | None = None,
     watch: Watch = no_watch,
     progress: Progress = no_progress,
@@ -64,6 +69,7 @@ def learn(
         seed: Seed of torch's generators and of the order of the images.
         device: Device of the tensors, e.g. "cpu" or "cuda".
         budget: Memory and disk for prepared images.
+        groups: Number of each image's group, if the images are to be scored without their groups.
         checkpoint: Where the state of unfinished training is saved and resumed from.
         watch: Called with the losses of every epoch.
         progress: Called with the number of batches done in each phase.
@@ -106,6 +112,10 @@ def learn(
     method.progress, method.held_out = no_progress, None
     method.auxiliary, method.auxiliary_products = None, ()
     method.learned = torch.ones(1, device=device)
+    if groups is not None and method.leaves_out:
+        batches = ImageBatches(images, batch_size, device, "leaving out", progress)
+        history.left_out = left_out(method.predict_left_out(batches, torch.tensor(groups, device=device)))
+    method.kept = None
     return history
 
 

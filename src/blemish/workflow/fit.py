@@ -150,7 +150,9 @@ def fit(
         trained = learning.run(normal, checkpoint, resume, watch, progress)
         runtime = TorchRuntime(learner, device)
         scorer = Scorer(runtime, preprocess)
-        calibration, unusual = calibrated(learning, scorer, normal, false_alarm_rate, report, progress)
+        calibration, unusual = calibrated(
+            learning, scorer, normal, trained.left_out, false_alarm_rate, report, progress
+        )
     except DataError as error:
         if skip_unreadable:
             raise

@@ -74,7 +74,8 @@ class Learning:
                 "seed": self.seed,
             }
             saved = Checkpoint(Path(checkpoint), identity, resume=resume)
-        return self._train(self.method, normal.learned, groups, progress, saved, watch)
+        leave_out = not normal.held_out
+        return self._train(self.method, normal.learned, groups, progress, saved, watch, leave_out=leave_out)
 
     def on(self, learned: Sequence[Sample], groups: Sequence[int], progress: Progress) -> Scorer:
         """A scorer whose method, with the same arguments, learned from these images only, whose groups are given."""
@@ -92,6 +93,8 @@ class Learning:
         progress: Progress,
         checkpoint: "Checkpoint | None" = None,
         watch: Watch = no_watch,
+        *,
+        leave_out: bool = False,
     ) -> "History":
         from blemish.training import learn
 
@@ -108,6 +111,7 @@ class Learning:
             seed=self.seed,
             device=self.device,
             budget=self.cache,
+            groups=groups if leave_out else None,
             checkpoint=checkpoint,
             watch=watch,
             progress=progress,

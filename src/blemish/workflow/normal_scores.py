@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, map_statistics
-from blemish.data.loading import Inputs, decoded_bytes, prefetch
+from blemish.data.images import image_size
+from blemish.data.loading import decoded_bytes, prefetch
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning
 from blemish.inspection.suspects import Suspects
 from blemish.inspection.unusual import Unusual
 from blemish.messages import message
 from blemish.reports.suspects import SuspectsReport, write_suspects
-from blemish.scoring import Decoded, Scored, Scorer, batch_size, require_finite
+from blemish.scoring import Decoded, Scored, Scorer, require_finite
 from blemish.types import Progress, Sample, no_progress
 from blemish.workflow.cross_scores import (
     FOLDS,
@@ -38,6 +40,7 @@ from blemish.workflow.normal_images import NormalImages
 
 if TYPE_CHECKING:
     from blemish.methods.base import Method
+    from blemish.training.leave_out import LeftOut
 
 SUSPECTED_RATE = 0.1
 """Rate of false discoveries among the images that are suspected of a defect."""
@@ -49,6 +52,7 @@ def calibrated(
     learning: Learning,
     scorer: Scorer,
     normal: NormalImages,
+    left_out: "Iterator[LeftOut] | None",
     rate: float,
     report: Path | str | None,
     progress: Progress,
@@ -59,6 +63,7 @@ def calibrated(
         learning: How the model learned.
         scorer: Scores with it.
         normal: The images.
+        left_out: What the model itself predicts for each image without its group, if it can leave images out.
         rate: Share of normal images that may be called NG.
         report: File for a report on these images, which shows those that are suspected of a defect.
         progress: Called with the number of images scored.
@@ -67,8 +72,8 @@ def calibrated(
     groups = normal.groups_of(samples)
     if normal.held_out:
         results = _held_out(scorer, samples)
-    elif learning.method.leaves_out:
-        results = _left_out(learning, samples, groups, progress)
+    elif left_out is not None:
+        results = _left_out(learning.preprocess, samples, left_out, shown=report is not None)
     else:
         results = _of_folds(learning, samples, groups)
     rows = np.empty((len(samples), 4))  # score, and the map's largest value, median and high quantile
@@ -109,18 +114,18 @@ def _held_out(
 
 
 def _left_out(
-    learning: Learning, samples: Sequence[Sample], groups: Sequence[int], progress: Progress
+    preprocess: Preprocess, samples: Sequence[Sample], left_out: "Iterator[LeftOut]", *, shown: bool
 ) -> Iterator[Result]:
-    """Scores of the images learned from, in the order of training, each without its group."""
-    from blemish.training.leave_out import leaving_out  # torch is not needed to inspect
+    """Scores of the images learned from, in the order of training; they are decoded only if they are shown."""
+    size_of = (lambda sample: decoded_bytes(sample.path)) if shown else None
+    decoded = prefetch(samples, read if shown else _without_content, size_of=size_of)
+    for number, (image, predicted) in enumerate(zip(decoded, left_out, strict=True)):
+        yield 0, number, _restored(preprocess, image, *predicted)
 
-    members = _members(groups)
-    method, preprocess = learning.method, learning.preprocess
-    decoded = prefetch(samples, read, size_of=lambda sample: decoded_bytes(sample.path))
-    size = batch_size(preprocess)
-    with leaving_out(method, Inputs(samples, preprocess), groups, batch_size=size, progress=progress):
-        for number, (group, image) in enumerate(zip(groups, decoded, strict=True)):
-            yield 0, number, score_without(method, preprocess, image, members[group])
+
+def _without_content(sample: Sample) -> Decoded:
+    """A black image of the sample's size, which takes no memory."""
+    return Decoded(sample.path, np.broadcast_to(np.uint8(0), (*image_size(sample.path), 3)))
 
 
 def _of_folds(learning: Learning, samples: Sequence[Sample], groups: Sequence[int]) -> Iterator[Result]:
@@ -143,7 +148,13 @@ def score_without(
     """The score of an image by a trained method as if it had not learned from the training images `numbers`."""
     from blemish.training.leave_out import predict_without  # torch is not needed to inspect
 
-    score, anomaly_map = predict_without(method, preprocess(decoded.image), numbers)
+    return _restored(preprocess, decoded, *predict_without(method, preprocess(decoded.image), numbers))
+
+
+def _restored(
+    preprocess: Preprocess, decoded: Decoded, score: float, anomaly_map: NDArray[np.float32]
+) -> Scored:
+    """A prediction with the map at the image's own size."""
     require_finite(score, anomaly_map, decoded.path)
     restored = preprocess.restore(anomaly_map, decoded.image.shape[:2])
     return Scored(decoded.path, decoded.image, None, score, restored, 0.0)

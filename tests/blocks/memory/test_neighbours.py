@@ -181,3 +181,18 @@ def test_nearest_allowed_equals_brute_force_and_falls_back_to_the_farthest() -> 
             allowed = [d for d, is_allowed in zip(every, mask[query].tolist(), strict=True) if is_allowed]
             expected = min(allowed) if allowed else max(every)
             assert float(distances[query]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("count", "spread"), [(50, 0.3), (3000, 0.3), (3000, 30.0)])
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.99])
+def test_nearest_among_some_points_equals_brute_force(count: int, spread: float, share: float) -> None:
+    """With a large spread, no bound rules out many points, so that queries give up."""
+    bank = built(clustered(count, 0, spread=spread))
+    allowed = torch.rand(count, generator=torch.Generator().manual_seed(1)) < share
+    allowed[count // 2] = True
+    queries = torch.cat([bank.points[:40], clustered(60, 2, spread=spread)])
+    indices = bank.nearest_among(queries, allowed)
+    assert allowed[indices].all()
+    reached = (queries.double() - bank.points[indices].double()).square().sum(1).sqrt()
+    assert torch.allclose(reached, exact(queries, bank.points[allowed]), rtol=1e-4, atol=1e-4)
+    assert bank.points.isfinite().all()

@@ -10,10 +10,6 @@ from blemish.blocks.memory.neighbours import NearestNeighbours
 from blemish.errors import MethodError
 from blemish.messages import message
 
-ROWS_AT_ONCE = 512
-SEVERAL = 16
-"""Number of nearest patches among which one of another image is sought, before all patches are compared."""
-
 
 class Substitutes(NamedTuple):
     """For each patch of a bank, a random one of the training patches of other groups that it stands for."""
@@ -107,28 +103,29 @@ class MemoryBank(nn.Module):
         """Neighbours of patches (K,), each itself first: (K, b); `without` are numbers of training images left out."""
         if without is None:
             return self.support[indices]
-        others = (~self._of(without)).nonzero()[:, 0]
-        distances = torch.cdist(self.patches[indices], self.patches[others])
-        return others[distances.topk(min(self.support.shape[1], len(others)), largest=False).indices]
+        own = self._of(without)
+        distances = torch.cdist(self.patches[indices], self.patches).masked_fill(own, torch.inf)
+        others = len(own) - int(own.sum())
+        return distances.topk(min(self.support.shape[1], others), largest=False).indices
 
-    def find_substitutes(self, patches: Tensor, images: Tensor, groups: Tensor) -> None:
+    def find_substitutes(self, patches: Tensor, indices: Tensor, image: int, groups: Tensor) -> None:
         """Look among training patches for those that would be in the bank if an image's group were not.
 
         The selection leaves out a patch that is near one in the bank. If that one is left out later, a random one of
         the patches of other groups that it stood for takes its place; the nearest one would be nearer than the patches
-        of a bank that was built anew. To be called with all training patches, in parts.
+        of a bank that was built anew. To be called with the patches of each training image.
 
         Args:
             patches: (N, D).
-            images: (N,) number of the training image of each.
+            indices: (N,) of the patches nearest to them in the bank.
+            image: Number of the training image.
             groups: Number of the group of each training image.
         """
         if not len(self.substitutes.places):
             unknown = self.patches.new_full((len(self.patches),), torch.inf)
             self.substitutes = Substitutes(self.patches.clone(), unknown, torch.Generator().manual_seed(0))
         known, places, generator = self.substitutes
-        _, indices = self.nearest(patches)
-        of_others = groups[images] != groups[self.origins[indices, 0]]
+        of_others = groups[image] != groups[self.origins[indices, 0]]
         drawn = torch.rand(len(patches), generator=generator).to(patches)
         drawn = torch.where(of_others, drawn, torch.inf)
         least = places.scatter_reduce(0, indices, drawn, "amin")
@@ -136,10 +133,13 @@ class MemoryBank(nn.Module):
         known[indices[rows]] = patches[rows]
         places.copy_(least)
 
-    def nearest_of_others(self, queries: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    def nearest_of_others(
+        self, queries: Tensor, images: Tensor, found: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`nearest` among the patches that are not from the training images with these numbers (G,).
 
         The substitutes of the patches that are left out count, too, if there are any, under these patches' indices.
+        `found` is the result of `nearest`; it is computed if not given, and changed.
 
         Raises:
             MethodError: If there are none.
@@ -149,16 +149,9 @@ class MemoryBank(nn.Module):
             raise MethodError(
                 "All patches of the memory bank are from the images that are left out. Fit with a larger memory bank."
             )
-        distances, indices = self.nearest(queries)
+        distances, indices = found or self.nearest(queries)
         rows = own[indices].nonzero()[:, 0]
-        near = self.search.several(queries[rows], min(SEVERAL, len(own)))
-        other = ~own[near]
-        found = other.any(1)
-        first = other.int().argmax(1, keepdim=True)  # the nearest one that is allowed
-        indices[rows] = near.gather(1, first)[:, 0]
-        others = (~own).nonzero()[:, 0]
-        for left in rows[~found].split(ROWS_AT_ONCE):
-            indices[left] = others[torch.cdist(queries[left], self.patches[others]).argmin(1)]
+        indices[rows] = self.search.nearest_among(queries[rows], ~own)
         distances[rows] = (queries[rows] - self.patches[indices[rows]]).square().sum(1).sqrt()
         if not len(self.substitutes.places):
             return distances, indices

@@ -56,9 +56,16 @@ class NearestNeighbours(nn.Module):
             indices = self._search(queries, 1)[:, 0]
         return (queries - self.points[indices]).square().sum(1).sqrt(), indices
 
-    def several(self, queries: Tensor, count: int) -> Tensor:
-        """Indices of the `count` ≤ M points nearest to queries (Q, D), nearest first: (Q, count)."""
-        return self._search(queries, count)
+    def nearest_among(self, queries: Tensor, allowed: Tensor) -> Tensor:
+        """Indices (Q,) of the nearest ones of the allowed points (M,), at least one, to queries (Q, D)."""
+        gave_up = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
+        indices = torch.zeros(len(queries), 1, dtype=torch.int64, device=queries.device)
+        if self._prunes(queries):
+            points = self.points.masked_fill(~allowed[:, None], torch.inf)  # the bounds hold, too
+            _, indices, gave_up = self.pruned.search(queries, points, 1)
+        if gave_up.any():
+            indices[gave_up] = self._all_nearest(queries[gave_up], 1, allowed)
+        return indices[:, 0]
 
     def nearest_allowed(self, queries: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
         """Distances (Q,) from queries (Q, D) to the nearest points that each of the masks (Q, M) allows.
@@ -104,14 +111,22 @@ class NearestNeighbours(nn.Module):
     def _prunes(self, queries: Tensor) -> bool:
         return queries.device.type == "cpu" and self.pruned.radii.numel() > 0
 
-    def _all_nearest(self, queries: Tensor, count: int) -> Tensor:
-        """By |b|² − 2·q·b, which is inaccurate for near points, so some more candidates are compared exactly."""
+    def _all_nearest(self, queries: Tensor, count: int, allowed: Tensor | None = None) -> Tensor:
+        """By |b|² − 2·q·b, which is inaccurate for near points, so some more candidates are compared exactly.
+
+        If not all points are allowed (M,), `count` must be 1.
+        """
         candidates = min(count + SPARE, len(self.points))
         found = []
         width = max(len(self.points), candidates * queries.shape[1])
         for block in queries.split(max(1, BLOCK_NUMBERS // width)):
-            near = self._less_query(block).topk(candidates, 1, largest=False).indices
+            ranked = self._less_query(block)
+            if allowed is not None:
+                ranked.masked_fill_(~allowed, torch.inf)
+            near = ranked.topk(candidates, 1, largest=False).indices
             distances = (block[:, None] - self.points[near]).square().sum(2)
+            if allowed is not None:
+                distances.masked_fill_(~allowed[near], torch.inf)
             found.append(near.gather(1, distances.topk(count, 1, largest=False).indices))
         return torch.cat(found)
 
