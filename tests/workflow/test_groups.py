@@ -1,9 +1,11 @@
 """Groups of normal images, given and found."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from blemish.data.images import write_image
 from blemish.data.preprocess import Preprocess
@@ -12,6 +14,7 @@ from blemish.demo.runs import render_run
 from blemish.errors import BlemishWarning, DataError
 from blemish.types import Sample, no_progress
 from blemish.workflow.groups import GroupBy, Groups, group_images
+from blemish.workflow.near_copies import look_at
 
 SIZE = (120, 160)
 
@@ -69,6 +72,41 @@ def test_photographs_of_one_part_are_a_group_in_any_order(tmp_path: Path) -> Non
     shuffled = grouped(write(tmp_path, [images[number] for number in order]), "found").numbers
     part_of = {group: order[place] // 5 for place, group in enumerate(shuffled)}
     assert [part_of[group] for group in shuffled] == [number // 5 for number in order]
+
+
+def state_time(path: Path, time: datetime) -> None:
+    exif = PillowImage.Exif()
+    exif[0x0112] = 1  # without a tag outside the directory, Pillow writes none
+    exif.get_ifd(0x8769).update({0x9003: f"{time:%Y:%m:%d %H:%M:%S}", 0x9291: f"{time:%f}"})
+    with PillowImage.open(path) as image:
+        image.load()
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize(("seconds", "by_time"), [(0.25, True), (0.0, False), (None, False)])
+def test_runs_are_sought_in_the_order_of_capture_if_all_images_state_distinct_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None, by_time: bool
+) -> None:
+    """Files are named in random order; without seconds, one image states no time."""
+    order = np.random.default_rng(0).permutation(12).tolist()
+    paths = write(tmp_path, [render_part(np.random.default_rng((2, n)), size=SIZE).image for n in order])
+    for path, number in zip(paths[seconds is None :], order[seconds is None :], strict=True):
+        state_time(
+            path,
+            datetime(2026, 3, 1, 12) + timedelta(seconds=(0.25 if seconds is None else seconds) * number),
+        )
+    sought: list[np.ndarray] = []
+
+    def seen(embeddings: np.ndarray) -> list[list[int]]:
+        sought.append(embeddings)
+        return [[number, number + 1] for number in range(0, 12, 2)]
+
+    monkeypatch.setattr("blemish.workflow.groups.find_runs", seen)
+    groups = grouped(paths, "found").numbers
+    sequence = [order.index(number) for number in range(12)] if by_time else list(range(12))
+    expected = look_at([paths[place] for place in sequence], Preprocess(size=SIZE), "cpu", no_progress)
+    np.testing.assert_allclose(sought[0], expected.embeddings, atol=1e-5)
+    assert [groups[place] for place in sequence] == np.repeat(range(6), 2).tolist()
 
 
 def test_independent_parts_are_groups_of_one(tmp_path: Path) -> None:

@@ -74,16 +74,30 @@ def read_header(data: bytes) -> Header:
     if kind == "TIFF":
         return _read_tiff_header(data)
     image = _PLUGINS[kind](io.BytesIO(data))
-    exif = png_exif(data) if kind == "PNG" else image.info.get("exif", b"")
     return Header(
         kind=kind,
         height=image.height,
         width=image.width,
-        orientation=_orientation(exif),
+        orientation=_orientation(_exif_of(image, data)),
         bits=data[24] if kind == "PNG" else 8,
         frames=getattr(image, "n_frames", 1),
         plain=data,
     )
+
+
+def exif_of(data: bytes) -> bytes:
+    """The block of EXIF data of an image file, which has the form of a TIFF; a TIFF is one itself.
+
+    Raises:
+        RefusedError: The bytes are not an image of a supported format.
+    """
+    kind = _recognise(data)
+    return data if kind == "TIFF" else _exif_of(_PLUGINS[kind](io.BytesIO(data)), data)
+
+
+def _exif_of(image: ImageFile, data: bytes) -> bytes:
+    exif: bytes = png_exif(data) if isinstance(image, PngImageFile) else image.info.get("exif", b"")
+    return exif
 
 
 def begins_like_an_image(head: bytes) -> bool:

@@ -185,13 +185,10 @@ class Method(nn.Module):
         )
 
     def predict_left_out(self, batches: Batches, groups: Tensor) -> Iterator[Prediction[Tensor]]:
-        """The prediction for each training image as if no image of its group had been learned from, one by one.
+        """The prediction for each training image as if its group (N,) had not been learned from, one by one.
 
-        The iterator must hold what it needs of `kept`, which is let go after this call.
-
-        Args:
-            batches: All training images in the order of training, without gradients.
-            groups: (N,) number of each image's group.
+        `batches` are all of them in the order of training, without gradients. The iterator must hold what it needs of
+        `kept`, which is let go after this call.
         """
         for number, image in enumerate(image[None] for images in batches for image in images):
             yield self.score_without(image, (groups == groups[number]).nonzero()[:, 0])

@@ -216,7 +216,11 @@ class MemoryBankMethod(CoresetMethod):
     def predict_left_out(self, batches: Batches, groups: Tensor) -> Iterator[Prediction[Tensor]]:
         def embedded() -> Iterator[Embedded]:
             parts = (self._embedded(images) for images in batches)
-            return (pair for patches, visible in parts for pair in zip(patches.split(1), visible.split(1), strict=True))
+            return (
+                pair
+                for patches, visible in parts
+                for pair in zip(patches.split(1), visible.split(1), strict=True)
+            )
 
         return self._left_out(embedded if self.kept is None else self.kept.__iter__, groups)
 

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,13 +138,8 @@ def fit(
     started = time.perf_counter()
     reading: Any = {"skip_unreadable": skip_unreadable, "progress": progress}
     try:
-        normal = NormalImages.of(
-            samples,
-            division,
-            lambda found: group_images(found, group_by, preprocess, device, progress),
-            seed,
-            **reading,
-        )
+        grouping = partial(group_images, by=group_by, preprocess=preprocess, device=device, progress=progress)
+        normal = NormalImages.of(samples, division, grouping, seed, **reading)
         _warn_of_test_images(normal.hashes, test)
         products = auxiliary_products(learner, others, normal.hashes, **reading)
         learning = Learning(learner, name, preprocess, seed, device, cache, products)

@@ -9,12 +9,14 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from blemish.data.capture_time import capture_time
 from blemish.data.find import natural_order
 from blemish.data.preprocess import Preprocess
 from blemish.errors import BlemishWarning, DataError
@@ -33,7 +35,9 @@ NEIGHBOURS = 2
 LARGEST_SHARE = 0.5
 """Share of the images above which a group that was found is divided, since too few others would be left."""
 PARTS = 10
-"""Number of parts into which it is then divided, in the order of the files."""
+"""Number of parts into which it is then divided, in the order of capture or of the files."""
+DISTINCT = 0.5
+"""Smallest number of different times of capture, as a share of the images, by which these are ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def _label(path: Path, by: GroupBy) -> str:
 
 def _found(samples: Sequence[Sample], preprocess: Preprocess, device: str, progress: Progress) -> Groups:
     """Near-copies and runs, joined where they share images."""
-    order = sorted(range(len(samples)), key=lambda number: natural_order(samples[number].path))
+    order = _sequence([sample.path for sample in samples])
     seen = look_at([samples[number].path for number in order], preprocess, device, progress)
     if seen.unreadable:
         raise DataError(seen.unreadable[0].reason)
@@ -132,6 +136,20 @@ def _found(samples: Sequence[Sample], preprocess: Preprocess, device: str, progr
         for place in places:
             numbers[order[place]] = group
     return Groups(tuple(numbers), FOUND)
+
+
+def _sequence(paths: Sequence[Path]) -> list[int]:
+    """The images by their numbers in the order of capture, if all state a time and few share one; else of the files."""
+    order = sorted(range(len(paths)), key=lambda number: natural_order(paths[number]))
+    times: dict[int, datetime] = {}
+    for number in order:
+        time = capture_time(paths[number])
+        if time is None:
+            return order
+        times[number] = time
+    if len(set(times.values())) < DISTINCT * len(paths):
+        return order
+    return sorted(order, key=times.__getitem__)
 
 
 def _warn_of_division(alike: int, count: int) -> None:

@@ -137,7 +137,9 @@ def _detail(grey: Floats) -> Floats:
 def _blurred(plane: Floats, sigma: float) -> Floats:
     """`gaussian_blur` of a plane (H, W), which OpenCV does ten times as fast on the CPU."""
     size = 2 * int(4 * sigma + 0.5) + 1
-    return np.asarray(cv2.GaussianBlur(plane, (size, size), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(
+        cv2.GaussianBlur(plane, (size, size), sigma, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
 
 
 def _ordered(first: int, second: int) -> Pair:
