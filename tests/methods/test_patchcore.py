@@ -9,6 +9,7 @@ from torch import Tensor
 from blemish.blocks.anomaly_map import upsample
 from blemish.blocks.memory.coreset import GreedyCoreset
 from blemish.blocks.memory.streaming_coreset import StreamingCoreset
+from blemish.data.cache import RowFile
 from blemish.methods import memory_bank
 from blemish.methods.memory_bank import SIGMA, Coreset
 from blemish.methods.patchcore import PatchCore
@@ -132,7 +133,7 @@ def test_presets_use_the_selection_of_the_paper_or_of_the_authors_code(
 ) -> None:
     monkeypatch.setattr(memory_bank, "MAX_GREEDY_CHOICES", 0)  # "auto" would take the epsilon-net
     method = PatchCore(**{**PatchCore.presets[preset].arguments, "backbone": RANDOM})
-    selection = method._selection(1000, 64)
+    selection = method._selection(1000, 64, RowFile())
     assert isinstance(selection, GreedyCoreset)
     assert selection.keep_start == keeps_start
 

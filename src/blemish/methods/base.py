@@ -187,8 +187,7 @@ class Method(nn.Module):
     def predict_left_out(self, batches: Batches, groups: Tensor) -> Iterator[Prediction[Tensor]]:
         """The prediction for each training image as if its group (N,) had not been learned from, one by one.
 
-        `batches` are all of them in the order of training, without gradients. The iterator must hold what it needs of
-        `kept`, which is let go after this call.
+        `batches` are all in the order of training. The iterator must hold what it needs of `kept`, which is let go.
         """
         for number, image in enumerate(image[None] for images in batches for image in images):
             yield self.score_without(image, (groups == groups[number]).nonzero()[:, 0])
