@@ -16,7 +16,7 @@ LAYERS = [  # low to high; a module imports from lower layers and from its own p
     ["calibration", "camera", "regions"],
     ["rules"],
     ["inspection"],
-    ["methods", "manifest_upgrade", "demo"],
+    ["methods", "manifest_upgrade", "manifest_description", "demo"],
     ["plugins", "manifest"],
     ["training", "runtimes", "model_folder"],
     ["scoring"],

@@ -45,8 +45,10 @@ if TYPE_CHECKING:  # the names of `_HOMES`, for type checkers and editors
     from blemish.rules import read_rules as read_rules
     from blemish.types import Prediction as Prediction
     from blemish.types import Sample as Sample
+    from blemish.workflow.certify import certify as certify
     from blemish.workflow.evaluate import evaluate as evaluate
     from blemish.workflow.fit import fit as fit
+    from blemish.workflow.replay import replay as replay
     from blemish.workflow.suspects import suspects as suspects
     from blemish.workflow.update import remove_like as remove_like
     from blemish.workflow.update import update as update
@@ -75,8 +77,10 @@ _HOMES = {
         "blemish.rules": ("Rules", "read_rules"),
         "blemish.progress": ("progress_bars",),
         "blemish.types": ("Prediction", "Sample"),
+        "blemish.workflow.certify": ("certify",),
         "blemish.workflow.evaluate": ("evaluate",),
         "blemish.workflow.fit": ("fit",),
+        "blemish.workflow.replay": ("replay",),
         "blemish.workflow.suspects": ("suspects",),
         "blemish.workflow.update": ("remove_like", "update"),
     }.items()

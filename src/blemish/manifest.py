@@ -8,15 +8,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from blemish.calibration import Calibration, by_hand
+from blemish.calibration import Calibration
+from blemish.calibration.certificate import Certificate, policy_fingerprint
 from blemish.data.content import HASH_DIGITS
 from blemish.data.input_size import Resolution
 from blemish.data.preprocess import Preprocess
 from blemish.errors import ModelError
 from blemish.files import write_whole
+from blemish.manifest_description import describe
 from blemish.manifest_upgrade import upgrade_manifest
-from blemish.messages import lines, message, pad
-from blemish.names import printable
+from blemish.messages import message
 from blemish.records import Record
 from blemish.rules import Rules
 
@@ -138,6 +139,8 @@ class Manifest(Record):
     calibration: Calibration
     rules: Rules | None = Field(default=None, description="null or an object")
     """None: the score alone decides."""
+    certificate: Certificate | None = Field(default=None, description="null or an object")
+    """The latest one; it is void if anything that decides verdicts has changed since: see `policy`."""
     seed: int = Field(ge=0, lt=2**64, description="a whole number from 0 to below 2^64")
     data: TrainingData
     history: History
@@ -150,48 +153,30 @@ class Manifest(Record):
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, description=f"a whole number from 1 to {FORMAT}")
     """Format of the folder that was read; folders are written in the newest one."""
 
+    @property
+    def policy(self) -> str:
+        """Fingerprint of all that decides verdicts: weights, preprocessing, thresholds and rules."""
+        calibration = self.calibration
+        return policy_fingerprint(
+            {
+                "weights": dict(self.files),
+                "preprocess": self.preprocess.to_dict(),
+                "thresholds": [
+                    *(calibration.image_threshold, calibration.review_threshold, calibration.pixel_threshold),
+                    *(calibration.map_high, calibration.map_typical),
+                ],
+                "rules": None if self.rules is None else self.rules.to_dict(),
+            }
+        )
+
+    @property
+    def valid_certificate(self) -> Certificate | None:
+        """The certificate, unless it is void."""
+        return self.certificate if self.certificate and self.certificate.is_valid_for(self.policy) else None
+
     def describe(self) -> str:
         """The model's entries as text, one line each."""
-        calibration, data = self.calibration, self.data
-        entries = [
-            (message("method"), printable(self.method)),
-            *(
-                (f"  {printable(name)}", printable(json.dumps(value)))
-                for name, value in self.arguments.items()
-            ),
-            (message("category"), printable(data.category) or "–"),
-            (
-                message("learned from"),
-                message("{count} images (seed {seed})", count=data.learned_from, seed=self.seed),
-            ),
-            *([("", groups)] if (groups := data.describe_groups()) else []),
-            (message("held out"), message("{count} images", count=data.held_out)),
-            (message("skipped"), message("{count} unreadable images", count=data.skipped)),
-            *(
-                [(message("excluded"), message("{count} images", count=data.excluded))]
-                if data.excluded
-                else []
-            ),
-            (message("data"), message("fingerprint {digits}", digits=data.fingerprint[:16])),
-            (message("input"), self.preprocess.describe()),
-            *([] if self.resolution is None else [(message("resolution"), self.resolution.describe())]),
-            (
-                message("image threshold"),
-                f"{calibration.image_threshold:.6g}{by_hand(calibration.image_is_by_hand)}",
-            ),
-            (
-                message("pixel threshold"),
-                f"{calibration.pixel_threshold:.6g}{by_hand(calibration.pixel_is_by_hand)}",
-            ),
-            ("", calibration.summary()),
-            *([] if self.rules is None else [(message("rules"), self.rules.describe())]),
-            (message("files"), ", ".join(self.files)),
-            (
-                message("written by"),
-                message("blemish {version}, format {format}", version=self.blemish, format=self.format),
-            ),
-        ]
-        return lines(f"{pad(name, 17)} {value}" for name, value in entries)
+        return describe(self)
 
     def __repr__(self) -> str:
         return (

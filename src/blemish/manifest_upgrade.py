@@ -77,7 +77,7 @@ def upgrade_manifest(text: str) -> str:
         values["arguments"] = ADDED.get(method, {}) | values["arguments"]
     _add_groups(values)
     _add_high_quantile(values)
-    return json.dumps({"resolution": None, "rules": None, **values})
+    return json.dumps({"resolution": None, "rules": None, "certificate": None, **values})
 
 
 def _add_groups(values: Any) -> None:
@@ -94,7 +94,11 @@ def _add_high_quantile(values: Any) -> None:
     calibration = values.get("calibration")
     peaks = calibration.get("normal_peaks") if isinstance(calibration, dict) else None
     if isinstance(peaks, list) and peaks:
-        values["calibration"] = {"map_high": peaks[-1], "review_threshold": None} | calibration
+        values["calibration"] = {
+            "map_high": peaks[-1],
+            "review_threshold": None,
+            "confidence": None,
+        } | calibration
 
 
 def _upgrade_normalised(values: Any) -> None:

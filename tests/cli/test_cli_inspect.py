@@ -55,7 +55,7 @@ def test_json_lines(run: Run, fitted: Path, folder: Path) -> None:
     first, second = map(json.loads, result.stdout.splitlines())
     assert list(first) == [
         *("path", "score", "verdict", "threshold", "review_threshold"),
-        *("severity", "reason", "reasons", "regions"),
+        *("severity", "reason", "reasons", "regions", "certificate"),
     ]
     assert first["path"] == str(folder / "10.png")
     assert first["verdict"] == "NG"

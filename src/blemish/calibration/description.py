@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from blemish.calibration.order_statistics import images_needed
-from blemish.messages import lines, message
+from blemish.messages import Message, lines, message
 
 if TYPE_CHECKING:
     from blemish.calibration.record import Calibration
@@ -14,8 +14,11 @@ FEWEST_GROUPS = 3
 
 def describe(calibration: "Calibration") -> str:
     """Both thresholds, which of them were set by hand, and the sentences of `summary`."""
+    review = calibration.review_threshold
+    shown = "" if review is None else message(", review threshold {review:.4g}", review=review)
     return message(
-        "Image threshold {image:.4g}{image_by_hand}, pixel threshold {pixel:.4g}{pixel_by_hand}.\n{summary}",
+        "Image threshold {image:.4g}{image_by_hand}{review}, pixel threshold {pixel:.4g}{pixel_by_hand}.\n{summary}",
+        review=Message(shown),
         image=calibration.image_threshold,
         image_by_hand=by_hand(calibration.image_is_by_hand),
         pixel=calibration.pixel_threshold,

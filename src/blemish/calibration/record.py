@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from numbers import Real
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import AfterValidator, Field, model_validator
 
+from blemish.calibration.columns import checked_columns
 from blemish.calibration.description import describe, summary
 from blemish.calibration.order_statistics import (
     SMALLEST_RATE,
@@ -18,16 +18,13 @@ from blemish.calibration.order_statistics import (
     rank,
     rate_bound,
     require_rate,
+    require_threshold,
 )
-from blemish.errors import DataError
 from blemish.messages import message
 from blemish.metrics.effective import effective_number
 from blemish.metrics.outliers import stands_alone
 from blemish.records import Record
 from blemish.types import Map, Verdict
-
-LARGEST_SCORE = 1e30
-"""Maximum of a threshold that is set by hand; scores are float32."""
 
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -59,6 +56,8 @@ class Calibration(Record):
         ge=SMALLEST_RATE, lt=1, description=f"a number from {SMALLEST_RATE:g} to below 1"
     )
     """Requested share of normal images that may be called NG."""
+    confidence: float | None = Field(default=None, gt=0, lt=1, description="null or a number between 0 and 1")
+    """With which the rate is kept; None: it is the expected one."""
     image_threshold: Finite
     pixel_threshold: Finite
     """The peak of the same rank among the normal maps as the image threshold has among the scores."""
@@ -67,7 +66,7 @@ class Calibration(Record):
     map_typical: Finite
     """Median over the images of the median of the anomaly map."""
     map_high: Finite
-    """Median over the images of the quantile `map_statistics.HIGH` of the anomaly map: regions grow down to it."""
+    """Median over the images of the quantile `columns.HIGH` of the anomaly map: regions grow down to it."""
     outdated: bool = Field(default=False, description="true or false")
     """Whether normal images may score higher than here, since something was removed from the model afterwards."""
 
@@ -75,6 +74,8 @@ class Calibration(Record):
     def _require_equal_lengths(self) -> Self:
         if not len(self.normal_scores) == len(self.normal_peaks) == len(self.groups):
             raise ValueError(message("normal_scores, normal_peaks and groups must be of equal length"))
+        if self.confidence is not None:
+            place(self.images, self.effective_images, self.false_alarm_rate, self.confidence)
         return self
 
     @classmethod
@@ -96,7 +97,7 @@ class Calibration(Record):
             map_peaks: (n,) maximum of each anomaly map.
             map_typical: (n,) median of each anomaly map.
             false_alarm_rate: Share of normal images that may be called NG, in (0, 1).
-            map_high: (n,) quantile `map_statistics.HIGH` of each anomaly map; by default regions do not grow.
+            map_high: (n,) quantile `columns.HIGH` of each anomaly map; by default regions do not grow.
             groups: (n,) number of each image's group; default every image by itself.
             held_out: Whether the images were not learned from.
 
@@ -107,23 +108,7 @@ class Calibration(Record):
         map_high = (
             [np.max(map_peaks, initial=0)] * len(np.atleast_1d(scores)) if map_high is None else map_high
         )
-        given = (scores, map_peaks, map_typical, map_high)
-        columns = [np.asarray(column, dtype=np.float64) for column in given]
-        if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
-            raise ValueError(
-                message(
-                    "Scores and the peaks, medians and quantiles of the maps must be lists of equal length."
-                )
-            )
-        if not len(columns[0]):
-            raise DataError(
-                "Calibration needs at least one held-out normal image, got none. Hold out more normal images."
-            )
-        if not np.isfinite(columns).all():
-            raise DataError(
-                "A held-out normal image has a score or an anomaly map that is NaN or infinite, so no "
-                "threshold can be set. Check the normal images and fit again."
-            )
+        columns = checked_columns(scores, map_peaks, map_typical, map_high)
         order = np.argsort(columns[0], kind="stable").tolist()
         numbers = range(len(order)) if groups is None else groups
         calibration = cls(
@@ -139,15 +124,28 @@ class Calibration(Record):
         )
         return calibration.with_false_alarm_rate(false_alarm_rate)
 
-    def with_false_alarm_rate(self, rate: float) -> Self:
-        """A copy with the thresholds of another false-alarm rate in (0, 1)."""
+    def with_false_alarm_rate(self, rate: float, confidence: float | None = None) -> Self:
+        """A copy with the thresholds of another false-alarm rate in (0, 1), expected or kept with a confidence.
+
+        Raises:
+            ValueError: If a number is out of range, or there are too few images for this confidence.
+        """
         require_rate(rate)
-        index = place(self.images, self.effective_images, rate) - 1
+        index = place(self.images, self.effective_images, rate, confidence) - 1
         return self.changed(
             false_alarm_rate=rate,
+            confidence=confidence,
             image_threshold=self.normal_scores[index],
             pixel_threshold=self.normal_peaks[index],
         )
+
+    def with_review_share(self, share: float) -> Self:
+        """A copy by which an expected share of normal images, 0 to below 1, is for review or NG; 0: no review."""
+        if share == 0:
+            return self.changed(review_threshold=None)
+        require_rate(share)
+        index = place(self.images, self.effective_images, share) - 1
+        return self.changed(review_threshold=self.normal_scores[index])
 
     def with_more_normal(self, scores: Sequence[float], map_peaks: Sequence[float]) -> Self:
         """A copy that rests on more normal images, (n,) each; thresholds set by hand stay, others are recomputed.
@@ -163,8 +161,8 @@ class Calibration(Record):
             map_high=[self.map_high] * (self.images + len(scores)),
             groups=[*self.groups, *range(first, first + len(scores))],
             held_out=self.held_out,
-        )
-        return more.changed(outdated=self.outdated).with_thresholds(
+        ).with_false_alarm_rate(self.false_alarm_rate, self.confidence)
+        return more.changed(outdated=self.outdated, review_threshold=self.review_threshold).with_thresholds(
             image=self.image_threshold if self.image_is_by_hand else None,
             pixel=self.pixel_threshold if self.pixel_is_by_hand else None,
         )
@@ -173,10 +171,12 @@ class Calibration(Record):
         """A copy with one or both thresholds set by hand.
 
         Raises:
-            ValueError: If one is not a number up to `LARGEST_SCORE`.
+            ValueError: If one is not a number up to `order_statistics.LARGEST_SCORE`.
         """
         given = {"image_threshold": image, "pixel_threshold": pixel}
-        return self.changed(**{name: _threshold(value) for name, value in given.items() if value is not None})
+        return self.changed(
+            **{name: require_threshold(value) for name, value in given.items() if value is not None}
+        )
 
     @property
     def region_threshold(self) -> float:
@@ -239,13 +239,13 @@ class Calibration(Record):
     @property
     def _index(self) -> int:
         """Place, from 0, of the thresholds of the requested false-alarm rate among the scores."""
-        return place(self.images, self.effective_images, self.false_alarm_rate) - 1
+        return place(self.images, self.effective_images, self.false_alarm_rate, self.confidence) - 1
 
     @property
     def _effective_below(self) -> int:
         """Number of independent images at or below the threshold, by its rank or, if set by hand, by counting."""
         effective = self.effective_images
-        if not self.image_is_by_hand:
+        if not self.image_is_by_hand and self.confidence is None:
             return rank(effective, self.false_alarm_rate)
         below = int(np.searchsorted(self.normal_scores, self.image_threshold, side="right"))
         return below * effective // self.images
@@ -254,6 +254,11 @@ class Calibration(Record):
         """The score on a scale where the median normal image has 0 and the image threshold is 1."""
         typical = float(np.median(self.normal_scores))
         return 1 + (score - self.image_threshold) / _span(typical, self.image_threshold)
+
+    def score_at(self, relative: float) -> float:
+        """The score that has a place on the scale of `relative`."""
+        typical = float(np.median(self.normal_scores))
+        return self.image_threshold + (relative - 1) * _span(typical, self.image_threshold)
 
     def relative_map(self, anomaly_map: Map) -> Map:
         """The map on a scale where a typical normal pixel has 0 and the pixel threshold is 1."""
@@ -281,18 +286,6 @@ class Calibration(Record):
             f"Calibration(images={self.images}, false_alarm_rate={self.false_alarm_rate:g}, "
             f"image_threshold={self.image_threshold:.6g}, pixel_threshold={self.pixel_threshold:.6g})"
         )
-
-
-def _threshold(value: Any) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= LARGEST_SCORE:
-        return float(value)
-    raise ValueError(
-        message(
-            "A threshold must be a number up to {largest:g}, got {value!r:.40}.",
-            largest=LARGEST_SCORE,
-            value=value,
-        )
-    )
 
 
 def _span(typical: float, threshold: float) -> float:

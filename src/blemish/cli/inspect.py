@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -75,12 +75,14 @@ def command(
     except DataError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error
     results = _with_heat_maps(loaded.inspect_many(images), files)
+    certificate = loaded.manifest.certificate
+    certified = None if certificate is None else certificate.brief(loaded.manifest.policy)
     done = failed = found_bad = 0
     bad = {"ng": ("NG",), "not-ok": ("NG", "REVIEW", "INVALID"), None: ()}[fail_on]
     # On a terminal the lines show the progress; a bar between them would flicker.
     with nullcontext(no_progress) if sys.stdout.isatty() else progress_bars() as progress:
         for result, problem in results:
-            _print(result, as_json)
+            _print(result, as_json, certified)
             if problem:
                 click.echo(message("Error: {error}", error=problem), err=True)
             done += 1
@@ -124,11 +126,12 @@ def _with_heat_maps(
     return prefetch(results, save, size_of=size_of) if files else map(save, results)
 
 
-def _print(result: "Inspection | Unreadable", as_json: bool) -> None:
+def _print(result: "Inspection | Unreadable", as_json: bool, certified: dict[str, Any] | None) -> None:
     from blemish.inspection.result import Unreadable
 
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        more = {} if isinstance(result, Unreadable) else {"certificate": certified}
+        click.echo(json.dumps(result.to_dict() | more))
     elif isinstance(result, Unreadable):
         click.echo(message("Error: {error}", error=result.error), err=True)
     else:

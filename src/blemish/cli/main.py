@@ -23,6 +23,8 @@ COMMANDS = (
     "inspect",
     "calibrate",
     "rules",
+    "certify",
+    "replay",
     "update",
     "show",
     "methods",

@@ -1,6 +1,7 @@
 """The verdict on one image, with its heat map and its display in notebooks."""
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -57,6 +58,8 @@ class Inspection:
     """Why the verdict is not OK."""
     grades: tuple[Grade, ...] = ()
     """By the model's rules, of each region; empty without rules."""
+    decisive: float = math.nan
+    """The image is not OK if this is above the review threshold: its score, or ∞ or −∞ if rules have decided."""
 
     @property
     def threshold(self) -> float:

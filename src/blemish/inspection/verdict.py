@@ -1,5 +1,6 @@
 """Gives the verdict on an image: its score and its map compared with the thresholds, its regions with the rules."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class Judged(NamedTuple):
     regions: tuple[Region, ...]
     grades: tuple[Grade, ...]
     mask: Mask
+    decisive: float
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Judge:
             self.calibration,
             found.reasons,
             found.grades,
+            found.decisive,
         )
 
     def _by_score(self, score: float, anomaly_map: Map, image: Image) -> Judged:
@@ -67,7 +70,7 @@ class Judge:
         verdict = calibration.verdict(score)
         if verdict != "OK" and not regions:
             regions = (highest_pixel(anomaly_map, image, calibration.region_threshold),)
-        return Judged(verdict, _of_score(verdict, score, calibration), regions, (), mask)
+        return Judged(verdict, _of_score(verdict, score, calibration), regions, (), mask, score)
 
     def _by_rules(self, rules: Rules, score: float, anomaly_map: Map, image: Image) -> Judged:
         """The verdict of the rules on all regions; without a region, REVIEW if the score is too high."""
@@ -75,29 +78,29 @@ class Judge:
         seen = anomaly_map if zones.ignored is None else np.where(zones.ignored, -np.inf, anomaly_map)
         mask, regions = self._regions(seen, image, rules.merge_px)
         grader = Grader(rules, zones, Measurer(self.calibration, rules.scale))
-        grades = tuple(grader.grade(region) for region in regions)
-        if not regions and self._is_too_high(score, anomaly_map, seen):
-            pixel = highest_pixel(seen, image, self.calibration.region_threshold)
-            reason = Reason(
-                "no_region",
-                lambda: message("the score is too high, but no pixel is above the pixel threshold"),
-            )
-            return Judged("REVIEW", (reason,), (pixel,), (grader.unmeasured(pixel),), mask)
-        verdict, reasons = decide(grades, rules)
-        return Judged(verdict, tuple(reasons), regions, grades, mask)
+        if regions:
+            grades = tuple(grader.grade(region) for region in regions)
+            verdict, reasons = decide(grades, rules)
+            decisive = -math.inf if verdict == "OK" else math.inf
+            return Judged(verdict, tuple(reasons), regions, grades, mask, decisive)
+        decisive = self._score_of_the_rest(score, anomaly_map, seen)
+        if self.calibration.verdict(decisive) == "OK":
+            return Judged("OK", (), (), (), mask, decisive)
+        pixel = highest_pixel(seen, image, self.calibration.region_threshold)
+        reason = Reason(
+            "no_region", lambda: message("the score is too high, but no pixel is above the pixel threshold")
+        )
+        return Judged("REVIEW", (reason,), (pixel,), (grader.unmeasured(pixel),), mask, decisive)
 
-    def _is_too_high(self, score: float, anomaly_map: Map, seen: Map) -> bool:
-        """Whether the score without what is ignored is above the lower of the two thresholds.
+    def _score_of_the_rest(self, score: float, anomaly_map: Map, seen: Map) -> float:
+        """The score without what is ignored.
 
-        A score that stems from an ignored pixel is replaced by the highest other one on the scale of maps.
+        A score that stems from an ignored pixel is replaced by the highest other one, as high above its threshold.
         """
-        calibration, highest = self.calibration, seen.max()
+        highest = float(seen.max())
         if highest == anomaly_map.max():
-            return calibration.verdict(score) != "OK"
-        if not np.isfinite(highest):
-            return False
-        limit = calibration.relative(calibration.lowest_threshold)
-        return calibration.relative_peak(float(highest)) > limit
+            return score
+        return self.calibration.score_at(self.calibration.relative_peak(highest))
 
     def _regions(self, anomaly_map: Map, image: Image, gap: int = 0) -> tuple[Mask, tuple[Region, ...]]:
         calibration = self.calibration

@@ -78,7 +78,7 @@ def group_images(
         return Groups(tuple(range(len(samples))), NONE)
     if by == FOUND:
         return _found(samples, preprocess, device, progress)
-    labels = [_label(sample.path, by) for sample in samples]
+    labels = [group_label(sample.path, by) for sample in samples]
     if len(set(labels)) == 1:
         raise DataError(
             "All {count} images are of one group, {label!r}, but at least 2 groups are needed: one to learn from and "
@@ -90,8 +90,12 @@ def group_images(
     return Groups(tuple(numbers[label] for label in labels), by if isinstance(by, str) else LABELS)
 
 
-def _label(path: Path, by: GroupBy) -> str:
-    """What names the group of an image."""
+def group_label(path: Path, by: GroupBy) -> str:
+    """What names the group of an image, by folder, pattern or label.
+
+    Raises:
+        DataError: If the pattern is no regular expression or does not match, or the image has no label.
+    """
     if isinstance(by, Mapping):
         if path not in by:
             raise DataError("{path} has no label of its group. Give one for each image.", path=path)
