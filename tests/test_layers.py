@@ -10,7 +10,7 @@ import blemish
 LAYERS = [  # low to high; a module imports from lower layers and from its own package, never sideways
     ["names"],
     ["messages"],
-    ["types", "errors", "files", "records"],
+    ["types", "errors", "files", "records", "reasons"],
     ["opencv"],
     ["data", "features", "blocks", "metrics", "progress", "distributed"],
     ["calibration", "camera", "regions"],

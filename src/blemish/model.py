@@ -116,9 +116,15 @@ class Model:
         """
         # A str is an iterable of str, and an array one of rows.
         several = [images] if isinstance(images, str | Path | np.ndarray) else images
+        previous: str | None = None
         for scored in self.scorer.stream(each_image(several), read, Unreadable):
-            yield scored if isinstance(scored, Unreadable) else self._judged(scored)
-            del scored  # frees a large image while the next is scored
+            if isinstance(scored, Unreadable):
+                yield scored
+                continue
+            found = self._judged(scored, previous)
+            previous = found.digest
+            yield found
+            del scored, found  # frees a large image while the next is scored
 
     def score(self, images: Sequence[Image]) -> tuple[list[float], list[Map]]:
         """Raw scores, and anomaly maps at each image's own size; no threshold is involved.
@@ -129,8 +135,17 @@ class Model:
         """
         return self.scorer.score(images)
 
-    def judge(self, score: float, anomaly_map: Map, image: Image, path: Path | None = None) -> Inspection:
-        """The verdict that the calibration gives for an image's score and its map, which has the image's size.
+    def judge(
+        self,
+        score: float,
+        anomaly_map: Map,
+        image: Image,
+        path: Path | None = None,
+        previous: str | None = None,
+    ) -> Inspection:
+        """The verdict by the thresholds and rules on an image's score and its map, which has the image's size.
+
+        `previous` is the `Inspection.digest` of the image before, of a camera's.
 
         Raises:
             DataError: If the array is not an image, or the map does not have its size.
@@ -145,7 +160,7 @@ class Model:
                 expected=pixels.shape[:2],
             )
         require_finite(score, anomaly_map, path)
-        return self._current_judge().judge(score, anomaly_map, pixels, path)
+        return self._current_judge().judge(score, anomaly_map, pixels, path, previous)
 
     def _current_judge(self) -> Judge:
         """The judge by the present calibration and rules, which keeps the zones of the latest size."""
@@ -154,8 +169,8 @@ class Model:
             judge = self._judge = Judge(calibration, rules)
         return judge
 
-    def _judged(self, scored: Scored) -> Inspection:
-        return self.judge(scored.score, scored.anomaly_map, scored.image, scored.path)
+    def _judged(self, scored: Scored, previous: str | None) -> Inspection:
+        return self.judge(scored.score, scored.anomaly_map, scored.image, scored.path, previous)
 
     def save(self, folder: Path | str, *, onnx: bool = False) -> Path:
         """Write the model to a folder, whole or not at all; a model there is replaced, other files stay.

@@ -103,6 +103,7 @@ def test_corners_must_be_two_numbers(run: Run, tmp_path: Path, corners: str) -> 
 
 def test_the_example_of_the_docs_is_valid(tmp_path: Path) -> None:
     (example,) = code_blocks(read("docs/rules.md"), "toml")
-    write(tmp_path / "print.png", draw_part(1))
+    for name in ("print.png", "golden.png", "train/good/0.png"):
+        write(tmp_path / name, draw_part(1))
     (tmp_path / "bottle.toml").write_text(example, "utf-8")
     assert len(read_rules(tmp_path / "bottle.toml").rules) == 2

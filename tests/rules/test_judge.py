@@ -13,7 +13,7 @@ from blemish.camera.scale import Scale
 from blemish.errors import DataError
 from blemish.inspection.result import Inspection
 from blemish.inspection.verdict import Judge
-from blemish.rules.decision import Reason
+from blemish.reasons import Reason
 from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.record import ELSEWHERE, Accepted, Allowance, Rule, Rules, Zone
 from blemish.types import Map, Verdict

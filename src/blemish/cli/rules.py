@@ -1,11 +1,15 @@
 """`blemish rules`: check rules, and let a model judge by them."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from blemish.cli.options import require_finite
 from blemish.messages import message
+
+if TYPE_CHECKING:
+    from blemish.rules import Rules
 
 EXAMPLES = """\b
 blemish rules check bottle.toml
@@ -23,9 +27,7 @@ def command() -> None:
 @click.argument("rules", type=FILE)
 def check(rules: Path) -> None:
     """Check the TOML file RULES and say what it means; an error names line and entry."""
-    from blemish.rules import read_rules
-
-    click.echo(read_rules(rules).describe())
+    click.echo(_read(rules).describe())
 
 
 @command.command("set", short_help="Let a model judge by rules.")
@@ -34,11 +36,18 @@ def check(rules: Path) -> None:
 def set_(model: Path, rules: Path) -> None:
     """Let MODEL judge by the TOML file RULES, whose content becomes part of the model; its weights stay as they are."""
     from blemish.model_settings import set_rules
-    from blemish.rules import read_rules
 
-    read = read_rules(rules)
+    read = _read(rules)
     set_rules(model, read)
     click.echo(read.describe())
+
+
+def _read(path: Path) -> "Rules":
+    from blemish.progress import progress_bars
+    from blemish.rules import read_rules
+
+    with progress_bars() as progress:
+        return read_rules(path, progress)
 
 
 def _corners(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, int]:

@@ -19,8 +19,8 @@ from blemish.inspection.heatmap_files import MARK
 from blemish.inspection.thumbnail import data_uri, make_thumbnail
 from blemish.messages import message
 from blemish.names import printable
+from blemish.reasons import Reason
 from blemish.regions import Region
-from blemish.rules.decision import Reason
 from blemish.rules.grade import Grade, highest
 from blemish.rules.record import Severity
 from blemish.types import Image, Map, Mask, Verdict
@@ -60,6 +60,8 @@ class Inspection:
     """By the model's rules, of each region; empty without rules."""
     decisive: float = math.nan
     """The image is not OK if this is above the review threshold: its score, or ∞ or −∞ if rules have decided."""
+    digest: str | None = None
+    """Of the image's pixels, if the rules have a gate, to tell whether the next image is the same."""
 
     @property
     def threshold(self) -> float:

@@ -1,6 +1,7 @@
 """Gives the verdict on an image: its score and its map compared with the thresholds, its regions with the rules."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from blemish.calibration import Calibration
+from blemish.camera.alignment import Placement
+from blemish.camera.quality import ImageQuality, measure_quality
 from blemish.inspection.result import Inspection
 from blemish.messages import message
+from blemish.reasons import Reason
 from blemish.regions import Region, find_regions, highest_pixel
-from blemish.rules.decision import Reason, decide
+from blemish.rules.decision import decide
 from blemish.rules.grade import Grade, Grader
 from blemish.rules.measures import Measurer
 from blemish.rules.record import Rules
@@ -39,16 +43,34 @@ class Judge:
     _zones: ZoneMaps | None = field(default=None, init=False, repr=False)
     """Those of the latest image's size."""
 
-    def judge(self, score: float, anomaly_map: Map, image: Image, path: Path | None) -> Inspection:
+    def judge(
+        self, score: float, anomaly_map: Map, image: Image, path: Path | None, previous: str | None = None
+    ) -> Inspection:
         """The verdict on an image, whose score and map (H, W) are finite.
 
-        An image that is not OK always has a region: if no pixel is above the pixel threshold, the highest pixel.
+        An image that is REVIEW or NG always has a region: if no pixel is above the pixel threshold, the highest pixel.
+
+        Args:
+            score: Of the image.
+            anomaly_map: (H, W).
+            image: (H, W, 3).
+            path: Its file.
+            previous: Digest of the image before, of a camera's.
         """
-        found = (
-            self._by_score(score, anomaly_map, image)
-            if self.rules is None
-            else self._by_rules(self.rules, score, anomaly_map, image)
-        )
+        rules, digest = self.rules, None
+        if rules is None:
+            found = self._by_score(score, anomaly_map, image)
+        else:
+            quality = None if rules.gate is None else measure_quality(image)
+            digest = None if quality is None else quality.digest
+            placement = None if rules.alignment is None else rules.alignment.locate(image)
+            faults = tuple(_faults(rules, quality, placement, previous))
+            if faults:
+                mask = np.zeros(anomaly_map.shape, np.bool_)
+                found = Judged("INVALID", faults, (), (), mask, math.inf)
+            else:
+                zones = self._zones_of(rules, anomaly_map.shape, placement)
+                found = self._by_rules(rules, zones, score, anomaly_map, image)
         return Inspection(
             path,
             score,
@@ -61,6 +83,7 @@ class Judge:
             found.reasons,
             found.grades,
             found.decisive,
+            digest,
         )
 
     def _by_score(self, score: float, anomaly_map: Map, image: Image) -> Judged:
@@ -72,9 +95,10 @@ class Judge:
             regions = (highest_pixel(anomaly_map, image, calibration.region_threshold),)
         return Judged(verdict, _of_score(verdict, score, calibration), regions, (), mask, score)
 
-    def _by_rules(self, rules: Rules, score: float, anomaly_map: Map, image: Image) -> Judged:
+    def _by_rules(
+        self, rules: Rules, zones: ZoneMaps, score: float, anomaly_map: Map, image: Image
+    ) -> Judged:
         """The verdict of the rules on all regions; without a region, REVIEW if the score is too high."""
-        zones = self._zones_of(rules, anomaly_map.shape)
         seen = anomaly_map if zones.ignored is None else np.where(zones.ignored, -np.inf, anomaly_map)
         mask, regions = self._regions(seen, image, rules.merge_px)
         grader = Grader(rules, zones, Measurer(self.calibration, rules.scale))
@@ -108,12 +132,24 @@ class Judge:
             anomaly_map, image, calibration.pixel_threshold, calibration.region_threshold, gap
         )
 
-    def _zones_of(self, rules: Rules, size: tuple[int, ...]) -> ZoneMaps:
+    def _zones_of(self, rules: Rules, size: tuple[int, ...], placement: Placement | None) -> ZoneMaps:
+        if rules.scale is not None:
+            rules.scale.require_plane((size[0], size[1]))
+        if placement is not None:
+            return ZoneMaps(rules.zones, (size[0], size[1]), placement.matrix)
         if self._zones is None or self._zones.size != size:
-            if rules.scale is not None:
-                rules.scale.require_plane((size[0], size[1]))
             self._zones = ZoneMaps(rules.zones, (size[0], size[1]))
         return self._zones
+
+
+def _faults(
+    rules: Rules, quality: ImageQuality | None, placement: Placement | None, previous: str | None
+) -> Iterator[Reason]:
+    """Why an image cannot be judged."""
+    if rules.gate is not None and quality is not None:
+        yield from rules.gate.faults(quality, previous)
+    if rules.alignment is not None and placement is not None:
+        yield from rules.alignment.faults(placement)
 
 
 def _of_score(verdict: Verdict, score: float, calibration: Calibration) -> tuple[Reason, ...]:

@@ -2,37 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from blemish.messages import Message, in_language, message
+from blemish.messages import Message, message
+from blemish.reasons import Reason
 from blemish.rules.grade import Grade
 from blemish.rules.record import Rules, Severity
 from blemish.types import Verdict
 
 DEMERITS: Mapping[Severity, float] = {"within_spec": 0, "minor": 10, "major": 50, "critical": 100}
 """Weights of defects in a sum of demerits (Dodge, "A method of rating manufactured product", 1928)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why an image has its verdict."""
-
-    code: str
-    """A stable name, such as "critical" or "too_many_minor"."""
-    render: Callable[[], Message] = field(repr=False, compare=False)
-
-    @property
-    def text(self) -> str:
-        """In the user's language."""
-        return self.render()
-
-    def to_dict(self) -> dict[str, str]:
-        """Code and texts, as values that JSON can hold."""
-        texts = {}
-        for language in ("en", "zh"):
-            with in_language(language):
-                texts[language] = str(self.render())
-        return {"code": self.code, **texts}
 
 
 def decide(grades: Sequence[Grade], rules: Rules) -> tuple[Verdict, list[Reason]]:

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 def describe(rules: "Rules") -> str:
     """What the rules say."""
     texts = [
+        *([] if rules.gate is None else [message("INVALID: images that the gate refuses.")]),
+        *(
+            []
+            if rules.alignment is None
+            else [message("Zones follow the part ({method}).", method=rules.alignment.method)]
+        ),
         *map(_zone, rules.zones),
         *map(_rule, rules.rules),
         *map(_allowance, rules.allowances),

@@ -9,6 +9,7 @@ from blemish.camera.scale import Scale
 from blemish.messages import Message, listed, message
 from blemish.records import UserRecord
 from blemish.rules.description import describe
+from blemish.rules.gate import Alignment, Gate
 from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.measures import DISTANCES, GROWING, MEASURES, SHAPES, in_millimetres
 
@@ -105,6 +106,10 @@ class Accepted(UserRecord):
 class Rules(UserRecord):
     """Zones, limits and what is accepted."""
 
+    gate: Gate | None = Field(default=None, description="a table with images")
+    """What images must be to be judged."""
+    alignment: Alignment | None = Field(default=None, description="a table with image")
+    """By which zones follow the part."""
     scale: Scale | None = Field(default=None, description="a table with mm_per_pixel or points")
     """Millimetres per pixel, for measures in mm and mm²."""
     zones: tuple[Zone, ...] = Field(default=(), max_length=100, description="a list of zones")
@@ -135,6 +140,10 @@ class Rules(UserRecord):
 def inconsistencies(rules: Rules) -> Iterator[tuple[str, str]]:
     """What contradicts itself: the name of the entry, such as `rules[2].major`, and what is wrong with it."""
     yield from _duplicates(rules)
+    if rules.gate is not None and (rules.gate.images is None) == (rules.gate.limits is None):
+        yield "gate.images", message("must name a folder of normal images")
+    if rules.alignment is not None and (rules.alignment.image is None) == (rules.alignment.reference is None):
+        yield "alignment.image", message("must name a reference image")
     if rules.scale is None:
         for name in _in_millimetres(rules):
             yield name, message("needs the size of a pixel: add [scale] with mm_per_pixel")

@@ -3,7 +3,10 @@
 import json
 import re
 import tomllib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,14 +16,19 @@ from blemish.messages import Message, lines, message
 from blemish.records import problems_of
 from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.record import InconsistentError, Rules, Zone
+from blemish.types import Progress, no_progress
 
 LARGEST = 2**22
 """Largest file of rules that is read, in bytes."""
 MAX_LISTED = 5
 
 
-def read_rules(path: Path | str) -> Rules:
-    """The rules in a TOML file; masks are read from the image files that it names, relative to it.
+def read_rules(path: Path | str, progress: Progress = no_progress) -> Rules:
+    """The rules in a TOML file; masks, reference and normal images are read from the files that it names.
+
+    Args:
+        path: The file; names in it are relative to its folder.
+        progress: Called with the number of normal images measured.
 
     Raises:
         DataError: If the file or one that it names cannot be read, or an entry is wrong; the text names line and entry.
@@ -37,8 +45,14 @@ def read_rules(path: Path | str) -> Rules:
         inner = error.errors()[0].get("ctx", {}).get("error")
         problems = inner.problems if isinstance(inner, InconsistentError) else problems_of(Rules, error)
         raise _wrong(path, text, problems) from error
-    zones = tuple(_with_pixels(zone, path, text, i) for i, zone in enumerate(rules.zones))
-    return rules.changed(zones=zones)
+    changes: dict[str, Any] = {}
+    for name, read in _readers(rules, path.parent, progress):
+        try:
+            changes[name] = read()
+        except DataError as error:
+            raise _wrong(path, text, {name: message("{name}: {error}", name=name, error=error)}) from error
+    zones = tuple(changes.pop(f"zones[{i}].mask", zone) for i, zone in enumerate(rules.zones))
+    return rules.changed(zones=zones, **{name.partition(".")[0]: value for name, value in changes.items()})
 
 
 def _text(path: Path) -> str:
@@ -67,16 +81,20 @@ def _wrong(path: Path, text: str, problems: dict[str, str]) -> DataError:
     )
 
 
-def _with_pixels(zone: Zone, path: Path, text: str, number: int) -> Zone:
+def _readers(rules: Rules, folder: Path, progress: Progress) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The entries that name files, and what reads them."""
+    for i, zone in enumerate(rules.zones):
+        if zone.mask is not None:
+            yield f"zones[{i}].mask", partial(_with_pixels, zone, folder)
+    if rules.gate is not None:
+        yield "gate.images", partial(rules.gate.learned, folder, progress)
+    if rules.alignment is not None:
+        yield "alignment.image", partial(rules.alignment.learned, folder)
+
+
+def _with_pixels(zone: Zone, folder: Path) -> Zone:
     """The zone with the pixels of its mask."""
-    if zone.mask is None:
-        return zone
-    try:
-        mask = read_mask(path.parent / zone.mask)
-    except DataError as error:
-        name = f"zones[{number}].mask"
-        raise _wrong(path, text, {name: message("{name}: {error}", name=name, error=error)}) from error
-    return zone.changed(mask=None, pixels=MaskRuns.of(mask))
+    return zone.changed(mask=None, pixels=MaskRuns.of(read_mask(folder / str(zone.mask))))
 
 
 def line_of(text: str, name: str) -> int:

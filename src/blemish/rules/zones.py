@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.camera.alignment import moved_points
 from blemish.errors import DataError
 from blemish.opencv import cv2
 from blemish.regions import Region
@@ -19,14 +20,17 @@ class ZoneMaps:
     Args:
         zones: As declared.
         size: (H, W) of the images.
+        matrix: (2, 3) from places in the reference image, on which zones are drawn, to places in this image.
 
     Raises:
         DataError: If a mask has another size.
     """
 
-    def __init__(self, zones: Sequence[Zone], size: tuple[int, int]) -> None:
+    def __init__(
+        self, zones: Sequence[Zone], size: tuple[int, int], matrix: NDArray[np.float64] | None = None
+    ) -> None:
         self.size = size
-        drawn = {zone.name: _drawn(zone, size) for zone in zones}
+        drawn = {zone.name: _drawn(zone, size, matrix) for zone in zones}
         parts = [drawn[zone.name] for zone in zones if zone.ignore]
         self.ignored: Mask | None = np.logical_or.reduce(parts) if parts else None
         """(H, W) what does not count; None if everything does."""
@@ -66,11 +70,12 @@ class ZoneMaps:
         return max(0.0, nearest - 1)
 
 
-def _drawn(zone: Zone, size: tuple[int, int]) -> Mask:
+def _drawn(zone: Zone, size: tuple[int, int], matrix: NDArray[np.float64] | None) -> Mask:
     """The pixels of a zone, (H, W)."""
     if zone.pixels is None:
         mask = np.zeros(size, np.uint8)
-        corners = np.rint(np.asarray(zone.polygon, np.float64)).astype(np.int32)
+        places = np.asarray(zone.polygon, np.float64)
+        corners = np.rint(places if matrix is None else moved_points(places, matrix)).astype(np.int32)
         return np.asarray(cv2.fillPoly(mask, [corners], 1) > 0)
     if (zone.pixels.height, zone.pixels.width) != size:
         raise DataError(
@@ -82,4 +87,7 @@ def _drawn(zone: Zone, size: tuple[int, int]) -> Mask:
             image_height=size[0],
             image_width=size[1],
         )
-    return zone.pixels.to_mask()
+    mask = zone.pixels.to_mask().view(np.uint8)
+    if matrix is not None:
+        mask = np.asarray(cv2.warpAffine(mask, matrix, size[::-1], flags=cv2.INTER_NEAREST), np.uint8)
+    return mask > 0
