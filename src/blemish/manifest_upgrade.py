@@ -77,6 +77,8 @@ def upgrade_manifest(text: str) -> str:
         values["arguments"] = ADDED.get(method, {}) | values["arguments"]
     _add_groups(values)
     _add_high_quantile(values)
+    if isinstance(preprocess := values.get("preprocess"), dict):
+        values["preprocess"] = {"ignored": None} | preprocess
     return json.dumps({"resolution": None, "rules": None, "certificate": None, **values})
 
 

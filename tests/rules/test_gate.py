@@ -11,12 +11,12 @@ from blemish.calibration import Calibration
 from blemish.camera.alignment import Reference
 from blemish.camera.quality import QualityLimits, measure_quality
 from blemish.data.images import write_image
+from blemish.data.mask_runs import MaskRuns
 from blemish.errors import DataError
 from blemish.inspection.result import Inspection
 from blemish.inspection.verdict import Judge
 from blemish.rules import Rules, read_rules
 from blemish.rules.gate import Alignment, Gate
-from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.record import Rule, Zone
 from blemish.types import Image
 

@@ -10,11 +10,11 @@ from hypothesis.extra import numpy as arrays
 
 from blemish.calibration import Calibration
 from blemish.camera.scale import Scale
+from blemish.data.mask_runs import MaskRuns
 from blemish.errors import DataError
 from blemish.inspection.result import Inspection
 from blemish.inspection.verdict import Judge
 from blemish.reasons import Reason
-from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.record import ELSEWHERE, Accepted, Allowance, Rule, Rules, Zone
 from blemish.types import Map, Verdict
 

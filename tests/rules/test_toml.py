@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from blemish.data.mask_runs import MaskRuns
 from blemish.errors import DataError
 from blemish.rules import Rules, read_rules
-from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.toml import line_of
 from blemish.types import Mask
 

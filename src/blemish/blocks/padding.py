@@ -9,10 +9,12 @@ ROUNDED = 0.999
 
 
 def split_padding(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Separate each image from its padding and fill the padding by reflection, so that filters see no edge there.
+    """Separate each image from what is not part of it and fill that, so that filters see no strong edge there.
+
+    Padding around the image is filled by reflection, what is ignored inside with the image's mean colour.
 
     Args:
-        images: (N, C, H, W); padded pixels are NaN, the others form a rectangle.
+        images: (N, C, H, W); pixels that are not part of the image are NaN.
 
     Returns:
         The images without NaN, and which pixels are visible, (N, 1, H, W) bool.
@@ -20,7 +22,10 @@ def split_padding(images: Tensor) -> tuple[Tensor, Tensor]:
     visible = ~torch.isnan(images[:, :1])
     rows = _mirrored(visible.any(3))[:, :, :, None].expand_as(images)
     columns = _mirrored(visible.any(2))[:, :, None, :].expand_as(images)
-    return images.gather(2, rows).gather(3, columns), visible
+    filled = images.gather(2, rows).gather(3, columns)
+    seen = torch.where(visible, images, torch.zeros_like(images))
+    mean = seen.sum((2, 3), keepdim=True) / visible.sum((2, 3), keepdim=True).clamp_min(1)
+    return torch.where(torch.isnan(filled), mean, filled), visible
 
 
 def visible_grid(visible: Tensor, size: tuple[int, int]) -> Tensor:

@@ -87,6 +87,12 @@ blemish fit padim parts.csv -o part.blemish --backbone resnet18 --set layers=1,2
     help="Share of normal images that may be called NG.",
 )
 @click.option(
+    "--ignore",
+    metavar="MASK",
+    type=click.Path(path_type=Path),
+    help="Image of the size of the images, white where nothing counts: it is neither learned nor scored.",
+)
+@click.option(
     "--group-by",
     metavar="RULE",
     default="found",
@@ -168,6 +174,7 @@ def command(
     image_size: tuple[int, int] | Literal["auto"] | None,
     pixels: int | None,
     resize: Any,
+    ignore: Path | None,
     group_by: str,
     exclude: Path | None,
     auxiliary: tuple[Path, ...],
@@ -202,6 +209,7 @@ def command(
             learner,
             dataset.train,
             preprocess=preprocess,
+            ignore=ignore,
             test=dataset.test,
             exclude=to_excluded(exclude, data),
             group_by=to_group_by(group_by, data),

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from blemish.data.mask_runs import MaskRuns
+from blemish.errors import DataError
 from blemish.messages import message
 from blemish.opencv import cv2
 from blemish.records import Record
-from blemish.types import Image, Map
+from blemish.types import Image, Map, Mask
 
 LARGEST_SIDE = 16384
 
@@ -24,8 +26,8 @@ Resize = Literal["squash", "fit"]
 class Preprocess(Record):
     """Resizes and crops images, and maps anomaly maps back to them.
 
-    **Padding is NaN**: `resize="fit"` fills the rest of the input with NaN in all channels. NaN means "not part of
-    the image"; no score may come from there.
+    **Padding is NaN**: `resize="fit"` fills the rest of the input with NaN in all channels, and so are ignored pixels.
+    NaN means "not part of the image"; no score may come from there.
     """
 
     size: tuple[Side, Side] = Field(
@@ -35,9 +37,15 @@ class Preprocess(Record):
     """"squash" fills `size` exactly; "fit" keeps the aspect ratio and pads on both sides."""
     crop: tuple[Side, Side] | None = Field(default=None, description=f"(height, width), {SIDES}, or None")
     """Centre crop after resizing, as in the presets of some papers; None: no crop."""
+    ignored: MaskRuns | None = Field(
+        default=None, description="null, or an object with height, width and runs"
+    )
+    """Pixels of the network's input that do not count; they are NaN in it, as padding is."""
 
     @model_validator(mode="after")
-    def _require_crop_within_size(self) -> Self:
+    def _require_fitting_parts(self) -> Self:
+        if self.ignored is not None and (self.ignored.height, self.ignored.width) != self.output_size:
+            raise ValueError(message("ignored must have the size of the network's input"))
         if self.crop is not None and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
             raise ValueError(
                 message("crop {crop} must not be larger than size {size}", crop=self.crop, size=self.size)
@@ -49,11 +57,22 @@ class Preprocess(Record):
         """(h, w) of the network's input."""
         return self.size if self.crop is None else self.crop
 
+    def ignoring(self, mask: Mask) -> Self:
+        """The same preprocessing for which the marked pixels of an image (H, W) do not count.
+
+        Raises:
+            DataError: If nothing would be left.
+        """
+        marked = self.changed(ignored=None).place(mask)
+        if marked.all():
+            raise DataError("The mask of what is ignored covers the whole image. Mark less.")
+        return self.changed(ignored=MaskRuns.of(marked) if marked.any() else None)
+
     def enlarged(self, factor: int) -> Self:
-        """The same preprocessing to a size, and crop, of `factor` times the height and width."""
+        """The same preprocessing to a size, and crop, of `factor` times the height and width, of whole images."""
         height, width = self.size
         crop = None if self.crop is None else (factor * self.crop[0], factor * self.crop[1])
-        return self.changed(size=(factor * height, factor * width), crop=crop)
+        return self.changed(size=(factor * height, factor * width), crop=crop, ignored=None)
 
     def describe(self) -> str:
         """The size of the network's input, and how images are brought to it."""
@@ -64,10 +83,15 @@ class Preprocess(Record):
             width=width,
             resize=self.resize,
         )
-        if self.crop is None:
+        if self.crop is not None:
+            height, width = self.crop
+            text = message(
+                "{text}, the middle {height} × {width} kept", text=text, height=height, width=width
+            )
+        if self.ignored is None:
             return text
-        height, width = self.crop
-        return message("{text}, the middle {height} × {width} kept", text=text, height=height, width=width)
+        share = sum(count for _, _, count in self.ignored.runs) / (height * width)
+        return message("{text}, {share:.0%} ignored", text=text, share=share)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """The network's input, (3, h, w), RGB in [0, 1]; padding is NaN.
@@ -80,7 +104,10 @@ class Preprocess(Record):
         content = resize_area_correct(scaled, (height, width))
         canvas = np.full((*self.size, 3), np.nan, np.float32)
         canvas[top : top + height, left : left + width] = content
-        return np.ascontiguousarray(canvas[self._kept()].transpose(2, 0, 1))
+        kept = np.ascontiguousarray(canvas[self._kept()].transpose(2, 0, 1))
+        if self.ignored is not None:
+            kept[:, self.ignored.to_mask()] = np.nan
+        return kept
 
     def place(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Pixels marked in an image (H, W) as pixels of the network's input (h, w)."""

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from blemish.camera.scale import Scale
+from blemish.data.mask_runs import MaskRuns
 from blemish.messages import Message, listed, message
 from blemish.records import UserRecord
 from blemish.rules.description import describe
 from blemish.rules.gate import Alignment, Gate
-from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.measures import DISTANCES, GROWING, MEASURES, SHAPES, in_millimetres
 
 Severity = Literal["within_spec", "minor", "major", "critical"]

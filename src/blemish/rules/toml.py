@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from blemish.data.images import read_mask
+from blemish.data.mask_runs import MaskRuns
 from blemish.errors import DataError
 from blemish.messages import Message, lines, message
 from blemish.records import problems_of
-from blemish.rules.mask_runs import MaskRuns
 from blemish.rules.record import InconsistentError, Rules, Zone
 from blemish.types import Progress, no_progress
 

@@ -158,17 +158,21 @@ def check_scoring_is_pure(make: Make) -> None:
 
 
 def check_padding_never_scores(make: Make) -> None:
-    """NaN pixels are outside the image: scores and maps are finite, and the map's peak lies inside the image."""
+    """NaN pixels, around the image or inside it, are no part of it: scores are finite, and peaks lie on the image."""
     method = learned(make)
     edge = SIZE[0] // 8
     image = padded(defective_part(1.0), edge, edge, 0, 0)
-    score, anomaly_map = predict(method, image[None])
-    assert np.isfinite(score).all(), "padding makes the score NaN or infinite"
-    assert np.isfinite(anomaly_map).all(), "padding makes the map NaN or infinite"
-    outside = np.isnan(image[0])
-    peak, rest = anomaly_map[0][~outside].max(), anomaly_map[0][outside].max()
-    assert peak >= rest * (1 - SAME), f"the map's maximum is {rest} on the padding, {peak} on the image"
+    ignored = defective_part(1.0)
+    ignored[:, *DEFECT] = np.nan
+    for one, what in ((image, "padding"), (ignored, "what is ignored")):
+        score, anomaly_map = predict(method, one[None])
+        assert np.isfinite(score).all(), f"{what} makes the score NaN or infinite"
+        assert np.isfinite(anomaly_map).all(), f"{what} makes the map NaN or infinite"
+        outside = np.isnan(one[0])
+        peak, rest = anomaly_map[0][~outside].max(), anomaly_map[0][outside].max()
+        assert peak >= rest * (1 - SAME), f"the map's maximum is {rest} on {what}, {peak} on the image"
     normal_score = predict(method, padded(normal_parts(1, seed=5), edge, edge, 0, 0)).score[0]
+    score = predict(method, image[None]).score
     assert normal_score < score[0], "with padding, a normal part scores as high as a defective one"
 
 

@@ -19,13 +19,14 @@ from blemish.messages import message
 from blemish.model import Model
 from blemish.plugins import create_method, name_of, preset_preprocess
 from blemish.scoring import Scorer
-from blemish.types import Progress, Sample, Watch, no_progress, no_watch
+from blemish.types import Mask, Progress, Sample, Watch, no_progress, no_watch
 from blemish.workflow.auxiliary import auxiliary_products
 from blemish.workflow.forecast import Forecast
 from blemish.workflow.given import (
     Excluded,
     Given,
     as_samples,
+    ignored_pixels,
     normal_samples,
     require_preprocess,
     require_seed,
@@ -56,6 +57,7 @@ def fit(
     preprocess: Preprocess | None = None,
     test: Sequence[Sample] = (),
     exclude: Excluded = (),
+    ignore: Path | str | Mask | None = None,
     group_by: GroupBy = FOUND,
     calibrate: Calibrate = "auto",
     hold_out_share: float | None = None,
@@ -83,6 +85,8 @@ def fit(
         test: Test images, which are only compared with the training images: a warning names duplicates.
         exclude: Images to leave out, each of which must be among `images`: paths, samples or what `suspects` found; the
             manifest counts them.
+        ignore: Mask (H, W) of what does not count in any image, or its file; it is neither learned nor scored. The
+            images must have its size.
         group_by: Which images are of one part, lot or run, so that no image sets thresholds for a model that learned
             from its like: "found" looks for near-copies and runs, "none" takes each image by itself, "folder" the
             images of one folder; a regular expression names the group by what it, or its first group in parentheses,
@@ -129,6 +133,8 @@ def fit(
     given, others = normal_samples(images), as_samples(auxiliary)
     samples = without_excluded(given, exclude)
     preprocess = preprocess or preset_preprocess(name, preset) or auto_preprocess(samples)
+    if ignore is not None:
+        preprocess = preprocess.ignoring(ignored_pixels(ignore, samples))
     resolution = Forecast.of(learner, samples, preprocess).resolution
     division = Division.chosen(
         calibrate, hold_out_share, shots, crosses_by_default=learner.crosses_by_default

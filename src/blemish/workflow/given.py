@@ -8,6 +8,7 @@ import numpy as np
 
 from blemish.data.checks import BadImage
 from blemish.data.find import is_folder
+from blemish.data.images import image_size, read_mask
 from blemish.data.preprocess import Preprocess
 from blemish.errors import DataError, MethodError, ModelError
 from blemish.files import resolved
@@ -15,7 +16,7 @@ from blemish.inspection.suspects import Suspect
 from blemish.messages import message
 from blemish.model import Model
 from blemish.names import printable
-from blemish.types import Sample
+from blemish.types import Mask, Sample
 
 Given = Sequence[Sample] | Sequence[Path] | Sequence[str]
 """Images."""
@@ -71,6 +72,29 @@ def _unlabelled(path: Path) -> Sample:
             path=path,
         )
     return Sample(path, 0, "train")
+
+
+def ignored_pixels(ignore: Path | str | Mask, samples: Sequence[Sample]) -> Mask:
+    """The mask (H, W) of what is ignored.
+
+    Raises:
+        DataError: If its file cannot be read, or an image has another size.
+    """
+    mask = read_mask(ignore) if isinstance(ignore, str | Path) else np.asarray(ignore, np.bool_)
+    for sample in samples:
+        try:
+            size = image_size(sample.path)
+        except DataError:
+            continue  # an unreadable image is reported, or skipped, later
+        if size != mask.shape:
+            raise DataError(
+                "The mask of what is ignored has the shape {shape}, but {path} has {size}. All images must have the "
+                "mask's size.",
+                shape=mask.shape,
+                path=sample.path,
+                size=size,
+            )
+    return mask
 
 
 def without_excluded(samples: Sequence[Sample], exclude: Excluded | None) -> Sequence[Sample]:
