@@ -194,6 +194,7 @@ def test_to_dict_is_what_the_model_folder_stores() -> None:
         "groups": [1, 0],
         "held_out": True,
         "false_alarm_rate": 0.01,
+        "confidence": None,
         "image_threshold": 2.0,
         "pixel_threshold": 6.0,
         "review_threshold": None,

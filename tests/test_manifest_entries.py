@@ -145,7 +145,7 @@ def test_no_file_but_the_two_is_ever_named(name: str) -> None:
             "preprocess.size must be .*, whole numbers from 1 to 16384, got 0",
         ),
         ({"preprocess": {**Preprocess().to_dict(), "resize": ["fit"]}}, "preprocess.resize must be"),
-        ({"preprocess": {}}, "preprocess: crop, resize, size are missing"),
+        ({"preprocess": {}}, "preprocess: crop, ignored, resize, size are missing"),
         ({"calibration": {}}, "calibration.normal_scores is missing; .* and 6 more"),
         ({"calibration": {**manifest().calibration.to_dict(), "normal_scores": [2, 1]}}, "small to large"),
         (

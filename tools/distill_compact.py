@@ -38,6 +38,7 @@ from tools.distillation import (
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.features.compact import WIDTHS, Compact
 from blemish.features.resnet import DESIGNS, ResNet, fold_batch_norms
 
@@ -115,7 +116,7 @@ def fit_projections(
 def teacher_maps(teachers: dict[str, ResNet], crops: NDArray[np.uint8]) -> dict[tuple[str, int], Tensor]:
     """The raw target maps of a batch."""
     images = as_input(crops)
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision(torch.device("cpu")):
         maps = {name: teacher(images) for name, teacher in teachers.items()}
     return {(name, layer): maps[name][layer].float() for name, layer in KEPT}
 

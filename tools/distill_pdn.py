@@ -36,6 +36,7 @@ from tools.distillation import (
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.blocks.patches import mean_map
 from blemish.features.backbone import Backbone
 from blemish.features.pdn import CHANNELS, DESIGNS, LOST, PDN, init_kaiming
@@ -124,7 +125,7 @@ def describe(backbone: Backbone, crops: NDArray[np.uint8]) -> Tensor:
         images = functional.interpolate(
             as_images(crops[start : start + 16]), scale_factor=2, mode="bilinear", align_corners=False
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(torch.device("cpu")):
             maps = backbone(images)
         features = mean_map([m.float() for m in maps], 3, CHANNELS)
         found.append(features[:, :, LOST:-LOST, LOST:-LOST].half())

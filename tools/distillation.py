@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blemish.blocks.mixed_precision import mixed_precision
 from blemish.features.normalisation import Normalise
 from blemish.features.resnet import BATCH_NORM_EPS
 from blemish.files import whole_file
@@ -126,7 +127,7 @@ def train(
         student.train()
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision(torch.device("cpu")):
                 outputs = student(as_input(crops[chosen]))
             loss = sum_of_losses(outputs, {k: t[torch.from_numpy(chosen)] for k, t in targets.items()})
             optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def describe(manifest: "Manifest") -> str:
     """The entries as text, one line each."""
-    calibration, data = manifest.calibration, manifest.data
+    data = manifest.data
     entries = [
         (message("method"), printable(manifest.method)),
         *(
@@ -32,17 +32,7 @@ def describe(manifest: "Manifest") -> str:
         (message("data"), message("fingerprint {digits}", digits=data.fingerprint[:16])),
         (message("input"), manifest.preprocess.describe()),
         *([] if manifest.resolution is None else [(message("resolution"), manifest.resolution.describe())]),
-        (
-            message("image threshold"),
-            f"{calibration.image_threshold:.6g}{by_hand(calibration.image_is_by_hand)}",
-        ),
-        (
-            message("pixel threshold"),
-            f"{calibration.pixel_threshold:.6g}{by_hand(calibration.pixel_is_by_hand)}",
-        ),
-        ("", calibration.summary()),
-        *([] if manifest.rules is None else [(message("rules"), manifest.rules.describe())]),
-        *([] if manifest.certificate is None else [(message("certificate"), _certificate(manifest))]),
+        *_policy(manifest),
         (message("files"), ", ".join(manifest.files)),
         (
             message("written by"),
@@ -52,7 +42,25 @@ def describe(manifest: "Manifest") -> str:
     return lines(f"{pad(name, 17)} {value}" for name, value in entries)
 
 
-def _certificate(manifest: "Manifest") -> str:
-    if manifest.certificate is None or manifest.valid_certificate is None:
-        return message("void: something that decides verdicts was changed. Run blemish certify again.")
-    return manifest.certificate.describe()
+def _policy(manifest: "Manifest") -> list[tuple[str, str]]:
+    """What decides verdicts."""
+    calibration = manifest.calibration
+    review = calibration.review_threshold
+    return [
+        (
+            message("image threshold"),
+            f"{calibration.image_threshold:.6g}{by_hand(calibration.image_is_by_hand)}",
+        ),
+        (
+            message("pixel threshold"),
+            f"{calibration.pixel_threshold:.6g}{by_hand(calibration.pixel_is_by_hand)}",
+        ),
+        *([] if review is None else [(message("review threshold"), f"{review:.6g}")]),
+        ("", calibration.summary()),
+        *([] if manifest.rules is None else [(message("rules"), manifest.rules.describe())]),
+        *(
+            []
+            if manifest.certificate is None
+            else [(message("certificate"), manifest.certificate.describe_for(manifest.policy))]
+        ),
+    ]

@@ -229,5 +229,6 @@ def test_calibrate_without_a_change_is_a_usage_error(run: Run, fitted: Path) -> 
     result = run("calibrate", fitted)
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        "Error: Nothing to change. Give --false-alarm-rate, --image-threshold or --pixel-threshold.\n"
+        "Error: Nothing to change. Give --false-alarm-rate, --review-share, --image-threshold or "
+        "--pixel-threshold.\n"
     )

@@ -42,10 +42,11 @@ def test_drawn_shapes_have_their_area_and_length(
     region = measured(drawn(length, width, angle, kind))
     diameter = length if kind == "ellipse" else math.hypot(length, width)
     assert region.area == drawn(length, width, angle, kind).sum()
-    assert region.length == pytest.approx(diameter, abs=1)
+    # of a sharp corner, pixel centres are up to a pixel away
+    assert region.length == pytest.approx(diameter, abs=1 if kind == "ellipse" else 1.3)
     assert region.mean_width == region.area / region.length
     assert region.aspect == pytest.approx(region.length / region.mean_width)
-    assert (region.centre_x, region.centre_y) == pytest.approx((160.3, 120.4), abs=0.5)
+    assert (region.centre_x, region.centre_y) == pytest.approx((160.3, 120.4), abs=0.8)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 40), (40, 1), (20, 20), (31, 7)])

@@ -83,6 +83,12 @@ class Certificate(Record):
             "missed": self.missed,
         }
 
+    def describe_for(self, policy: str) -> str:
+        """The same for a model with this policy: what was proved, or that it is void."""
+        if self.is_valid_for(policy):
+            return self.describe()
+        return message("void: something that decides verdicts was changed. Run blemish certify again.")
+
     def describe(self) -> str:
         """What was proved, the price, and what is not covered."""
         return lines([self._proof(), *self._kinds(), self._price(), *self._limits()])

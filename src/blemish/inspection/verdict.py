@@ -103,7 +103,7 @@ class Judge:
         mask, regions = self._regions(seen, image, rules.merge_px)
         grader = Grader(rules, zones, Measurer(self.calibration, rules.scale))
         if regions:
-            grades = tuple(grader.grade(region) for region in regions)
+            grades = grader.grades(regions)
             verdict, reasons = decide(grades, rules)
             decisive = -math.inf if verdict == "OK" else math.inf
             return Judged(verdict, tuple(reasons), regions, grades, mask, decisive)

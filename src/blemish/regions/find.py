@@ -30,34 +30,31 @@ def find_regions(
     Returns:
         (H, W) the pixels of all regions, and the regions, the largest peak first, equal peaks in row-major order.
     """
-    above: Mask = np.ascontiguousarray(anomaly_map > min(grow, seed))
-    mask, labels = _with_seed(above, _components(above), anomaly_map, seed)
-    if gap:
-        size = (gap + 1, gap + 1)
-        kernel = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
-        joined = _components(cv2.dilate(mask.view(np.uint8), kernel) > 0)
-        labels = joined * mask
-    return mask, measured(labels, anomaly_map, image, min(grow, seed))
+    grow = min(grow, seed)
+    mask: Mask = np.ascontiguousarray(anomaly_map > grow)
+    pixels = np.flatnonzero(mask)
+    values = np.ascontiguousarray(anomaly_map).ravel()[pixels]
+    owner = _components(mask).ravel()[pixels]
+    seeded = np.zeros(int(owner.max(initial=0)) + 1, np.bool_)
+    seeded[owner[values > seed]] = True
+    kept = seeded[owner]
+    if not kept.all():
+        mask.ravel()[pixels[~kept]] = False
+        pixels, values, owner = pixels[kept], values[kept], owner[kept]
+    if gap and len(pixels):
+        kernel = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap + 1, gap + 1)))
+        owner = _components(cv2.dilate(mask.view(np.uint8), kernel) > 0).ravel()[pixels]
+    return mask, measured(pixels, owner, values - grow, values, image)
 
 
 def highest_pixel(anomaly_map: Map, image: Image, grow: float) -> Region:
     """The pixel with the largest value of the anomaly map (H, W), as a region of its own."""
-    labels = np.zeros(anomaly_map.shape, np.int32)
-    labels[np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)] = 1
-    (region,) = measured(labels, anomaly_map, image, grow)
+    pixels = np.array([anomaly_map.argmax()])
+    values = anomaly_map.ravel()[pixels]
+    (region,) = measured(pixels, np.ones(1, np.int32), values - grow, values, image)
     return region
 
 
 def _components(mask: Mask) -> NDArray[Any]:
     """The number of the 8-connected component of each pixel (H, W), 0 outside the mask."""
     return np.asarray(cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1])
-
-
-def _with_seed(mask: Mask, labels: NDArray[Any], anomaly_map: Map, seed: float) -> tuple[Mask, NDArray[Any]]:
-    """The mask and its labels without the components that have no pixel above the seed threshold."""
-    kept = np.zeros(int(labels.max(initial=0)) + 1, np.bool_)
-    kept[labels[anomaly_map > seed]] = True
-    if kept[1:].all():
-        return mask, labels
-    mask = kept[labels]
-    return mask, labels * mask

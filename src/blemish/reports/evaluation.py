@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from blemish.inspection.annotated import zoom_peak
 from blemish.inspection.result import Inspection
 from blemish.manifest import Manifest
+from blemish.messages import listed, message
 from blemish.metrics.evaluation import NUMBERS, Evaluation
 from blemish.names import printable
 from blemish.reports.gallery import GalleryPicker, ImageArrays
 from blemish.reports.html import ReportData, write_report
-from blemish.types import Mask, Sample
+from blemish.types import Mask, Sample, Verdict
 
 PACKAGES = ("blemish", "numpy", "torch", "onnxruntime")
 """Packages whose versions a report states, if they are installed."""
@@ -33,9 +36,11 @@ class ReportBuilder:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._picker = GalleryPicker()
+        self._verdicts: Counter[tuple[int, Verdict]] = Counter()
 
     def observe(self, sample: Sample, inspection: Inspection, mask: Mask | None) -> None:
         """Take one image; thumbnails of a few are kept."""
+        self._verdicts[sample.label, inspection.verdict] += 1
         self._picker.offer(
             printable("/".join(sample.path.parts[-3:])),
             printable(sample.defect_type),
@@ -74,7 +79,7 @@ class ReportBuilder:
             threshold=manifest.calibration.image_threshold,
             roc=evaluation.image_roc,
             pro=evaluation.pro,
-            calibration_text=_calibration_text(manifest, evaluation),
+            calibration_text=" ".join([_calibration_text(manifest, evaluation), *self._policy()]),
             losses=list(manifest.history.losses),
             gallery=self._picker.items(),
             without_image=self._picker.others(),
@@ -82,6 +87,19 @@ class ReportBuilder:
             environment=dict(_environment()),
         )
         return write_report(path, report)
+
+    def _policy(self) -> Iterator[str]:
+        """What goes beyond one threshold: the verdicts, the rules, and the certificate."""
+        manifest = self.manifest
+        if manifest.rules is None and manifest.calibration.review_threshold is None:
+            return
+        for label, kind in ((0, message("Normal images")), (1, message("Defective images"))):
+            counts = [f"{self._verdicts[label, verdict]} {verdict}" for verdict in get_args(Verdict)]
+            yield message("{kind}: {counts}.", kind=kind, counts=listed(counts))
+        if manifest.rules is not None:
+            yield from manifest.rules.describe().splitlines()
+        if manifest.certificate is not None:
+            yield from manifest.certificate.describe_for(manifest.policy).splitlines()
 
 
 def _calibration_text(manifest: Manifest, evaluation: Evaluation) -> str:

@@ -124,12 +124,12 @@ class GalleryPicker:
             verdict: The model's verdict.
             load_arrays: Returns the image's arrays; called only if the image is kept.
         """
-        if label == 1 and verdict == "NG":
+        if label == 1 and verdict != "OK":
             place = self._sample_place(defect_type)
             if place is not None:
                 kept = self._detections.setdefault(defect_type, [])
                 kept[place : place + 1] = [_shrink(name, defect_type, label, score, verdict, load_arrays())]
-        elif (label == 1) != (verdict == "NG"):
+        elif label == 1 or verdict == "NG":
             self._keep_worst(name, defect_type, label, score, verdict, load_arrays)
 
     def items(self) -> list[GalleryItem]:

@@ -65,12 +65,17 @@ class Grader:
     zones: ZoneMaps
     measurer: Measurer
 
-    def grade(self, region: Region) -> Grade:
-        """The grade of a region."""
-        case = _Case(region, self.zones, self.measurer)
+    def grades(self, regions: Sequence[Region]) -> tuple[Grade, ...]:
+        """The grade of each region."""
+        areas = self.zones.of(regions)
+        return tuple(self._grade(region, area) for region, area in zip(regions, areas, strict=True))
+
+    def _grade(self, region: Region, area: dict[str, int]) -> Grade:
+        case = _Case(region, area, self.zones, self.measurer)
         held = [rule for rule in self.rules.rules if case.touched(rule) and case.meets(rule.where)]
         reached = [case.reached(rule) for rule in held]
-        severity, sure = (highest([one[k] for one in reached]) for k in (0, 1))
+        severity = highest([one[0] for one in reached])
+        sure = highest([one[1] for one in reached])
         decided = next(
             (rule.name for rule, one in zip(held, reached, strict=True) if one[0] == severity), None
         )
@@ -83,8 +88,7 @@ class Grader:
             severity, sure = (highest([one, self.rules.default]) for one in (severity, sure))
         if self.rules.ceiling is not None and case.value("peak")[0] >= self.rules.ceiling:
             severity, sure = (highest([one, "major"]) for one in (severity, sure))
-        ratios = [case.value(rule.measure)[0] / min(rule.limits.values()) for rule in held]
-        margin = max(ratios, default=None)
+        margin = max((one[2] for one in reached), default=None)
         return Grade(
             severity, sure, tuple(case.area), decided, margin, case.values, case.area, self._area_mm2(case)
         )
@@ -98,16 +102,15 @@ class Grader:
 
     def unmeasured(self, pixel: Region) -> Grade:
         """The grade of the highest pixel of an image whose score is too high without any region: for review."""
-        area = self.zones.of(pixel)
+        (area,) = self.zones.of([pixel])
         return Grade(self.rules.default, "within_spec", tuple(area), None, None, {}, area, {})
 
 
 class _Case:
     """A region under judgement, with what was measured of it."""
 
-    def __init__(self, region: Region, zones: ZoneMaps, measurer: Measurer) -> None:
-        self.region, self.zones, self.measurer = region, zones, measurer
-        self.area = zones.of(region)
+    def __init__(self, region: Region, area: dict[str, int], zones: ZoneMaps, measurer: Measurer) -> None:
+        self.region, self.area, self.zones, self.measurer = region, area, zones, measurer
         self.values: dict[str, float] = {}
 
     def touched(self, one: Clause) -> list[str]:
@@ -129,12 +132,16 @@ class _Case:
                 return False
         return True
 
-    def reached(self, rule: Rule) -> tuple[Severity, Severity]:
-        """The highest severity whose limit cannot be excluded to be reached, and the highest that surely is."""
+    def reached(self, rule: Rule) -> tuple[Severity, Severity, float]:
+        """The highest severity whose limit may be reached, the highest that surely is, and the margin.
+
+        The margin is the ratio of the measure to the lowest limit.
+        """
         found, sigma = self.value(rule.measure)
-        possible = [name for name, limit in rule.limits.items() if found + GUARD[name] * sigma >= limit]
-        certain = [name for name, limit in rule.limits.items() if found - GUARD[name] * sigma >= limit]
-        return highest(possible), highest(certain)
+        limits = rule.limits
+        possible = [name for name, limit in limits.items() if found + GUARD[name] * sigma >= limit]
+        certain = [name for name, limit in limits.items() if found - GUARD[name] * sigma >= limit]
+        return highest(possible), highest(certain), found / next(iter(limits.values()))
 
 
 def highest(severities: Sequence[Severity]) -> Severity:

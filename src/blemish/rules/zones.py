@@ -47,13 +47,19 @@ class ZoneMaps:
             for name, mask in self.masks.items()
         }
 
-    def of(self, region: Region) -> dict[str, int]:
-        """The zones that a region touches, with the number of its pixels there."""
-        if len(self.masks) == 1:
-            return {ELSEWHERE: region.area}
-        y, x, count = region.runs.T
-        inside = {name: int((sums[y, x + count] - sums[y, x]).sum()) for name, sums in self._sums.items()}
-        return {name: pixels for name, pixels in inside.items() if pixels}
+    def of(self, regions: Sequence[Region]) -> list[dict[str, int]]:
+        """The zones that each region touches, with the number of its pixels there."""
+        if len(self.masks) == 1 or not regions:
+            return [{ELSEWHERE: region.area} for region in regions]
+        y, x, count = np.concatenate([region.runs for region in regions]).T
+        first = np.cumsum([0, *(len(region.runs) for region in regions[:-1])])
+        inside = {
+            name: np.add.reduceat(sums[y, x + count] - sums[y, x], first).tolist()
+            for name, sums in self._sums.items()
+        }
+        return [
+            {name: counts[k] for name, counts in inside.items() if counts[k]} for k in range(len(regions))
+        ]
 
     def border_distance(self, region: Region, zone: str) -> float:
         """Pixels between a region and the nearest pixel outside the zone; 0 if it reaches the border.

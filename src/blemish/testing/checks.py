@@ -164,7 +164,7 @@ def check_padding_never_scores(make: Make) -> None:
     image = padded(defective_part(1.0), edge, edge, 0, 0)
     ignored = defective_part(1.0)
     ignored[:, *DEFECT] = np.nan
-    for one, what in ((image, "padding"), (ignored, "what is ignored")):
+    for one, what in ((image, "the padding"), (ignored, "the ignored part")):
         score, anomaly_map = predict(method, one[None])
         assert np.isfinite(score).all(), f"{what} makes the score NaN or infinite"
         assert np.isfinite(anomaly_map).all(), f"{what} makes the map NaN or infinite"
