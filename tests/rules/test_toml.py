@@ -127,6 +127,9 @@ def test_several_errors_are_named_together(folder: Path) -> None:
 def test_what_is_no_toml_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"is not valid TOML: Invalid value .* Correct it\.$"):
         read(folder, "default = ")
+    for text in ("a = " + "[" * 5000, "a = " + "9" * 5000):
+        with pytest.raises(DataError, match="is not valid TOML: "):
+            read(folder, text)
     (folder / "rules.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="cannot be read as text"):
         read_rules(folder / "rules.toml")

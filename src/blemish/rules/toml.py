@@ -37,7 +37,7 @@ def read_rules(path: Path | str, progress: Progress = no_progress) -> Rules:
     text = _text(path)
     try:
         values = json.dumps(tomllib.loads(text), default=str)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise DataError("{path} is not valid TOML: {error}. Correct it.", path=path, error=error) from error
     try:
         rules = Rules.model_validate_json(values)

@@ -1,7 +1,6 @@
 """Zones on the pixels of an image: in which of them a region lies, and how far from their borders."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,23 +38,18 @@ class ZoneMaps:
         self.masks[ELSEWHERE] = ~np.logical_or.reduce(covered)
         self._borders: dict[str, NDArray[np.float32]] = {}
 
-    @cached_property
-    def _sums(self) -> dict[str, NDArray[np.int32]]:
-        """(H, W + 1) of each zone: number of its pixels to the left of each place."""
-        return {
-            name: np.pad(np.cumsum(mask, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
-            for name, mask in self.masks.items()
-        }
-
     def of(self, regions: Sequence[Region]) -> list[dict[str, int]]:
         """The zones that each region touches, with the number of its pixels there."""
         if len(self.masks) == 1 or not regions:
             return [{ELSEWHERE: region.area} for region in regions]
-        y, x, count = np.concatenate([region.runs for region in regions]).T
-        first = np.cumsum([0, *(len(region.runs) for region in regions[:-1])])
+        y, x, count = np.concatenate([region.runs for region in regions]).T.astype(np.int64)
+        starts = np.cumsum(count) - count
+        pixels = np.arange(count.sum()) + np.repeat(y * self.size[1] + x - starts, count)
+        areas = np.array([region.area for region in regions], np.int64)
+        first = np.cumsum(areas) - areas
         inside = {
-            name: np.add.reduceat(sums[y, x + count] - sums[y, x], first).tolist()
-            for name, sums in self._sums.items()
+            name: np.add.reduceat(mask.ravel()[pixels], first, dtype=np.int64).tolist()
+            for name, mask in self.masks.items()
         }
         return [
             {name: counts[k] for name, counts in inside.items() if counts[k]} for k in range(len(regions))
