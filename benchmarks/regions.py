@@ -49,7 +49,7 @@ def main() -> None:
     found = find_regions(anomaly_map, image, 0.4, 0.2)[1]
     if len(found) != REGIONS:
         raise SystemExit(f"{len(found)} regions instead of {REGIONS}.")
-    calibration = Calibration.from_normal([0.4], [0.4], [0.0], 0.5, map_high=[0.2])
+    calibration = Calibration.from_normal([0.4], [0.4], [0.0], 0.5)
     judge = Judge(calibration, RULES)
     print(machine())
     print(f"regions: {milliseconds(lambda: find_regions(anomaly_map, image, 0.4, 0.2)):.1f} ms")

@@ -146,7 +146,7 @@ def test_no_file_but_the_two_is_ever_named(name: str) -> None:
         ),
         ({"preprocess": {**Preprocess().to_dict(), "resize": ["fit"]}}, "preprocess.resize must be"),
         ({"preprocess": {}}, "preprocess: crop, ignored, resize, size are missing"),
-        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 6 more"),
+        ({"calibration": {}}, "calibration.normal_scores is missing; .* and 5 more"),
         ({"calibration": {**manifest().calibration.to_dict(), "normal_scores": [2, 1]}}, "small to large"),
         (
             {"calibration": {**manifest().calibration.to_dict(), "normal_peaks": [1]}},

@@ -163,7 +163,7 @@ class Manifest(Record):
                 "preprocess": self.preprocess.to_dict(),
                 "thresholds": [
                     *(calibration.image_threshold, calibration.review_threshold, calibration.pixel_threshold),
-                    *(calibration.map_high, calibration.map_typical),
+                    calibration.map_typical,
                 ],
                 "rules": None if self.rules is None else self.rules.to_dict(),
             }

@@ -76,7 +76,7 @@ def upgrade_manifest(text: str) -> str:
     if isinstance(method, str) and isinstance(arguments, dict):
         values["arguments"] = ADDED.get(method, {}) | values["arguments"]
     _add_groups(values)
-    _add_high_quantile(values)
+    _add_thresholds(values)
     if isinstance(preprocess := values.get("preprocess"), dict):
         values["preprocess"] = {"ignored": None} | preprocess
     return json.dumps({"resolution": None, "rules": None, "certificate": None, **values})
@@ -91,16 +91,10 @@ def _add_groups(values: Any) -> None:
         values["data"] = {"groups": [*range(len(images))], "group_by": "none"} | data
 
 
-def _add_high_quantile(values: Any) -> None:
-    """Add the value to which regions grow: with the largest peak, they do not."""
-    calibration = values.get("calibration")
-    peaks = calibration.get("normal_peaks") if isinstance(calibration, dict) else None
-    if isinstance(peaks, list) and peaks:
-        values["calibration"] = {
-            "map_high": peaks[-1],
-            "review_threshold": None,
-            "confidence": None,
-        } | calibration
+def _add_thresholds(values: Any) -> None:
+    """Add that there is no review, and that the false-alarm rate is the expected one."""
+    if isinstance(calibration := values.get("calibration"), dict):
+        values["calibration"] = {"review_threshold": None, "confidence": None} | calibration
 
 
 def _upgrade_normalised(values: Any) -> None:

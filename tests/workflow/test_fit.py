@@ -134,7 +134,6 @@ def test_held_out_images_calibrate_and_are_not_learned_from(tmp_path: Path) -> N
         [m.max() for m in restored],
         [np.median(m) for m in restored],
         0.3,
-        map_high=[np.quantile(m, 0.999) for m in restored],
     )
     for name, value in expected.changed(groups=found.groups).to_dict().items():
         assert getattr(found, name) == (value if value is None else pytest.approx(value, rel=1e-4)), name

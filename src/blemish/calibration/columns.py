@@ -1,20 +1,10 @@
-"""What a calibration needs of normal images: their scores, and statistics of their anomaly maps."""
+"""Checks the numbers of normal images that a calibration is made from."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import DataError
 from blemish.messages import message
-from blemish.types import Map
-
-HIGH = 0.999
-"""Share of a normal image's pixels that are below the value down to which regions grow."""
-
-
-def map_statistics(anomaly_map: Map) -> tuple[float, float, float]:
-    """What a calibration needs of a normal image's map (H, W): its largest value, median and quantile `HIGH`."""
-    median, high = np.quantile(anomaly_map, (0.5, HIGH))
-    return float(anomaly_map.max()), float(median), float(high)
 
 
 def checked_columns(*given: ArrayLike) -> list[NDArray[np.float64]]:
@@ -26,9 +16,7 @@ def checked_columns(*given: ArrayLike) -> list[NDArray[np.float64]]:
     """
     columns = [np.asarray(column, dtype=np.float64) for column in given]
     if any(column.ndim != 1 or column.shape != columns[0].shape for column in columns):
-        raise ValueError(
-            message("Scores and the peaks, medians and quantiles of the maps must be lists of equal length.")
-        )
+        raise ValueError(message("Scores, map peaks and map medians must be lists of equal length."))
     if not len(columns[0]):
         raise DataError(
             "Calibration needs at least one held-out normal image, got none. Hold out more normal images."

@@ -26,6 +26,11 @@ from blemish.metrics.outliers import stands_alone
 from blemish.records import Record
 from blemish.types import Map, Verdict
 
+GROWN = 0.9
+"""How far regions grow down from the pixel threshold, on the scale where it is 1 and a typical normal pixel is 0.
+
+Down to the highest tenth of a percent of normal pixels, regions would be far larger than the defects."""
+
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
     if not values or any(later < earlier for earlier, later in pairwise(values)):
@@ -65,8 +70,6 @@ class Calibration(Record):
     """An image with a score above it and not above the image threshold is for review; None: no image is."""
     map_typical: Finite
     """Median over the images of the median of the anomaly map."""
-    map_high: Finite
-    """Median over the images of the quantile `columns.HIGH` of the anomaly map: regions grow down to it."""
     outdated: bool = Field(default=False, description="true or false")
     """Whether normal images may score higher than here, since something was removed from the model afterwards."""
 
@@ -86,7 +89,6 @@ class Calibration(Record):
         map_typical: ArrayLike,
         false_alarm_rate: float = 0.01,
         *,
-        map_high: ArrayLike | None = None,
         groups: Sequence[int] | None = None,
         held_out: bool = True,
     ) -> Self:
@@ -97,7 +99,6 @@ class Calibration(Record):
             map_peaks: (n,) maximum of each anomaly map.
             map_typical: (n,) median of each anomaly map.
             false_alarm_rate: Share of normal images that may be called NG, in (0, 1).
-            map_high: (n,) quantile `columns.HIGH` of each anomaly map; by default regions do not grow.
             groups: (n,) number of each image's group; default every image by itself.
             held_out: Whether the images were not learned from.
 
@@ -105,10 +106,7 @@ class Calibration(Record):
             DataError: There is no image, or a number is not finite.
         """
         require_rate(false_alarm_rate)
-        map_high = (
-            [np.max(map_peaks, initial=0)] * len(np.atleast_1d(scores)) if map_high is None else map_high
-        )
-        columns = checked_columns(scores, map_peaks, map_typical, map_high)
+        columns = checked_columns(scores, map_peaks, map_typical)
         order = np.argsort(columns[0], kind="stable").tolist()
         numbers = range(len(order)) if groups is None else groups
         calibration = cls(
@@ -120,7 +118,6 @@ class Calibration(Record):
             image_threshold=0.0,
             pixel_threshold=0.0,
             map_typical=float(np.median(columns[2])),
-            map_high=float(np.median(columns[3])),
         )
         return calibration.with_false_alarm_rate(false_alarm_rate)
 
@@ -158,7 +155,6 @@ class Calibration(Record):
             [*self.normal_peaks, *map_peaks],
             [self.map_typical] * (self.images + len(scores)),
             self.false_alarm_rate,
-            map_high=[self.map_high] * (self.images + len(scores)),
             groups=[*self.groups, *range(first, first + len(scores))],
             held_out=self.held_out,
         ).with_false_alarm_rate(self.false_alarm_rate, self.confidence)
@@ -181,7 +177,7 @@ class Calibration(Record):
     @property
     def region_threshold(self) -> float:
         """Value down to which regions grow from a pixel above the pixel threshold."""
-        return min(self.map_high, self.pixel_threshold)
+        return self.pixel_threshold - (1 - GROWN) * self.map_span
 
     @property
     def lowest_threshold(self) -> float:

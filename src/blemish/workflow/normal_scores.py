@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import Calibration, map_statistics
+from blemish.calibration import Calibration
 from blemish.data.images import image_size
 from blemish.data.loading import decoded_bytes, prefetch
 from blemish.data.preprocess import Preprocess
@@ -76,14 +76,14 @@ def calibrated(
         results = _left_out(learning.preprocess, samples, left_out, shown=report is not None)
     else:
         results = _of_folds(learning, samples, groups)
-    rows = np.empty((len(samples), 4))  # score, and the map's largest value, median and high quantile
+    rows = np.empty((len(samples), 3))  # score, the map's largest value and its median
     folds = np.zeros(len(samples), np.int64)
     drawn = SuspectsReport()
     take = no_take if report is None else drawn.offer
     progress("calibrating", 0, len(samples))
     for done, (fold, number, scored) in enumerate(results, 1):
         take(fold, number, scored)
-        rows[number] = scored.score, *map_statistics(scored.anomaly_map)
+        rows[number] = scored.score, scored.anomaly_map.max(), np.median(scored.anomaly_map)
         folds[number] = fold
         progress("calibrating", done, len(samples))
     calibration = Calibration.from_normal(
@@ -91,7 +91,6 @@ def calibrated(
         rows[:, 1],
         rows[:, 2],
         rate,
-        map_high=rows[:, 3],
         groups=groups,
         held_out=bool(normal.held_out),
     )
