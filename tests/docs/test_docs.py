@@ -34,11 +34,13 @@ ENGLISH_AND_CHINESE = [
         (f"docs/{name}.md", f"docs/{name}.zh-CN.md")
         for name in (
             "calibration",
+            "certificate",
             "dirty-data",
             "input-size",
             "installing",
             "other-languages",
             "production",
+            "rules",
             "troubleshooting",
         )
     ),
